@@ -1,0 +1,54 @@
+"""Networks by name: `build_network("resnet56", (32, 32, 3), 10)`.
+
+Every network maps images to `{"features": [B, D], "logits": [B, K]}`, takes pixels of 0 to
+255 and normalises them itself. A family of networks is one module with `NAMES`, the pattern
+of its names in words, and `backbone(name)`, which returns None for a name that is not its
+own and else a function from an image tensor to pooled features.
+"""
+
+from collections.abc import Sequence
+
+import keras
+
+from tf_cutnmix.architectures import resnet
+from tf_cutnmix.errors import unknown
+
+_FAMILIES = (resnet,)
+
+
+def build_network(
+    name: str,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    mean: Sequence[float] = (127.5, 127.5, 127.5),
+    deviation: Sequence[float] = (63.75, 63.75, 63.75),
+) -> keras.Model:
+    """Build a network with fresh weights.
+
+    Args:
+      name: such as "resnet56".
+      input_shape: height, width and channels of the images.
+      num_classes: 2 or more.
+      mean: of each channel of the training images, in pixel values.
+      deviation: standard deviation of each channel, likewise.
+
+    Returns:
+      A functional model from images `[B, H, W, C]` in [0, 255] to
+      `{"features": [B, D], "logits": [B, K]}`.
+
+    Raises:
+      InputError: no family knows the name.
+    """
+    found = [backbone for family in _FAMILIES if (backbone := family.backbone(name))]
+    if not found:
+        raise unknown("--arch", name, [known for family in _FAMILIES for known in family.NAMES])
+    images = keras.Input(input_shape, name="images")
+    variance = [float(d) ** 2 for d in deviation]
+    x = keras.layers.Normalization(
+        mean=list(map(float, mean)), variance=variance, dtype="float32", name="normalisation"
+    )(images)
+    features = found[0](x)
+    head = keras.layers.Dense(num_classes, kernel_initializer="he_normal", name="logits")
+    logits = head(features)
+    return keras.Model(images, {"features": features, "logits": logits}, name=name)

@@ -1,0 +1,129 @@
+"""What the commands share: flags from a dataclass of settings, help, errors as one line."""
+
+import contextlib
+import dataclasses
+import os
+import sys
+import tempfile
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from absl import flags
+
+from tf_cutnmix.errors import InputError, RunError
+
+_HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
+
+
+def run(name: str, summary: str, settings: type, main: Callable[[Any], None]) -> int:
+    """Run a command on `sys.argv`; its exit code.
+
+    Args:
+      name: of the module, for the help text.
+      summary: what the command does.
+      settings: a dataclass whose fields are made with `config.setting`.
+      main: is called with the settings.
+    """
+    arguments = sys.argv[1:]
+    if any(argument in _HELP for argument in arguments):
+        print(help_text(name, summary, settings))
+        return 0
+    try:
+        main(parse(settings, arguments))
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(settings: type, arguments: Sequence[str]) -> Any:
+    """An instance of `settings` from command-line arguments; `--flagfile=FILE` is understood.
+
+    Raises:
+      InputError: an argument is unknown or has no allowed value.
+    """
+    values = flags.FlagValues()
+    for field in dataclasses.fields(settings):
+        _define(field, values)
+    try:
+        rest = values(["", *arguments])[1:]
+    except flags.Error as error:
+        raise InputError(str(error)) from error
+    if rest:
+        raise InputError(f"unexpected argument {rest[0]!r}: flags begin with --")
+    return settings(**{f.name: values[f.name].value for f in dataclasses.fields(settings)})
+
+
+def help_text(name: str, summary: str, settings: type) -> str:
+    """The flags with their defaults, grouped as the settings are."""
+    fields = dataclasses.fields(settings)
+    lines = [f"usage: python -m {name} [--flag=value ...] [--flagfile=FILE]", "", summary]
+    for group in dict.fromkeys(field.metadata["group"] for field in fields):
+        lines += ["", f"{group}:"]
+        for field in fields:
+            if field.metadata["group"] == group:
+                lines += _help_lines(field)
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Import TensorFlow in this context without the greetings that no setting turns off.
+
+    What is printed to stderr meanwhile is shown only if the import fails.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with tempfile.TemporaryFile("w+") as held_back:
+        stderr = os.dup(2)
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+            sys.modules["tensorflow"].config.list_physical_devices()
+        except BaseException:
+            held_back.seek(0)
+            os.write(stderr, held_back.read().encode())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
+    options = {"name": field.name, "default": field.default, "help": "", "flag_values": values}
+    kind = _kind(field)
+    if field.metadata["choices"]:
+        flags.DEFINE_enum(enum_values=list(field.metadata["choices"]), **options)
+    else:
+        define = {
+            bool: flags.DEFINE_bool,
+            int: flags.DEFINE_integer,
+            float: flags.DEFINE_float,
+            str: flags.DEFINE_string,
+        }
+        define[kind](**options)
+
+
+def _kind(field: dataclasses.Field) -> type:
+    if isinstance(field.type, types.UnionType):
+        return next(t for t in typing.get_args(field.type) if t is not types.NoneType)
+    return field.type
+
+
+def _help_lines(field: dataclasses.Field) -> list[str]:
+    choices = "|".join(field.metadata["choices"])
+    flag = f"  --[no]{field.name}" if _kind(field) is bool else f"  --{field.name}"
+    flag = f"{flag}={choices}" if choices else flag
+    text = field.metadata["help"]
+    if field.default not in ("", None) and _kind(field) is not bool:
+        text = f"{text} (default: {field.default})"
+    body = textwrap.wrap(text, width=66)
+    if len(flag) < 24:
+        body[0] = f"{flag:<24}{body[0]}"
+        return [body[0], *(" " * 24 + line for line in body[1:])]
+    return [flag, *(" " * 24 + line for line in body)]

@@ -1,0 +1,79 @@
+"""Random draws that are a function of (seed, step), wherever they are made.
+
+TensorFlow's random floats differ between eager execution and XLA; its full-range Philox
+integers do not. Everything is made from those by integer arithmetic, so one seed gives one
+batch in eager, graph and XLA, in any thread and for any number of workers.
+"""
+
+import enum
+import random
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class Stream(enum.IntEnum):
+    """What a draw is for; draws of different streams are independent."""
+
+    CROP = 0
+    FLIP = 1
+    RATIO = 2
+    PARTNER = 3
+    CORNER = 4
+
+
+def key(seed: int, step: tf.Tensor | int, stream: Stream) -> tf.Tensor:
+    """The key `[2]` int64 of one stream of draws at one step."""
+    return tf.stack([tf.constant(seed << 8 | stream, tf.int64), tf.cast(step, tf.int64)])
+
+
+def integers(key: tf.Tensor, shape: Any, bound: tf.Tensor | int) -> tf.Tensor:
+    """Uniform int32 in `[0, bound)`.
+
+    Args:
+      key: from `key`.
+      shape: of the result.
+      bound: at least 1, at most 2^31; a number or a tensor that broadcasts to `shape`.
+    """
+    bits = tf.random.stateless_uniform(shape, key, None, None, tf.uint32, alg="philox")
+    scaled = tf.cast(bits, tf.int64) * tf.cast(bound, tf.int64)
+    return tf.cast(tf.bitwise.right_shift(scaled, tf.constant(32, tf.int64)), tf.int32)
+
+
+def permutation(key: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
+    """A uniform permutation of `range(size)`, `[size]` int32."""
+    return tf.argsort(integers(key, [size], 2**31), stable=True)
+
+
+class SteppedLayer(keras.layers.Layer):
+    """A layer whose draws are a function of (seed, step).
+
+    It counts its own training calls, in a weight that is saved with it. A caller that has a
+    step of its own passes it and leaves the count alone: a parallel `tf.data` map must.
+
+    Args:
+      seed: a whole number of 0 or more; drawn from Python's `random` if None.
+    """
+
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+        # Autocasting would round labels and change the dtype of images.
+        super().__init__(autocast=False, **kwargs)
+        self.seed = random.randrange(2**31) if seed is None else int(seed)
+        if not 0 <= self.seed < 2**55:
+            raise ValueError(f"seed must be from 0 to 2^55. Received: seed={seed}")
+        self.calls = self.add_weight(
+            shape=(), initializer="zeros", dtype="int64", trainable=False, name="calls"
+        )
+        self.built = True
+
+    def next_step(self, step: tf.Tensor | int | None) -> tf.Tensor | int:
+        """The caller's step, or else the number of calls before this one."""
+        if step is not None:
+            return step
+        calls = tf.identity(self.calls.value)
+        self.calls.assign_add(1)
+        return calls
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "seed": self.seed}

@@ -1,0 +1,24 @@
+"""What ends a run: errors whose message is all that a user needs to read."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RunError(Exception):
+    """A run cannot go on. The commands print its message as one line and exit with 1."""
+
+
+class InputError(RunError, ValueError):
+    """What was passed cannot be used. The message says what was passed and what is allowed."""
+
+
+class DivergenceError(RunError, ArithmeticError):
+    """A term of the loss is no longer a finite number."""
+
+
+def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
+    """The error for a name that is not among `allowed`, with the nearest one that is."""
+    allowed = sorted(allowed)
+    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(allowed)}"
+    return InputError(f"unknown {kind} {name!r}: {hint}")

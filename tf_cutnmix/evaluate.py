@@ -1,0 +1,59 @@
+"""Evaluate an export: `python -m tf_cutnmix.evaluate --savedmodel=DIR --dataset=NAME`."""
+
+import dataclasses
+import json
+import sys
+
+from tf_cutnmix import command
+from tf_cutnmix.config import AT_LEAST_1, NOT_NEGATIVE, check, setting
+from tf_cutnmix.errors import InputError
+
+SUMMARY = """\
+Prints accuracy, top-5 accuracy, negative log likelihood and expected calibration error of an
+exported SavedModel on a data set, as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of an evaluation.
+
+    Raises:
+      InputError: a setting is missing or outside its range.
+    """
+
+    savedmodel: str = setting("", "export", "folder of one version: savedmodels/<name>/<version>")
+    dataset: str = setting("digits", "data", "'digits', a TFDS name or a folder of class folders")
+    data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
+    split: str = setting("test", "data", "split to evaluate on, in TFDS syntax")
+    image_size: int = setting(
+        0, "data", "resize images to this many pixels a side; 0: as stored", rule=NOT_NEGATIVE
+    )
+    batch_size: int = setting(500, "data", "images per call", rule=AT_LEAST_1)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.savedmodel:
+            raise InputError("--savedmodel is missing: name the folder of an export's version")
+
+
+def main(settings: Settings) -> None:
+    with command.quiet_tensorflow():
+        from tf_cutnmix import data, scores
+    predict, class_names = scores.load(settings.savedmodel)
+    images = data.load(
+        settings.dataset,
+        settings.split,
+        data_dir=settings.data_dir,
+        image_size=settings.image_size,
+    )
+    if len(images.class_names) != len(class_names):
+        raise InputError(
+            f"{settings.savedmodel} tells {len(class_names)} classes apart and "
+            f"{settings.dataset} has {len(images.class_names)}: they do not fit together"
+        )
+    probabilities = scores.predictions(predict, images.pixels, settings.batch_size)
+    print(json.dumps(scores.scores(probabilities, images.labels), indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(command.run("tf_cutnmix.evaluate", SUMMARY, Settings, main))

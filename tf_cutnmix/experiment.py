@@ -1,0 +1,350 @@
+"""One run from its settings to its results: the only place where everything is wired."""
+
+import json
+import os
+import pathlib
+import platform
+import shutil
+import time
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_cutnmix import architectures, checkpoints, data, mixing, teacher
+from tf_cutnmix.augment import CropAndFlip
+from tf_cutnmix.config import Config
+from tf_cutnmix.distiller import OnlineDistiller
+from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.export import export
+from tf_cutnmix.methods import Method
+from tf_cutnmix.progress import Progress
+
+_EVALUATION_BATCH = 500
+_MAY_CHANGE = ("workdir", "data_dir", "export_dir", "export", "steps")
+_COMPARED_EXAMPLES = 32
+_PICTURED = 10
+
+
+class Splits(NamedTuple):
+    train: data.Images
+    validation: data.Images
+    test: data.Images
+
+
+def train_and_evaluate(config: Config) -> dict[str, Any]:
+    """Train, select on the validation split, report on the test split, export.
+
+    Everything is written into `config.folder`: `flags.cfg` (repeats the run), `metrics.jsonl`
+    (a line per epoch), `tensorboard/`, `mixed_batch.png`, `last.npz` (the state after the last
+    epoch), `best.npz` (the model of the best epoch) and `result.json`.
+
+    Returns:
+      What `result.json` holds.
+
+    Raises:
+      InputError: a setting cannot be used; nothing was written.
+      DivergenceError: the loss stopped being finite; `last.npz` is the epoch before.
+      RunError: something could not be written, or an export does not answer as it should.
+    """
+    begin = time.perf_counter()
+    folder = pathlib.Path(config.folder)
+    earlier = _earlier_run(folder, config)
+    splits = _load(config, earlier)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        keras.utils.set_random_seed(config.seed)
+        model = build_model(config, splits.train)
+        progress = Progress(
+            model,
+            folder,
+            batch_size=config.batch_size,
+            steps_per_epoch=_steps_per_epoch(splits.train, config),
+            steps=config.steps,
+            class_names=splits.train.class_names,
+        )
+        if earlier:
+            progress.restore(earlier)
+        _open_folder(folder, config)
+        _write_picture(folder, model, splits, config)
+        _fit(model, splits, progress, config)
+        result = _result(model, splits, progress, config)
+        result["exports"] = _export(model, splits, result, config)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    result["wall_seconds"] = round(time.perf_counter() - begin, 1)
+    result["versions"] = _versions()
+    _write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def build_model(config: Config, train: data.Images) -> OnlineDistiller:
+    """The compiled model of a run, with fresh weights."""
+    shape, num_classes = train.pixels.shape[1:], len(train.class_names)
+    mean, deviation = _statistics(train.pixels)
+    peers = [
+        architectures.build_network(name, shape, num_classes, mean=mean, deviation=deviation)
+        for name in config.architectures
+    ]
+    mix = mixing.build(
+        config.mix,
+        num_peers=len(peers),
+        alpha=config.alpha,
+        ratio_per=config.ratio_per,
+        regions=config.regions,
+        num_classes=num_classes,
+        seed=config.seed,
+    )
+    flip = config.flip == "on" or (config.flip == "auto" and not data.has_direction(config.dataset))
+    steps = _steps_per_epoch(train, config) * config.epochs
+    method = Method(
+        config.method,
+        teacher_weight=config.teacher_weight,
+        feature_weight=config.feature_weight,
+        temperature=config.temperature,
+        ramp_steps=round(config.ramp * steps),
+    )
+    model = OnlineDistiller(
+        peers,
+        mix,
+        method,
+        augment=CropAndFlip(config.crop, flip, seed=config.seed),
+        momentum=teacher.momentum_for(steps, config.teacher_memory),
+        weight_decay=config.weight_decay,
+    )
+    model.compile(
+        keras.optimizers.SGD(_schedule(config, steps), config.momentum, nesterov=True),
+        jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _earlier_run(folder: pathlib.Path, config: Config) -> checkpoints.Checkpoint | None:
+    """The checkpoint to go on from, if that is asked for and there is one. Writes nothing."""
+    for path in (folder, pathlib.Path(config.export_dir)):
+        _check_writable(path)
+    flags = folder / "flags.cfg"
+    if not flags.exists() or config.overwrite:
+        return None
+    if not config.resume:
+        raise InputError(
+            f"{folder} holds a run already: pass --resume to go on with it, --overwrite to "
+            "replace it, or another --workdir"
+        )
+    before, now = set(flags.read_text().split("\n")), set(config.flagfile().split("\n"))
+    changed = [line for line in sorted(before - now) if _name(line) not in _MAY_CHANGE]
+    added = [line for line in sorted(now - before) if _name(line) not in _MAY_CHANGE]
+    if changed or added:
+        raise InputError(
+            f"{folder} was begun with {' '.join(changed) or 'fewer settings'}, "
+            f"not with {' '.join(added) or 'fewer'}: resume it with the settings it has"
+        )
+    last = folder / "last.npz"
+    return checkpoints.read(last) if last.exists() else None
+
+
+def _name(line: str) -> str:
+    return line.removeprefix("--").split("=")[0]
+
+
+def _check_writable(path: pathlib.Path) -> None:
+    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise InputError(f"{path} cannot be a folder: {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written: {existing} is read-only")
+
+
+def _load(config: Config, earlier: checkpoints.Checkpoint | None) -> Splits:
+    settings = {"data_dir": config.data_dir, "image_size": config.image_size}
+    train = data.load(config.dataset, config.train_split, **settings)
+    test = data.load(config.dataset, config.test_split, **settings)
+    if train.pixels.shape[1:] != test.pixels.shape[1:]:
+        raise InputError("training and test images differ in size: pass --image_size")
+    if earlier and tuple(earlier.facts["class_names"]) != train.class_names:
+        raise InputError(
+            f"{config.folder} was begun on {len(earlier.facts['class_names'])} classes and "
+            f"{config.dataset} now holds {len(train.class_names)}, or others: train a new run"
+        )
+    train, validation = data.hold_out(train, config.validation_fraction)
+    if config.batch_size > len(train.pixels):
+        raise InputError(
+            f"--batch_size={config.batch_size} is larger than the {len(train.pixels)} training "
+            "images: lower it"
+        )
+    return Splits(train, validation, test)
+
+
+def _statistics(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, over a histogram so that memory stays flat."""
+    values = np.arange(256)
+    counts = [np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(3)]
+    mean = np.array([np.average(values, weights=count) for count in counts])
+    variance = [np.average((values - m) ** 2, weights=c) for m, c in zip(mean, counts, strict=True)]
+    return mean, np.maximum(np.sqrt(variance), 1.0)
+
+
+def _steps_per_epoch(train: data.Images, config: Config) -> int:
+    return len(train.pixels) // config.batch_size
+
+
+def _schedule(config: Config, steps: int) -> Any:
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(rate, steps)
+    if config.schedule == "step":
+        boundaries = [steps // 2, steps * 3 // 4]
+        rates = [rate, rate / 10, rate / 100]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
+    return rate
+
+
+def _open_folder(folder: pathlib.Path, config: Config) -> None:
+    """Make the folder of the run, without the files of a run that is overwritten."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if config.overwrite:
+            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+            for name in ("metrics.jsonl", "last.npz", "best.npz", "result.json", "mixed_batch.png"):
+                (folder / name).unlink(missing_ok=True)
+        (folder / "flags.cfg").write_text(config.flagfile())
+    except OSError as error:
+        raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _write_picture(
+    folder: pathlib.Path, model: OnlineDistiller, splits: Splits, config: Config
+) -> None:
+    """The start of the first batch: a row of images, of their partners, of each peer's views."""
+    images, labels = next(iter(_training_batches(splits, config, first_epoch=0)))
+    step = tf.constant(0, tf.int64)
+    views, _ = model.make_views(images, labels, step)
+    images = model.augment(images, training=True, step=step)
+    rows = [images, *views]
+    if model.mixing is not None:
+        draw = model.mixing.draw(step, tuple(images.shape[:3]))
+        rows.insert(1, tf.gather(images, draw.partner))
+    picture = contact_sheet(np.stack([row[:_PICTURED] for row in rows]))
+    try:
+        with tf.summary.create_file_writer(str(folder / "tensorboard" / "train")).as_default():
+            tf.summary.image("mixed_batch", picture[np.newaxis], step=0)
+        (folder / "mixed_batch.png").write_bytes(tf.io.encode_png(picture).numpy())
+    except (OSError, tf.errors.OpError) as error:
+        raise RunError(f"cannot write into {folder}: {error}") from error
+
+
+def contact_sheet(images: np.ndarray) -> np.ndarray:
+    """One picture of rows of images, each pixel enlarged so that small images can be seen.
+
+    Args:
+      images: `[rows, columns, H, W, 3]` uint8.
+
+    Returns:
+      `[height, width, 3]` uint8, white between the images.
+    """
+    scale = max(1, 64 // images.shape[2])
+    images = images.repeat(scale, axis=2).repeat(scale, axis=3)
+    border = ((0, 0), (0, 0), (2, 2), (2, 2), (0, 0))
+    images = np.pad(images, border, constant_values=255)
+    rows, columns, height, width, channels = images.shape
+    return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
+
+
+def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Config) -> None:
+    model.fit(
+        _training_batches(splits, config, first_epoch=progress.epoch),
+        initial_epoch=progress.epoch,
+        epochs=config.epochs,
+        steps_per_epoch=progress.steps_per_epoch,
+        shuffle=False,
+        validation_data=_for_evaluation(splits.validation),
+        callbacks=[
+            keras.callbacks.TensorBoard(progress.folder / "tensorboard", write_graph=False),
+            progress,
+        ],
+    )
+
+
+def _training_batches(splits: Splits, config: Config, first_epoch: int) -> tf.data.Dataset:
+    return data.shuffled_batches(
+        splits.train, config.batch_size, seed=config.seed, first_epoch=first_epoch
+    )
+
+
+def _for_evaluation(images: data.Images) -> tf.data.Dataset | None:
+    return data.ordered_batches(images, _EVALUATION_BATCH) if len(images.pixels) else None
+
+
+def _result(
+    model: OnlineDistiller, splits: Splits, progress: Progress, config: Config
+) -> dict[str, Any]:
+    """The figures of the last epoch, then those of the best one, whose model is left in place."""
+    last = {"epoch": progress.epoch, **_evaluate(model, splits)}
+    best = last
+    if progress.best_epoch and progress.best_epoch != progress.epoch:
+        checkpoints.restore(checkpoints.read(progress.folder / "best.npz"), model.variables)
+        best = {"epoch": progress.best_epoch, **_evaluate(model, splits)}
+    rates = progress.rates[1:] or progress.rates
+    return {
+        "last": last,
+        "best_on_validation": best,
+        "best_peer": _best_peer(model, best.get("validation", {})),
+        "parameters": {
+            f"peer{k + 1}": int(sum(np.prod(v.shape) for v in peer.trainable_variables))
+            for k, peer in enumerate(model.peers)
+        },
+        "images_per_second": round(float(np.median(rates)), 1) if rates else None,
+    }
+
+
+def _evaluate(model: OnlineDistiller, splits: Splits) -> dict[str, dict[str, float]]:
+    return {
+        name: model.evaluate(_for_evaluation(images), verbose=0, return_dict=True)
+        for name, images in (("validation", splits.validation), ("test", splits.test))
+        if len(images.pixels)
+    }
+
+
+def _best_peer(model: OnlineDistiller, validation: dict[str, float]) -> str:
+    """The single network, averaged or not, that does best on the validation split."""
+    return max(model.networks, key=lambda name: validation.get(f"{name}_accuracy", 0.0))
+
+
+def _export(
+    model: OnlineDistiller, splits: Splits, result: dict[str, Any], config: Config
+) -> dict[str, str]:
+    """Write the exports that are asked for; where each of them is."""
+    best_peer = model.networks[result["best_peer"]]
+    networks = {"teacher": model.averages, "peer": [best_peer], "ensemble": model.peers}
+    written = {}
+    for name in config.exports:
+        suffix = "" if name == "teacher" else f"_{name}"
+        version = export(
+            networks[name],
+            pathlib.Path(config.export_dir) / f"{config.name}{suffix}",
+            splits.train.class_names,
+            splits.test.pixels[:_COMPARED_EXAMPLES],
+        )
+        written[name] = str(version)
+    return written
+
+
+def _versions() -> dict[str, str]:
+    gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {len(gpus)} GPUs",
+    }
