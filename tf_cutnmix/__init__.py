@@ -1,36 +1,30 @@
-"""Online distillation with mixed samples: peers, Cut^nMix and a moving-average teacher.
+"""Online distillation with mixed samples: peers, Cut^nMix and a moving-average teacher."""
 
-The names are imported when they are first used, so that `python -m tf_cutnmix.train --help`
-answers without waiting for TensorFlow.
-"""
-
-import importlib
-from typing import Any
+import sys
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Config": "config",
-    "CropAndFlip": "augment",
-    "CutMix": "mixing",
-    "CutNMix": "mixing",
-    "Method": "methods",
-    "MixUp": "mixing",
-    "OnlineDistiller": "distiller",
-    "build_network": "architectures",
-    "cutnmix": "mixing",
-    "mix_dataset": "mixing",
-    "train_and_evaluate": "experiment",
-}
+# While Python looks for the module of `python -m tf_cutnmix.train`, argv[0] is "-m". The
+# commands import what they need themselves: --help does not wait for TensorFlow.
+if sys.argv[:1] != ["-m"]:
+    from tf_cutnmix.architectures import build_network
+    from tf_cutnmix.augment import CropAndFlip
+    from tf_cutnmix.config import Config
+    from tf_cutnmix.distiller import OnlineDistiller
+    from tf_cutnmix.experiment import train_and_evaluate
+    from tf_cutnmix.methods import Method
+    from tf_cutnmix.mixing import CutMix, CutNMix, MixUp, cutnmix, mix_dataset
 
-__all__ = [*_HOMES, "__version__"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__all__ = [
+    "Config",
+    "CropAndFlip",
+    "CutMix",
+    "CutNMix",
+    "Method",
+    "MixUp",
+    "OnlineDistiller",
+    "build_network",
+    "cutnmix",
+    "mix_dataset",
+    "train_and_evaluate",
+]
