@@ -1,0 +1,26 @@
+"""What every test may rely on."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=20, derandomize=True)
+hypothesis.settings.load_profile("suite")
+
+
+@pytest.fixture(scope="session")
+def cifar10_dir() -> str:
+    """A folder in which TFDS finds CIFAR-10; the test is skipped where there is none."""
+    places = [
+        os.environ.get("TFDS_DATA_DIR", ""),
+        pathlib.Path(__file__).parents[2] / "shared" / "data" / "tensorflow_datasets",
+        pathlib.Path("~/tensorflow_datasets").expanduser(),
+    ]
+    for place in places:
+        if place and (pathlib.Path(place) / "cifar10").is_dir():
+            return str(place)
+    pytest.skip("CIFAR-10 is not prepared for TFDS here; set TFDS_DATA_DIR to where it is")
