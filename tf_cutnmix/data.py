@@ -36,7 +36,11 @@ class Images(NamedTuple):
     class_names: tuple[str, ...]
 
     def select(self, positions: np.ndarray) -> "Images":
-        return self._replace(pixels=self.pixels[positions], labels=self.labels[positions])
+        """Some of the images, as a copy."""
+        pixels = _allocate((len(positions), *self.pixels.shape[1:]))
+        # mode="clip" fills the array in place; the default would first make it in memory.
+        np.take(self.pixels, positions, axis=0, out=pixels, mode="clip")
+        return self._replace(pixels=pixels, labels=self.labels[positions])
 
 
 def load(dataset: str, split: str, *, data_dir: str = "", image_size: int = 0) -> Images:
@@ -237,7 +241,7 @@ def _image_and_label(builder: tfds.core.DatasetBuilder) -> tuple[str, str]:
     image, label = builder.info.supervised_keys or ("image", "label")
     kinds = (tfds.features.Image, tfds.features.ClassLabel)
     for name, kind in zip((image, label), kinds, strict=True):
-        if not (isinstance(name, str) and isinstance(features.get(name), kind)):
+        if not (name in features and isinstance(features[name], kind)):
             raise InputError(
                 f"--dataset={builder.name} has no {kind.__name__} feature {name!r}: "
                 f"only image classification can be trained, its features are {list(features)}"

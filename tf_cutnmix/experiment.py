@@ -24,7 +24,8 @@ from tf_cutnmix.progress import Progress
 _EVALUATION_BATCH = 500
 _MAY_CHANGE = ("workdir", "data_dir", "export_dir", "export", "steps")
 _COMPARED_EXAMPLES = 32
-_PICTURED = 10
+_PICTURED = 8
+_CHUNK = 1000
 
 
 class Splits(NamedTuple):
@@ -179,12 +180,15 @@ def _load(config: Config, earlier: checkpoints.Checkpoint | None) -> Splits:
 
 
 def _statistics(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, over a histogram so that memory stays flat."""
-    values = np.arange(256)
-    counts = [np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(3)]
-    mean = np.array([np.average(values, weights=count) for count in counts])
-    variance = [np.average((values - m) ** 2, weights=c) for m, c in zip(mean, counts, strict=True)]
-    return mean, np.maximum(np.sqrt(variance), 1.0)
+    """Mean and standard deviation of each channel, at least 1, from exact sums over chunks."""
+    total, squares = np.zeros(3), np.zeros(3)
+    for start in range(0, len(pixels), _CHUNK):
+        chunk = pixels[start : start + _CHUNK].astype(np.float64)
+        total += chunk.sum(axis=(0, 1, 2))
+        squares += np.square(chunk).sum(axis=(0, 1, 2))
+    count = pixels[..., 0].size
+    mean = total / count
+    return mean, np.maximum(np.sqrt(squares / count - np.square(mean)), 1.0)
 
 
 def _steps_per_epoch(train: data.Images, config: Config) -> int:
@@ -252,7 +256,7 @@ def contact_sheet(images: np.ndarray) -> np.ndarray:
     Returns:
       `[height, width, 3]` uint8, white between the images.
     """
-    scale = max(1, 64 // images.shape[2])
+    scale = max(1, 96 // images.shape[2])
     images = images.repeat(scale, axis=2).repeat(scale, axis=3)
     border = ((0, 0), (0, 0), (2, 2), (2, 2), (0, 0))
     images = np.pad(images, border, constant_values=255)

@@ -19,15 +19,15 @@ def main(config: Config) -> None:
 
 
 def summary(config: Config, result: dict) -> str:
-    """The end of a run as a few lines: test accuracy by network, and where things are."""
-    lines = [""]
-    for moment, title in (("last", "last"), ("best_on_validation", "best on validation")):
-        figures = result[moment]
-        names = [name for name in figures["test"] if name.endswith("_accuracy")]
-        accuracies = "  ".join(
-            f"{name.removesuffix('_accuracy')} {figures['test'][name]:.2%}" for name in names
-        )
-        lines.append(f"test accuracy, {title} (epoch {figures['epoch']}): {accuracies}")
+    """The end of a run: test accuracy of each network, and where things are."""
+    last, best = result["last"], result["best_on_validation"]
+    lines = ["", f"{'test accuracy':<16}{'last epoch':>12}{'best epoch':>12}"]
+    lines.append(f"{'':<16}{last['epoch']:>12}{best['epoch']:>12}")
+    names = [name for name in last["test"] if name.endswith("_accuracy")]
+    for name in sorted(names, key=lambda name: (name.startswith(("average", "peer")), name)):
+        figures = "".join(f"{moment['test'][name]:>12.2%}" for moment in (last, best))
+        lines.append(f"  {name.removesuffix('_accuracy'):<14}{figures}")
+    lines.append("")
     lines += [f"exported {kind}: {path}" for kind, path in result["exports"].items()]
     lines.append(f"run: {config.folder} ({result['wall_seconds']:.0f} s)")
     return "\n".join(lines)
