@@ -113,7 +113,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(name, nearest):
 
 
 def test_a_name_that_is_near_none_is_refused_with_all_of_them():
-    with pytest.raises(InputError, match="resnet110.*resnet8"):
+    with pytest.raises(InputError, match=r"resnet110.*resnet8"):
         build_network("mlp", (8, 8, 3), 10)
 
 

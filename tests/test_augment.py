@@ -94,12 +94,19 @@ def test_offsets_are_uniform_up_to_the_padding_of_each_side():
         assert scipy.stats.chisquare(counts).pvalue > 1e-3
 
 
-def test_half_of_the_images_are_mirrored_whatever_their_offset():
-    down, right, mirrored = moves(CropAndFlip(seed=0)(coordinates(5000, 16, 16)).numpy())
+def test_half_of_the_images_are_mirrored():
+    _, _, mirrored = moves(CropAndFlip(seed=0)(coordinates(5000, 16, 16)).numpy())
     assert scipy.stats.binomtest(int(mirrored.sum()), 5000).pvalue > 1e-3
-    place = 5 * (down + 2) + right + 2
-    table = [np.bincount(place[mirrored == side], minlength=25) for side in (False, True)]
-    assert scipy.stats.chi2_contingency(table).pvalue > 1e-3
+
+
+def test_mirroring_does_not_depend_on_the_offset():
+    image, layer = coordinates(1, 16, 16), CropAndFlip(seed=0)
+    augment = tf.function(lambda step: layer(image, step=step))
+    moved = np.concatenate([augment(step) for step in tf.range(1000, dtype=tf.int64)])
+    down, right, mirrored = moves(moved)
+    for offsets in (down, right):
+        table = [np.bincount(offsets[mirrored == side] + 2, minlength=5) for side in (0, 1)]
+        assert scipy.stats.chi2_contingency(table).pvalue > 1e-3
 
 
 def test_crop_and_flip_can_be_used_apart():

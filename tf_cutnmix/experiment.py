@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import platform
-import shutil
+import sys
 import time
 from typing import Any, NamedTuple
 
@@ -12,17 +12,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix import architectures, checkpoints, data, mixing, teacher
+from tf_cutnmix import architectures, checkpoints, data, mixing, pictures, teacher, workdir
 from tf_cutnmix.augment import CropAndFlip
 from tf_cutnmix.config import Config
 from tf_cutnmix.distiller import OnlineDistiller
-from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.errors import InputError
 from tf_cutnmix.export import export
 from tf_cutnmix.methods import Method
 from tf_cutnmix.progress import Progress
 
 _EVALUATION_BATCH = 500
-_MAY_CHANGE = ("workdir", "data_dir", "export_dir", "export", "steps")
 _COMPARED_EXAMPLES = 32
 _PICTURED = 8
 _CHUNK = 1000
@@ -51,7 +50,8 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     """
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
-    earlier = _earlier_run(folder, config)
+    _check_names(config)
+    earlier = workdir.earlier_run(folder, config)
     splits = _load(config, earlier)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
@@ -68,7 +68,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         )
         if earlier:
             progress.restore(earlier)
-        _open_folder(folder, config)
+        workdir.open_folder(folder, config, fresh=earlier is None)
         _write_picture(folder, model, splits, config)
         _fit(model, splits, progress, config)
         result = _result(model, splits, progress, config)
@@ -77,7 +77,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         keras.config.set_dtype_policy(policy)
     result["wall_seconds"] = round(time.perf_counter() - begin, 1)
     result["versions"] = _versions()
-    _write_text(folder / "result.json", json.dumps(result, indent=2) + "\n")
+    workdir.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
     return result
 
 
@@ -89,15 +89,7 @@ def build_model(config: Config, train: data.Images) -> OnlineDistiller:
         architectures.build_network(name, shape, num_classes, mean=mean, deviation=deviation)
         for name in config.architectures
     ]
-    mix = mixing.build(
-        config.mix,
-        num_peers=len(peers),
-        alpha=config.alpha,
-        ratio_per=config.ratio_per,
-        regions=config.regions,
-        num_classes=num_classes,
-        seed=config.seed,
-    )
+    mix = _mixing(config, num_classes)
     flip = config.flip == "on" or (config.flip == "auto" and not data.has_direction(config.dataset))
     steps = _steps_per_epoch(train, config) * config.epochs
     method = Method(
@@ -123,40 +115,24 @@ def build_model(config: Config, train: data.Images) -> OnlineDistiller:
     return model
 
 
-def _earlier_run(folder: pathlib.Path, config: Config) -> checkpoints.Checkpoint | None:
-    """The checkpoint to go on from, if that is asked for and there is one. Writes nothing."""
-    for path in (folder, pathlib.Path(config.export_dir)):
-        _check_writable(path)
-    flags = folder / "flags.cfg"
-    if not flags.exists() or config.overwrite:
-        return None
-    if not config.resume:
-        raise InputError(
-            f"{folder} holds a run already: pass --resume to go on with it, --overwrite to "
-            "replace it, or another --workdir"
-        )
-    before, now = set(flags.read_text().split("\n")), set(config.flagfile().split("\n"))
-    changed = [line for line in sorted(before - now) if _name(line) not in _MAY_CHANGE]
-    added = [line for line in sorted(now - before) if _name(line) not in _MAY_CHANGE]
-    if changed or added:
-        raise InputError(
-            f"{folder} was begun with {' '.join(changed) or 'fewer settings'}, "
-            f"not with {' '.join(added) or 'fewer'}: resume it with the settings it has"
-        )
-    last = folder / "last.npz"
-    return checkpoints.read(last) if last.exists() else None
+def _mixing(config: Config, num_classes: int) -> mixing.Mixing | None:
+    return mixing.build(
+        config.mix,
+        num_peers=len(config.architectures),
+        regions=config.regions,
+        alpha=config.alpha,
+        ratio_per=config.ratio_per,
+        num_classes=num_classes,
+        seed=config.seed,
+    )
 
 
-def _name(line: str) -> str:
-    return line.removeprefix("--").split("=")[0]
-
-
-def _check_writable(path: pathlib.Path) -> None:
-    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        raise InputError(f"{path} cannot be a folder: {existing} is a file")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{path} cannot be written: {existing} is read-only")
+def _check_names(config: Config) -> None:
+    """Raise `InputError` for a name that nothing knows, before data are read or downloaded."""
+    for name in config.architectures:
+        architectures.backbone(name)
+    Method(config.method)
+    _mixing(config, num_classes=2)
 
 
 def _load(config: Config, earlier: checkpoints.Checkpoint | None) -> Splits:
@@ -206,26 +182,6 @@ def _schedule(config: Config, steps: int) -> Any:
     return rate
 
 
-def _open_folder(folder: pathlib.Path, config: Config) -> None:
-    """Make the folder of the run, without the files of a run that is overwritten."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if config.overwrite:
-            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-            for name in ("metrics.jsonl", "last.npz", "best.npz", "result.json", "mixed_batch.png"):
-                (folder / name).unlink(missing_ok=True)
-        (folder / "flags.cfg").write_text(config.flagfile())
-    except OSError as error:
-        raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}") from error
-
-
 def _write_picture(
     folder: pathlib.Path, model: OnlineDistiller, splits: Splits, config: Config
 ) -> None:
@@ -238,30 +194,10 @@ def _write_picture(
     if model.mixing is not None:
         draw = model.mixing.draw(step, tuple(images.shape[:3]))
         rows.insert(1, tf.gather(images, draw.partner))
-    picture = contact_sheet(np.stack([row[:_PICTURED] for row in rows]))
-    try:
-        with tf.summary.create_file_writer(str(folder / "tensorboard" / "train")).as_default():
-            tf.summary.image("mixed_batch", picture[np.newaxis], step=0)
-        (folder / "mixed_batch.png").write_bytes(tf.io.encode_png(picture).numpy())
-    except (OSError, tf.errors.OpError) as error:
-        raise RunError(f"cannot write into {folder}: {error}") from error
-
-
-def contact_sheet(images: np.ndarray) -> np.ndarray:
-    """One picture of rows of images, each pixel enlarged so that small images can be seen.
-
-    Args:
-      images: `[rows, columns, H, W, 3]` uint8.
-
-    Returns:
-      `[height, width, 3]` uint8, white between the images.
-    """
-    scale = max(1, 96 // images.shape[2])
-    images = images.repeat(scale, axis=2).repeat(scale, axis=3)
-    border = ((0, 0), (0, 0), (2, 2), (2, 2), (0, 0))
-    images = np.pad(images, border, constant_values=255)
-    rows, columns, height, width, channels = images.shape
-    return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
+    picture = pictures.contact_sheet(np.stack([row[:_PICTURED] for row in rows]))
+    workdir.write(folder / "mixed_batch.png", tf.io.encode_png(picture).numpy())
+    with tf.summary.create_file_writer(str(folder / "tensorboard" / "train")).as_default():
+        tf.summary.image("mixed_batch", picture[np.newaxis], step=0)
 
 
 def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Config) -> None:
@@ -271,6 +207,7 @@ def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Con
         epochs=config.epochs,
         steps_per_epoch=progress.steps_per_epoch,
         shuffle=False,
+        verbose=1 if sys.stdout.isatty() else 2,
         validation_data=_for_evaluation(splits.validation),
         callbacks=[
             keras.callbacks.TensorBoard(progress.folder / "tensorboard", write_graph=False),
@@ -293,11 +230,12 @@ def _result(
     model: OnlineDistiller, splits: Splits, progress: Progress, config: Config
 ) -> dict[str, Any]:
     """The figures of the last epoch, then those of the best one, whose model is left in place."""
-    last = {"epoch": progress.epoch, **_evaluate(model, splits)}
+    last = {"epoch": progress.epoch, "step": int(model.step.value), **_evaluate(model, splits)}
     best = last
-    if progress.best_epoch and progress.best_epoch != progress.epoch:
+    if progress.best_epoch and (progress.cut_short or progress.best_epoch != progress.epoch):
         checkpoints.restore(checkpoints.read(progress.folder / "best.npz"), model.variables)
-        best = {"epoch": progress.best_epoch, **_evaluate(model, splits)}
+        step = int(model.step.value)
+        best = {"epoch": progress.best_epoch, "step": step, **_evaluate(model, splits)}
     rates = progress.rates[1:] or progress.rates
     return {
         "last": last,

@@ -392,8 +392,14 @@ class MixUp(Mixing):
 MIXINGS = {"cutnmix": CutNMix, "cutmix": CutMix, "mixup": MixUp}
 
 
-def build(name: str, **settings: Any) -> Mixing | None:
-    """The layer of a name of `MIXINGS`, or None for "none"; it takes the settings it knows.
+def build(name: str, *, num_peers: int, regions: str, **settings: Any) -> Mixing | None:
+    """The layer of a name of `MIXINGS`, or None for "none".
+
+    Args:
+      name: of the mixing.
+      num_peers: views per sample, for the mixings that make several.
+      regions: where their boxes lie.
+      **settings: that every mixing takes.
 
     Raises:
       InputError: there is no such mixing.
@@ -402,8 +408,8 @@ def build(name: str, **settings: Any) -> Mixing | None:
         return None
     if name not in MIXINGS:
         raise unknown("--mix", name, [*MIXINGS, "none"])
-    if name != "cutnmix":
-        settings = {k: v for k, v in settings.items() if k not in ("num_peers", "regions")}
+    if issubclass(MIXINGS[name], CutNMix):
+        settings |= {"num_peers": num_peers, "regions": regions}
     return MIXINGS[name](**settings)
 
 

@@ -28,6 +28,7 @@ class Progress(keras.callbacks.Callback):
 
     Attributes:
       epoch: whole epochs done.
+      cut_short: whether the model has seen a part of one more.
       best_epoch: the latest of those with the best teacher on the validation split, or 0.
       rates: images per second of training, for each epoch of this process.
     """
@@ -50,6 +51,7 @@ class Progress(keras.callbacks.Callback):
         self.class_names = list(class_names)
         self.variables = [*model.variables, *model.optimizer.variables]
         self.epoch = 0
+        self.cut_short = False
         self.best_epoch = 0
         self.best = -1.0
         self.rates: list[float] = []
@@ -89,8 +91,9 @@ class Progress(keras.callbacks.Callback):
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise RunError(f"cannot write {self.metrics_file}: {error.strerror}") from error
-        if self.batches < self.steps_per_epoch:
-            return  # Cut short by --steps: an epoch that no resumed run would go on from.
+        self.cut_short = self.batches < self.steps_per_epoch
+        if self.cut_short:
+            return
         self.epoch = epoch + 1
         if _SELECTED_BY in logs and logs[_SELECTED_BY] >= self.best:
             self.best, self.best_epoch = logs[_SELECTED_BY], self.epoch

@@ -22,7 +22,7 @@ def summary(config: Config, result: dict) -> str:
     """The end of a run: test accuracy of each network, and where things are."""
     last, best = result["last"], result["best_on_validation"]
     lines = ["", f"{'test accuracy':<16}{'last epoch':>12}{'best epoch':>12}"]
-    lines.append(f"{'':<16}{last['epoch']:>12}{best['epoch']:>12}")
+    lines.append(f"{'  after steps':<16}{last['step']:>12}{best['step']:>12}")
     names = [name for name in last["test"] if name.endswith("_accuracy")]
     for name in sorted(names, key=lambda name: (name.startswith(("average", "peer")), name)):
         figures = "".join(f"{moment['test'][name]:>12.2%}" for moment in (last, best))

@@ -6,7 +6,7 @@ of its names in words, and `backbone(name)`, which returns None for a name that 
 own and else a function from an image tensor to pooled features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -14,6 +14,18 @@ from tf_cutnmix.architectures import resnet
 from tf_cutnmix.errors import unknown
 
 _FAMILIES = (resnet,)
+
+
+def backbone(name: str) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
+    """The function from images to pooled features of a network's name.
+
+    Raises:
+      InputError: no family knows the name.
+    """
+    for family in _FAMILIES:
+        if found := family.backbone(name):
+            return found
+    raise unknown("--arch", name, [known for family in _FAMILIES for known in family.NAMES])
 
 
 def build_network(
@@ -40,15 +52,12 @@ def build_network(
     Raises:
       InputError: no family knows the name.
     """
-    found = [backbone for family in _FAMILIES if (backbone := family.backbone(name))]
-    if not found:
-        raise unknown("--arch", name, [known for family in _FAMILIES for known in family.NAMES])
     images = keras.Input(input_shape, name="images")
     variance = [float(d) ** 2 for d in deviation]
     x = keras.layers.Normalization(
         mean=list(map(float, mean)), variance=variance, dtype="float32", name="normalisation"
     )(images)
-    features = found[0](x)
+    features = backbone(name)(x)
     head = keras.layers.Dense(num_classes, kernel_initializer="he_normal", name="logits")
     logits = head(features)
     return keras.Model(images, {"features": features, "logits": logits}, name=name)

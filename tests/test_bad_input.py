@@ -1,0 +1,457 @@
+"""Bad input: one clear line on stderr, exit code 1, nothing written."""
+
+import contextlib
+import json
+import os
+import pathlib
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_cutnmix import command, evaluate, train
+from tf_cutnmix.config import Config
+
+COMMANDS = {
+    "train": (train.SUMMARY, Config, train.main),
+    "evaluate": (evaluate.SUMMARY, evaluate.Settings, evaluate.main),
+}
+BEGUN = (
+    "--dataset=./pets",
+    "--workdir=run",
+    "--epochs=2",
+    "--batch_size=8",
+    "--validation_fraction=0.25",
+    "--num_peers=1",
+    "--mix=none",
+    "--method=independent",
+    "--export_dir=exports",
+)
+
+Refuse = Callable[..., str]
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes | str]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else ""
+        for path in folder.rglob("*")
+    }
+
+
+def call(name: str, *arguments: str) -> int:
+    """Run a command in this process; its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *arguments])
+        return command.run(f"tf_cutnmix.{name}", *COMMANDS[name])
+
+
+def the_line(stderr: str) -> str:
+    """What one line, and no more, says after "error: "."""
+    assert stderr.startswith("error: ")
+    assert stderr.endswith("\n")
+    assert len(stderr.splitlines()) == 1
+    return stderr.removeprefix("error: ").strip()
+
+
+def write_images(folder: pathlib.Path, count: int, size: tuple[int, int] = (8, 8)) -> None:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(len(folder.name))
+    for number in range(count):
+        pixels = random.integers(0, 256, (*size, 3), np.uint8)
+        (folder / f"{number:02d}.png").write_bytes(tf.io.encode_png(pixels).numpy())
+
+
+def fill(file: str) -> None:
+    with open(file, "wb", buffering=0) as filling:
+        while True:
+            filling.write(bytes(1024))
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file grows beyond so many bytes: the system refuses, as where a disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[pathlib.Path]:
+    """A file system of 8 MiB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield disk
+    os.chdir("/")
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.fixture
+def refuse(tmp_path, monkeypatch, capfd) -> Refuse:
+    """Runs a command that must fail; returns what its line says. Nothing may be written."""
+    monkeypatch.chdir(tmp_path)
+
+    def refused(name: str, *arguments: str) -> str:
+        before = contents(tmp_path)
+        capfd.readouterr()
+        code = call(name, *arguments)
+        stdout, stderr = capfd.readouterr()
+        assert code == 1
+        assert stdout == ""
+        assert contents(tmp_path) == before
+        return the_line(stderr)
+
+    return refused
+
+
+@pytest.fixture
+def pets(tmp_path) -> pathlib.Path:
+    for name in ("cats", "dogs"):
+        write_images(tmp_path / "pets" / name, 10)
+    return tmp_path / "pets"
+
+
+@pytest.fixture(scope="module")
+def begun_once(tmp_path_factory) -> pathlib.Path:
+    """A folder with a data set of two classes, a run on it after one of two epochs, an export."""
+    folder = tmp_path_factory.mktemp("begun")
+    for name in ("cats", "dogs"):
+        write_images(folder / "pets" / name, 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert call("train", *BEGUN, "--steps=3", "--export=teacher") == 0
+    return folder
+
+
+@pytest.fixture
+def begun(begun_once, tmp_path, refuse) -> pathlib.Path:
+    """A copy of that folder, which the commands run in."""
+    shutil.copytree(begun_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"),
+    [
+        ("--dataset=cifar1", "did you mean 'cifar10'?"),
+        ("--dataset=digit", "did you mean 'digits'?"),
+        ("--arch=resnt20", "did you mean 'resnet20'?"),
+        ("--arch=resnet8,resnt8", "did you mean 'resnet8'?"),
+        ("--arch=resnet9", "6n+2, such as resnet8 or resnet14"),
+        ("--arch=resnet21", "6n+2, such as resnet20 or resnet26"),
+        ("--arch=resnet2", "6n+2, such as resnet8 or resnet14"),
+        ("--arch=,", "name a network such as resnet8"),
+        ("--method=cutnmx", "did you mean 'cutnmix'?"),
+        ("--method=alone", "one of cutnmix, independent"),
+        ("--mix=cutmx", "did you mean 'cutmix'?"),
+        ("--export=techer", "did you mean 'teacher'?"),
+        ("--schedule=cosin", "cosine"),
+        ("--precision=bfloat16", "mixed_bfloat16"),
+    ],
+)
+def test_a_name_that_nothing_knows_is_answered_with_those_that_are_known(refuse, argument, hint):
+    line = refuse("train", argument)
+    assert hint in line
+    assert argument.split("=")[-1].split(",")[-1] in line
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("--epoch=3", "'epoch'. Did you mean: epochs"),
+        ("--epochs=many", "--epochs=many"),
+        ("--flagfile=nothing.cfg", "No such file or directory: 'nothing.cfg'"),
+        ("stray", "unexpected argument 'stray': flags begin with --"),
+    ],
+)
+def test_an_argument_that_cannot_be_parsed_is_told(refuse, argument, words):
+    line = refuse("train", argument)
+    assert words in line
+    assert "ERROR" not in line
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("num_peers", "0"),
+        ("num_peers", "-1"),
+        ("alpha", "0.0"),
+        ("alpha", "-1.0"),
+        ("alpha", "nan"),
+        ("alpha", "inf"),
+        ("temperature", "0.0"),
+        ("temperature", "-3.0"),
+        ("learning_rate", "0.0"),
+        ("weight_decay", "-0.1"),
+        ("teacher_weight", "-1.0"),
+        ("feature_weight", "nan"),
+        ("momentum", "1.0"),
+        ("ramp", "1.5"),
+        ("teacher_memory", "-0.5"),
+        ("validation_fraction", "1.0"),
+        ("crop", "1.0"),
+        ("image_size", "-8"),
+        ("batch_size", "0"),
+        ("epochs", "0"),
+        ("steps", "-1"),
+        ("seed", "-1"),
+    ],
+)
+def test_a_number_outside_its_range_is_told_with_what_is_allowed(refuse, flag, value):
+    assert refuse("train", f"--{flag}={value}").startswith(f"--{flag}={value}: must be ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--arch=resnet8,resnet14", "--num_peers=3"), "leave --num_peers out"),
+        (("--resume", "--overwrite"), "contradict each other"),
+        (("--batch_size=101", "--train_split=train[:100]"), "larger than the 90 training images"),
+        (("--train_split=train[:0]",), "selects no images"),
+        (("--test_split=tset",), "'tset'"),
+        (("--train_split=train[",), "'train['"),
+    ],
+)
+def test_settings_that_do_not_fit_together_or_the_data_are_told(refuse, arguments, words):
+    assert words in refuse("train", *arguments)
+
+
+@pytest.mark.parametrize("folder", ["./nothing", "/nothing/at/all", "data/nothing"])
+def test_a_data_folder_that_is_missing_is_told(refuse, folder):
+    line = refuse("train", f"--dataset={folder}")
+    assert folder in line
+    assert "no such folder" in line
+
+
+def test_an_empty_data_folder_is_told_with_what_belongs_into_it(refuse, tmp_path):
+    (tmp_path / "pets").mkdir()
+    assert "class sub-folders" in refuse("train", "--dataset=./pets")
+
+
+def test_a_class_without_images_is_named(refuse, pets):
+    (pets / "birds").mkdir()
+    assert "pets/birds holds no images" in refuse("train", "--dataset=./pets")
+
+
+def test_a_single_class_is_too_few(refuse, pets):
+    shutil.rmtree(pets / "dogs")
+    assert "one class, 'cats': 2 are needed" in refuse("train", "--dataset=./pets")
+
+
+def test_other_classes_in_the_test_split_are_named(refuse, pets, tmp_path):
+    shutil.copytree(pets, tmp_path / "both" / "train")
+    shutil.copytree(pets, tmp_path / "both" / "test")
+    (tmp_path / "both" / "test" / "dogs").rename(tmp_path / "both" / "test" / "wolves")
+    assert "['dogs', 'wolves']" in refuse("train", "--dataset=./both")
+
+
+def truncate(file: pathlib.Path) -> None:
+    file.write_bytes(file.read_bytes()[:60])
+
+
+def empty(file: pathlib.Path) -> None:
+    file.write_bytes(b"")
+
+
+def write_text(file: pathlib.Path) -> None:
+    file.write_text("<html>404 Not Found</html>")
+
+
+def link_to_nothing(file: pathlib.Path) -> None:
+    file.unlink()
+    file.symlink_to("nothing")
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, write_text, link_to_nothing])
+@pytest.mark.parametrize("image", ["cats/00.png", "cats/06.png", "dogs/08.png", "dogs/09.png"])
+def test_a_broken_image_is_named(refuse, pets, image, damage):
+    damage(pets / image)
+    assert image in refuse("train", "--dataset=./pets")
+
+
+def test_an_image_of_another_size_is_named(refuse, pets):
+    (pets / "dogs" / "05.png").unlink()
+    write_images(pets / "other", 1, size=(6, 7))
+    (pets / "other" / "00.png").rename(pets / "dogs" / "05.png")
+    (pets / "other").rmdir()
+    line = refuse("train", "--dataset=./pets")
+    assert "dogs/05.png has 7x6 pixels" in line
+    assert "--image_size" in line
+
+
+def test_test_images_of_another_size_are_told(refuse, tmp_path):
+    for name in ("cats", "dogs"):
+        write_images(tmp_path / "both" / "train" / name, 5)
+        write_images(tmp_path / "both" / "test" / name, 5, size=(9, 9))
+    assert "pass --image_size" in refuse("train", "--dataset=./both")
+
+
+@pytest.mark.parametrize("flag", ["workdir", "export_dir"])
+@pytest.mark.parametrize("folder", ["file", "file/inside", "/dev/null/inside"])
+def test_a_folder_that_is_a_file_or_inside_one_is_refused(refuse, tmp_path, flag, folder):
+    (tmp_path / "file").write_text("precious")
+    line = refuse("train", f"--{flag}={folder}")
+    assert folder in line
+    assert line.endswith(("file is a file", "/dev/null is a file"))
+
+
+@pytest.mark.parametrize("flag", ["workdir", "export_dir"])
+@pytest.mark.skipif(os.geteuid() == 0, reason="every folder can be written by root")
+def test_a_folder_that_is_read_only_is_refused(refuse, tmp_path, flag):
+    (tmp_path / "locked").mkdir(mode=0o555)
+    assert "locked is read-only" in refuse("train", f"--{flag}=locked/inside")
+
+
+def test_a_folder_that_the_system_does_not_make_is_refused(refuse):
+    line = refuse("train", "--workdir=/proc/inside", "--export=")
+    assert "/proc/inside cannot be written" in line
+
+
+def test_a_folder_that_holds_a_run_is_refused_with_the_ways_out(begun, refuse):
+    line = refuse("train", *BEGUN)
+    assert line.startswith("run holds a run already: ")
+    assert all(way in line for way in ("--resume", "--overwrite", "--workdir"))
+
+
+@pytest.mark.parametrize("setting", ["learning_rate=0.3", "epochs=5", "num_peers=2", "crop=0.25"])
+def test_a_run_is_not_resumed_with_another_setting(begun, refuse, setting):
+    line = refuse("train", *BEGUN, f"--{setting}", "--resume")
+    assert f"not with --{setting}" in line
+
+
+def test_a_run_is_not_resumed_on_data_that_gained_a_class(begun, refuse):
+    write_images(begun / "pets" / "birds", 20)
+    line = refuse("train", *BEGUN, "--resume")
+    assert "begun on 2 classes" in line
+    assert "now holds 3" in line
+
+
+def test_a_run_is_not_resumed_on_data_whose_class_was_renamed(begun, refuse):
+    (begun / "pets" / "cats").rename(begun / "pets" / "birds")
+    assert "begun on 2 classes" in refuse("train", *BEGUN, "--resume")
+
+
+def test_a_damaged_checkpoint_is_named(begun, refuse):
+    truncate(begun / "run" / "last.npz")
+    assert "cannot read the checkpoint run/last.npz" in refuse("train", *BEGUN, "--resume")
+
+
+def test_a_run_that_lacks_its_metrics_is_not_resumed(begun, refuse):
+    (begun / "run" / "metrics.jsonl").unlink()
+    assert "run/metrics.jsonl" in refuse("train", *BEGUN, "--resume")
+
+
+def test_the_checkpoint_survives_a_full_disk(begun, capfd):
+    before = (begun / "run" / "last.npz").read_bytes()
+    with largest_file(200_000):
+        assert call("train", *BEGUN, "--resume") == 1
+    line = the_line(capfd.readouterr().err)
+    assert "run/best.npz: File too large" in line or "run/last.npz: File too large" in line
+    assert (begun / "run" / "last.npz").read_bytes() == before
+    assert not list((begun / "run").glob("*.tmp"))
+
+    assert call("train", *BEGUN, "--resume", "--export=") == 0
+    rows = [json.loads(row) for row in (begun / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+
+
+@pytest.mark.parametrize("room", [300, 4000])
+def test_a_disk_without_room_for_the_small_files_costs_no_run(begun, room):
+    script = (
+        "import os, resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+        "os.execv(sys.executable, [sys.executable, '-P', '-m', 'tf_cutnmix.train', *sys.argv[1:]])"
+    )
+    launch = [sys.executable, "-P", "-c", script, *BEGUN, "--resume", "--export="]
+    process = subprocess.run(launch, cwd=begun, capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    # The temporary files of TensorFlow's AutoGraph are cut off too, and it warns of that first.
+    assert the_line(process.stderr.splitlines(keepends=True)[-1])
+    assert "Traceback" not in process.stderr
+    assert call("train", *BEGUN, "--resume", "--export=", "--steps=1") == 0
+
+
+def test_a_disk_without_any_room_costs_no_run(begun_once, small_disk, monkeypatch, capfd):
+    shutil.copytree(begun_once, small_disk, dirs_exist_ok=True)
+    monkeypatch.chdir(small_disk)
+    before = pathlib.Path("run/last.npz").read_bytes()
+    with pytest.raises(OSError, match="No space"):
+        fill("filling")
+    assert call("train", *BEGUN, "--resume", "--export=") == 1
+    the_line(capfd.readouterr().err)
+    assert pathlib.Path("run/last.npz").read_bytes() == before
+
+    pathlib.Path("filling").unlink()
+    assert call("train", *BEGUN, "--resume", "--export=") == 0
+
+
+def test_evaluating_without_an_export_asks_for_one(refuse):
+    assert refuse("evaluate").startswith("--savedmodel is missing")
+
+
+def test_evaluating_a_folder_that_is_missing_says_so(refuse):
+    assert "nothing: there is no such folder" in refuse("evaluate", "--savedmodel=nothing")
+
+
+def test_evaluating_a_folder_that_is_no_savedmodel_is_refused(refuse, pets):
+    line = refuse("evaluate", "--savedmodel=pets")
+    assert "--savedmodel=pets holds no saved_model.pb" in line
+
+
+def test_evaluating_the_folder_of_all_versions_names_them(begun, refuse):
+    assert "name a version in it: 1" in refuse("evaluate", "--savedmodel=exports/pets_resnet8")
+
+
+def test_evaluating_a_damaged_savedmodel_is_refused(begun, refuse):
+    folder = "exports/pets_resnet8/1"
+    truncate(begun / folder / "saved_model.pb")
+    assert f"{folder} is no export" in refuse("evaluate", f"--savedmodel={folder}")
+
+
+def test_evaluating_a_savedmodel_without_its_weights_is_refused(begun, refuse):
+    folder = "exports/pets_resnet8/1"
+    shutil.rmtree(begun / folder / "variables")
+    assert f"{folder} is no export" in refuse("evaluate", f"--savedmodel={folder}")
+
+
+def test_evaluating_a_foreign_savedmodel_is_refused(refuse, tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
+    assert "foreign is no export" in refuse("evaluate", "--savedmodel=foreign")
+
+
+def test_evaluating_on_another_number_of_classes_tells_both(begun, refuse):
+    line = refuse("evaluate", "--savedmodel=exports/pets_resnet8/1", "--dataset=digits")
+    assert "2 classes" in line
+    assert "digits has 10" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "words"),
+    [
+        ("train", "--arch=resnt8", "did you mean 'resnet8'?"),
+        ("evaluate", "--savedmodel=nothing", "nothing"),
+    ],
+)
+def test_a_process_says_the_same_and_no_more(tmp_path, name, argument, words):
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", f"tf_cutnmix.{name}", argument],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if not key.startswith("TF_CPP")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert words in the_line(process.stderr)
+    assert process.stdout == ""
+    assert contents(tmp_path) == {}

@@ -1,0 +1,157 @@
+"""Structure: files follow the way of a sample, and each imports only from those before it."""
+
+import ast
+import configparser
+import importlib
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "tf_cutnmix"
+
+# The order in which the package is read.
+ORDER = [
+    "errors",
+    "config",
+    "data",
+    "draws",
+    "augment",
+    "mixing",
+    "architectures.resnet",
+    "architectures",
+    "losses",
+    "methods",
+    "teacher",
+    "distiller",
+    "checkpoints",
+    "export",
+    "progress",
+    "experiment",
+    "scores",
+    "command",
+    "train",
+    "evaluate",
+]
+COMMANDS = {"command", "train", "evaluate"}
+DISTRIBUTIONS = {"absl": "absl-py", "sklearn": "scikit-learn"}
+
+
+def module_name(path: pathlib.Path) -> str:
+    """The name below the package; `__init__` for the package itself."""
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse(FILES[module].read_text())
+
+
+def imports(module: str) -> set[str]:
+    """The full names of all modules that a file imports, on its top level or in a function."""
+    names = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the package"
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in inside if name.removeprefix("tf_cutnmix.") in FILES}
+            names |= modules or {node.module}
+    return names
+
+
+def own_imports(module: str) -> set[str]:
+    """The modules of the package that a file imports, by their names below it."""
+    own = {name for name in imports(module) if name.split(".")[0] == "tf_cutnmix"}
+    return {name.removeprefix("tf_cutnmix").removeprefix(".") for name in own}
+
+
+def other_imports(module: str) -> set[str]:
+    """The packages from elsewhere that a file imports."""
+    packages = {name.split(".")[0] for name in imports(module)}
+    return packages - {"tf_cutnmix"} - sys.stdlib_module_names
+
+
+def public_definitions(module: str) -> list[ast.FunctionDef | ast.ClassDef]:
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [n for n in tree(module).body if isinstance(n, kinds) and not n.name.startswith("_")]
+
+
+def test_every_file_has_its_place_in_the_order() -> None:
+    assert set(FILES) == {"__init__", *ORDER, "serve_once"}
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_a_file_imports_only_from_those_before_it(module: str) -> None:
+    assert own_imports(module) <= set(ORDER[: ORDER.index(module)])
+
+
+def test_a_family_of_networks_knows_nothing_but_errors() -> None:
+    families = [module for module in FILES if module.startswith("architectures.")]
+    assert families
+    for family in families:
+        assert own_imports(family) <= {"errors"}
+
+
+def test_the_serving_script_knows_nothing_of_the_package() -> None:
+    assert not own_imports("serve_once")
+
+
+@pytest.mark.parametrize("module", sorted(set(FILES) - COMMANDS))
+def test_flags_live_in_the_commands_alone(module: str) -> None:
+    assert "absl" not in other_imports(module)
+    assert "command" not in own_imports(module)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_keras_cv_is_not_imported(module: str) -> None:
+    assert "keras_cv" not in other_imports(module)
+
+
+def test_what_is_imported_is_a_declared_dependency() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    requirements = setup["options"]["install_requires"].split("\n")
+    declared = {re.split(r"[<>=~!; ]", line)[0] for line in requirements if line}
+    imported = set().union(*map(other_imports, FILES))
+    assert {DISTRIBUTIONS.get(n, n).replace("_", "-") for n in imported} <= declared
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_every_file_says_what_it_is_for(module: str) -> None:
+    assert ast.get_docstring(tree(module))
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_every_public_function_and_class_has_a_docstring(module: str) -> None:
+    silent = [node.name for node in public_definitions(module) if not ast.get_docstring(node)]
+    assert not silent
+
+
+def test_the_package_offers_what_it_lists() -> None:
+    package = importlib.import_module("tf_cutnmix")
+    for name in package.__all__:
+        assert getattr(package, name).__module__.startswith("tf_cutnmix.")
+
+
+@pytest.mark.parametrize("module", ["config", "command", "errors"])
+def test_what_the_commands_begin_with_does_not_import_tensorflow(
+    module: str, tmp_path: pathlib.Path
+) -> None:
+    process = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"tf_cutnmix.{module}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in process.stderr.splitlines()}
+    assert "tf_cutnmix" in imported
+    assert imported.isdisjoint({"tensorflow", "keras", "numpy", "sklearn"})

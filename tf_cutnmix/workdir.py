@@ -1,0 +1,80 @@
+"""The folder of a run: what an earlier run left there, and whether a new one may begin."""
+
+import os
+import pathlib
+import shutil
+
+from tf_cutnmix import checkpoints
+from tf_cutnmix.config import Config
+from tf_cutnmix.errors import InputError, RunError
+
+_MAY_CHANGE = ("workdir", "data_dir", "export_dir", "export", "steps")
+_FILES = ("metrics.jsonl", "last.npz", "best.npz", "result.json", "mixed_batch.png")
+
+
+def earlier_run(folder: pathlib.Path, config: Config) -> checkpoints.Checkpoint | None:
+    """The checkpoint to go on from, if that is asked for and there is one. Writes nothing.
+
+    Raises:
+      InputError: the folder or the exports' folder cannot be written, the folder holds a run
+        that is neither to be resumed nor overwritten, or one that had other settings.
+      RunError: the checkpoint is damaged.
+    """
+    _check_writable(folder)
+    if config.exports:
+        _check_writable(pathlib.Path(config.export_dir))
+    flags = folder / "flags.cfg"
+    if not flags.exists() or config.overwrite:
+        return None
+    if not config.resume:
+        raise InputError(
+            f"{folder} holds a run already: pass --resume to go on with it, --overwrite to "
+            "replace it, or another --workdir"
+        )
+    before, now = set(flags.read_text().split("\n")), set(config.flagfile().split("\n"))
+    changed = [line for line in sorted(before - now) if _name(line) not in _MAY_CHANGE]
+    added = [line for line in sorted(now - before) if _name(line) not in _MAY_CHANGE]
+    if changed or added:
+        raise InputError(
+            f"{folder} was begun with {' '.join(changed) or 'fewer settings'}, "
+            f"not with {' '.join(added) or 'fewer'}: resume it with the settings it has"
+        )
+    last = folder / "last.npz"
+    return checkpoints.read(last) if last.exists() else None
+
+
+def open_folder(folder: pathlib.Path, config: Config, fresh: bool) -> None:
+    """Make the folder and write `flags.cfg`; a fresh run finds no files there of an earlier one.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if fresh and (folder / "flags.cfg").exists():
+            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+            for name in _FILES:
+                (folder / name).unlink(missing_ok=True)
+        (folder / "flags.cfg").write_text(config.flagfile())
+    except OSError as error:
+        raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error
+
+
+def write(path: pathlib.Path, content: bytes) -> None:
+    """Write a file, or raise `RunError`."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _name(line: str) -> str:
+    return line.removeprefix("--").split("=")[0]
+
+
+def _check_writable(path: pathlib.Path) -> None:
+    existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise InputError(f"{path} cannot be a folder: {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be written: {existing} is read-only")
