@@ -365,14 +365,13 @@ def test_the_checkpoint_survives_a_full_disk(begun, capfd):
     assert [row["epoch"] for row in rows] == [1, 2]
 
 
-@pytest.mark.parametrize("room", [300, 4000])
-def test_a_disk_without_room_for_the_small_files_costs_no_run(begun, room):
-    script = (
+def test_a_resume_that_cannot_write_the_small_files_costs_no_run(begun):
+    limited = (
         "import os, resource, sys\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
         "os.execv(sys.executable, [sys.executable, '-P', '-m', 'tf_cutnmix.train', *sys.argv[1:]])"
     )
-    launch = [sys.executable, "-P", "-c", script, *BEGUN, "--resume", "--export="]
+    launch = [sys.executable, "-P", "-c", limited, *BEGUN, "--resume", "--export="]
     process = subprocess.run(launch, cwd=begun, capture_output=True, text=True, check=False)
     assert process.returncode == 1
     # The temporary files of TensorFlow's AutoGraph are cut off too, and it warns of that first.
@@ -400,7 +399,9 @@ def test_evaluating_without_an_export_asks_for_one(refuse):
 
 
 def test_evaluating_a_folder_that_is_missing_says_so(refuse):
-    assert "nothing: there is no such folder" in refuse("evaluate", "--savedmodel=nothing")
+    line = refuse("evaluate", "--savedmodel=nothing")
+    assert "--savedmodel=nothing" in line
+    assert "no such folder" in line
 
 
 def test_evaluating_a_folder_that_is_no_savedmodel_is_refused(refuse, pets):

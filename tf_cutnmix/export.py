@@ -17,54 +17,6 @@ from tf_cutnmix.errors import RunError
 _TOLERANCE = 1e-4
 
 
-class _Servable(tf.Module):
-    """The signatures of an export; its prediction is the mean of its networks' probabilities."""
-
-    def __init__(self, networks: Sequence[keras.Model], class_names_file: str) -> None:
-        super().__init__()
-        self._networks = networks
-        self._size = tuple(networks[0].input_shape[1:3])
-        self.weights = [v.value for network in networks for v in network.variables]
-        self.class_names = tf.saved_model.Asset(class_names_file)
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
-    def serve_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._predict(self._resized(images))
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="bytes")])
-    def serve_bytes(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        def decode(file: tf.Tensor) -> tf.Tensor:
-            image = tf.io.decode_image(file, channels=3, expand_animations=False)
-            return self._resized(tf.ensure_shape(image, [None, None, 3]))
-
-        signature = tf.TensorSpec([*self._size, 3], tf.uint8)
-        return self._predict(tf.map_fn(decode, encoded, fn_output_signature=signature))
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
-    def serve_features(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = self._resized(images)
-        features = [network(images, training=False)["features"] for network in self._networks]
-        return {"features": tf.concat(features, axis=-1)}
-
-    def _resized(self, images: tf.Tensor) -> tf.Tensor:
-        resized = data.resize(images, self._size)
-        return tf.ensure_shape(resized, [*images.shape[:-3], *self._size, 3])
-
-    def _predict(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = [network(images, training=False)["logits"] for network in self._networks]
-        if len(logits) == 1:
-            logits = logits[0]
-        else:
-            # The logarithm of the mean probability: its softmax is that mean again.
-            logits = tf.reduce_logsumexp([tf.nn.log_softmax(z) for z in logits], axis=0)
-            logits -= tf.math.log(float(len(self._networks)))
-        return {
-            "probabilities": tf.nn.softmax(logits),
-            "logits": logits,
-            "classes": tf.argmax(logits, axis=-1),
-        }
-
-
 def export(
     networks: Sequence[keras.Model],
     folder: pathlib.Path,
@@ -121,25 +73,70 @@ def _in_float32(network: keras.Model) -> keras.Model:
     return copy
 
 
+def _signatures(
+    networks: Sequence[keras.Model],
+) -> dict[str, tf.types.experimental.GenericFunction]:
+    """What an export answers; its prediction is the mean of the networks' probabilities."""
+    size = tuple(networks[0].input_shape[1:3])
+    many_images = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+    many_files = tf.TensorSpec([None], tf.string, name="bytes")
+
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = [network(images, training=False)["logits"] for network in networks]
+        if len(logits) > 1:
+            # The logarithm of the mean probability: its softmax is that mean again.
+            summed = tf.reduce_logsumexp([tf.nn.log_softmax(z) for z in logits], axis=0)
+            logits = [summed - tf.math.log(float(len(networks)))]
+        return {
+            "probabilities": tf.nn.softmax(logits[0]),
+            "logits": logits[0],
+            "classes": tf.argmax(logits[0], axis=-1),
+        }
+
+    def decode(file: tf.Tensor) -> tf.Tensor:
+        image = tf.io.decode_image(file, channels=3, expand_animations=False)
+        resized = data.resize(tf.ensure_shape(image, [None, None, 3]), size)
+        return tf.ensure_shape(resized, [*size, 3])
+
+    @tf.function(input_signature=[many_images])
+    def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return predict(data.resize(images, size))
+
+    @tf.function(input_signature=[many_files])
+    def serve_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = tf.map_fn(decode, encoded, fn_output_signature=tf.uint8)
+        return predict(tf.ensure_shape(images, [None, *size, 3]))
+
+    @tf.function(input_signature=[many_images])
+    def serve_features(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = data.resize(images, size)
+        features = [network(images, training=False)["features"] for network in networks]
+        return {"features": tf.concat(features, axis=-1)}
+
+    return {
+        "serving_default": serve_images,
+        "serve_bytes": serve_bytes,
+        "features": serve_features,
+    }
+
+
 def _write(
     networks: Sequence[keras.Model], scratch: pathlib.Path, class_names: Sequence[str]
 ) -> pathlib.Path:
     names = scratch / "class_names.txt"
     names.write_text("".join(f"{name}\n" for name in class_names))
-    servable = _Servable(networks, str(names))
-    signatures = {
-        "serving_default": servable.serve_images,
-        "serve_bytes": servable.serve_bytes,
-        "features": servable.serve_features,
-    }
+    # Holding the variables, not the networks: those would be written a second time.
+    servable = tf.Module()
+    servable.weights = [variable.value for n in networks for variable in n.variables]
+    servable.class_names = tf.saved_model.Asset(str(names))
     written = scratch / "savedmodel"
-    tf.saved_model.save(servable, str(written), signatures)
+    tf.saved_model.save(servable, str(written), _signatures(networks))
     return written
 
 
 def _compare(networks: Sequence[keras.Model], written: pathlib.Path, examples: np.ndarray) -> None:
     """Raise `RunError` unless a fresh process gets from the export what the networks say."""
-    outputs = [network.predict(examples, verbose=0) for network in networks]
+    outputs = [network(examples, training=False) for network in networks]
     probabilities = np.mean([tf.nn.softmax(output["logits"]) for output in outputs], axis=0)
     expected = {
         "serving_default": probabilities,
