@@ -6,10 +6,23 @@ import pathlib
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import hypothesis
+import keras
 import pytest
 
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("suite")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _seeded_module() -> None:
+    """Fresh networks of module-wide fixtures are the same ones in every run."""
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _seeded(_seeded_module) -> None:
+    """So are those of a test, alone or in the suite."""
+    keras.utils.set_random_seed(1)
 
 
 @pytest.fixture(scope="session")

@@ -432,6 +432,7 @@ def test_a_folder_may_have_the_name_of_a_tfds_set(
         write_class(tmp_path / folder, range(3))
     monkeypatch.chdir(tmp_path)
     assert data.load("./mnist", "train").class_names == ("one", "two")
+    assert data.load("mnist/", "train").class_names == ("one", "two")
     assert data.load("pictures", "train").class_names == ("cat", "dog")
     assert len(data.load("mnist", "train", data_dir=tfds_dir).class_names) == 10
 

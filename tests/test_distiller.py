@@ -640,6 +640,15 @@ def test_the_first_bad_step_is_the_one_that_is_named(bad, value):
         model.check_finite()
 
 
+def test_a_later_failure_does_not_replace_the_first_one():
+    model = poisoned("feature")
+    images, labels = batch_of(0)
+    for factor in (1.0, np.nan):
+        model.train_on_batch(factor * images, labels)
+    with pytest.raises(DivergenceError, match="step 0: the feature"):
+        model.check_finite()
+
+
 def test_a_healthy_run_has_nothing_to_report(trained):
     trained.check_finite()
 

@@ -384,6 +384,13 @@ def test_layer_counts_its_training_calls():
     assert (layer(batch, step=0)["images"] != layer(batch, step=1)["images"]).numpy().any()
 
 
+@pytest.mark.parametrize("layer", [CutNMix, CutMix, MixUp])
+def test_every_seed_draws_its_own_batches(layer):
+    batch = photos()
+    drawn = [layer(num_classes=NUM_CLASSES, seed=seed)(batch, step=0) for seed in range(4)]
+    assert len({mixed["images"].numpy().tobytes() for mixed in drawn}) == 4
+
+
 @pytest.mark.parametrize(
     "settings", [{}, {"num_peers": 3, "alpha": 0.5, "ratio_per": "batch", "regions": "spread"}]
 )

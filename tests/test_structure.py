@@ -30,6 +30,8 @@ ORDER = [
     "checkpoints",
     "export",
     "progress",
+    "workdir",
+    "pictures",
     "experiment",
     "scores",
     "command",

@@ -1,5 +1,6 @@
 """The whole state of a run in one file: written all or not at all, checked when read."""
 
+import contextlib
 import os
 import pathlib
 import zipfile
@@ -32,12 +33,13 @@ def save(path: pathlib.Path, variables: Sequence[keras.Variable], **facts: Any) 
     values = {f"{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, **values, **facts)
+            np.savez(file, **values, **facts, count=len(values) + len(facts))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RunError(
             f"cannot write {path}: {error.strerror}; what it held before is still valid"
         ) from error
@@ -50,9 +52,13 @@ def read(path: pathlib.Path) -> Checkpoint:
       RunError: it is missing or damaged.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
         with np.load(path) as file:
             content = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if broken or content.pop("count", None) != len(content):
+            raise ValueError("it is damaged")
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         raise RunError(f"cannot read the checkpoint {path}: {error}") from error
     values = [value for name, value in sorted(content.items()) if name.isdigit()]
     facts = {name: value for name, value in content.items() if not name.isdigit()}

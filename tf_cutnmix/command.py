@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 import tempfile
 import textwrap
@@ -54,7 +55,7 @@ def parse(settings: type, arguments: Sequence[str]) -> Any:
     try:
         rest = values(["", *arguments])[1:]
     except flags.Error as error:
-        raise InputError(str(error)) from error
+        raise InputError(_plain(error)) from error
     if rest:
         raise InputError(f"unexpected argument {rest[0]!r}: flags begin with --")
     return settings(**{f.name: values[f.name].value for f in dataclasses.fields(settings)})
@@ -92,6 +93,12 @@ def quiet_tensorflow() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def _plain(error: flags.Error) -> str:
+    """absl's message without the marks of its making."""
+    message = str(error).removeprefix("ERROR:: ")
+    return re.sub(r"\('(.*)', '(.*)'\)$", r"\1", message)
 
 
 def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:

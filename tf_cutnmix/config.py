@@ -5,6 +5,7 @@ own (architectures, methods, mixings, data sets) are checked by those modules.
 """
 
 import dataclasses
+import pathlib
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ class Rule(NamedTuple):
 
 POSITIVE = Rule(lambda value: 0 < value < float("inf"), "a number above 0")
 NOT_NEGATIVE = Rule(lambda value: 0 <= value < float("inf"), "a number of 0 or more")
+SEED = Rule(lambda value: 0 <= value < 2**32, "a whole number from 0 to 2^32 - 1")
 AT_LEAST_1 = Rule(lambda value: value >= 1, "a whole number of 1 or more")
 BELOW_1 = Rule(lambda value: 0 <= value < 1, "at least 0 and below 1")
 FRACTION = Rule(lambda value: 0 <= value <= 1, "from 0 to 1")
@@ -155,9 +157,7 @@ class Config:
         "weight_decay / 2 * |w|^2 over all trained weights is added to the loss",
         rule=NOT_NEGATIVE,
     )
-    seed: int = setting(
-        0, "run", "same seed, same machine: same result, to the bit", rule=NOT_NEGATIVE
-    )
+    seed: int = setting(0, "run", "same seed, same machine: same result, to the bit", rule=SEED)
     precision: str = setting(
         "float32",
         "run",
@@ -213,7 +213,8 @@ class Config:
     @property
     def name(self) -> str:
         """What the exports are called: data set and architectures."""
-        dataset = self.dataset.rstrip("/").rsplit("/", 1)[-1]
+        path = self.dataset.startswith((".", "~", "/"))
+        dataset = pathlib.PurePath(self.dataset).name if path else self.dataset.rstrip("/")
         return re.sub(r"[^\w.-]+", "_", "_".join([dataset, *dict.fromkeys(self.architectures)]))
 
     @property

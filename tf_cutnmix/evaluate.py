@@ -37,6 +37,7 @@ class Settings:
 
 
 def main(settings: Settings) -> None:
+    """Print the scores of an export as JSON."""
     with command.quiet_tensorflow():
         from tf_cutnmix import data, scores
     predict, class_names = scores.load(settings.savedmodel)

@@ -28,6 +28,8 @@ _CHUNK = 1000
 
 
 class Splits(NamedTuple):
+    """The images of a run; `validation` may hold none."""
+
     train: data.Images
     validation: data.Images
     test: data.Images

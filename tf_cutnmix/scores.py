@@ -17,16 +17,18 @@ def load(folder: str) -> tuple[Callable, tuple[str, ...]]:
     """
     path = pathlib.Path(folder)
     names = path / "assets" / "class_names.txt"
+    if not path.is_dir():
+        raise InputError(f"--savedmodel={folder}: there is no such folder")
     if not (path / "saved_model.pb").is_file():
-        versions = sorted(p.name for p in path.glob("*/saved_model.pb")) if path.is_dir() else []
-        inside = [p.parent.name for p in path.glob("*/saved_model.pb")] if versions else []
-        hint = f"name a version in it: {', '.join(sorted(inside))}" if inside else "it has none"
-        raise InputError(f"--savedmodel={folder} holds no saved_model.pb: {hint}")
+        versions = [found.parent.name for found in path.glob("*/saved_model.pb")]
+        hint = f": name a version in it: {', '.join(sorted(versions, key=lambda v: (len(v), v)))}"
+        raise InputError(f"--savedmodel={folder} holds no saved_model.pb{hint if versions else ''}")
     try:
         signature = tf.saved_model.load(folder).signatures["serving_default"]
         class_names = tuple(names.read_text().splitlines())
     except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-        raise InputError(f"--savedmodel={folder} is no export of tf_cutnmix: {error}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"--savedmodel={folder} is no export of tf_cutnmix: {reason}") from error
     return signature, class_names
 
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 
 def main(savedmodel: str, request: str, answer: str) -> None:
+    """Load the export, answer the request, write the answer."""
     signatures = tf.saved_model.load(savedmodel).signatures
     with np.load(request, allow_pickle=True) as content:
         images = tf.constant(content["images"])

@@ -12,6 +12,7 @@ ResNet-8 on scikit-learn's handwritten digits."""
 
 
 def main(config: Config) -> None:
+    """Train as `config` says and print how it went."""
     with command.quiet_tensorflow():
         from tf_cutnmix import experiment
     result = experiment.train_and_evaluate(config)
