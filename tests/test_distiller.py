@@ -627,6 +627,18 @@ def test_a_gradient_that_is_not_finite_is_noticed_though_the_loss_is_finite():
     assert_same_state(model, before)
 
 
+def test_a_loss_scale_that_is_too_large_is_lowered_and_is_no_divergence(policy):
+    policy("mixed_float16")
+    model = small_distiller()
+    optimizer = keras.optimizers.LossScaleOptimizer(sgd(), initial_scale=2.0**40)
+    model.compile(optimizer, run_eagerly=True)
+    before = model.peers[0].trainable_variables[0].numpy()
+    train(model, steps=1)
+    model.check_finite()
+    assert float(optimizer.dynamic_scale.value) == 2.0**39
+    np.testing.assert_array_equal(model.peers[0].trainable_variables[0], before)
+
+
 @pytest.mark.parametrize(("bad", "value"), [(0, np.nan), (1, np.inf), (2, -np.inf)])
 def test_the_first_bad_step_is_the_one_that_is_named(bad, value):
     model = compiled(small_distiller())

@@ -59,6 +59,8 @@ def load(dataset: str, split: str, *, data_dir: str = "", image_size: int = 0) -
     Raises:
       InputError: the data cannot be found, read or used as they are.
     """
+    if not dataset:
+        raise InputError("--dataset is empty: name 'digits', a TFDS data set or a folder")
     path = pathlib.Path(dataset).expanduser()
     if dataset == "digits":
         images = _load_digits(split, image_size)
@@ -192,9 +194,13 @@ def _subfolders(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
+def _is_image(path: pathlib.Path) -> bool:
+    return path.suffix.lower() in _IMAGE_ENDINGS and not path.name.startswith(".")
+
+
 def _list_classes(path: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     classes = {
-        folder.name: sorted(f for f in folder.iterdir() if f.suffix.lower() in _IMAGE_ENDINGS)
+        folder.name: sorted(file for file in folder.iterdir() if _is_image(file))
         for folder in _subfolders(path)
     }
     if not classes:
@@ -215,13 +221,14 @@ def _load_tfds(dataset: str, split: str, data_dir: str, image_size: int) -> Imag
         builder = tfds.builder(dataset, data_dir=data_dir or None, try_gcs=False)
     except tfds.core.DatasetNotFoundError:
         names = tfds.list_builders(with_community_datasets=False)
-        raise unknown("dataset", dataset, [*names, "digits"]) from None
+        problem = unknown("dataset", dataset, [*names, "digits"])
+        raise InputError(f"{problem} (nor is there a folder of that name)") from None
     except (ValueError, AssertionError) as error:
         raise InputError(f"--dataset={dataset}: {_first_line(error)}") from error
     image, label = _image_and_label(builder)
     _prepare_builder(builder)
     try:
-        count = builder.info.splits[split].num_examples
+        count = _some(builder.info.splits[split].num_examples)
     except ValueError as error:
         raise InputError(f"{dataset}: {_first_line(error)}") from error
     class_names = tuple(builder.info.features[label].names)
@@ -278,7 +285,15 @@ def _select(dataset: str, split: str, splits: Mapping[str, Iterable]) -> list:
         instructions = tfds.core.ReadInstruction.from_spec(split).to_absolute(sizes)
     except (ValueError, AssertionError) as error:
         raise InputError(f"{dataset}: {_first_line(error)}") from error
-    return [e for part in instructions for e in elements[part.splitname][part.from_ : part.to]]
+    chosen = [e for part in instructions for e in elements[part.splitname][part.from_ : part.to]]
+    _some(len(chosen))
+    return chosen
+
+
+def _some(count: int) -> int:
+    if not count:
+        raise InputError("the split selects no images: widen --train_split or --test_split")
+    return count
 
 
 def _collect(
@@ -288,8 +303,6 @@ def _collect(
     name: Callable[[int], str],
 ) -> Images:
     """Put examples into one array; `name(i)` is what an error calls example i."""
-    if not count:
-        raise InputError("a split selects no images: widen --train_split or --test_split")
     labels = np.empty(count, np.int32)
     pixels, position = None, 0
     try:
@@ -302,9 +315,9 @@ def _collect(
                     f"{_size(pixels[0])}: pass --image_size to resize them all"
                 )
             pixels[position], labels[position] = image, label
-    except tf.errors.InvalidArgumentError as error:
+    except tf.errors.OpError as error:
         broken = position if pixels is None else position + 1
-        raise InputError(f"{name(broken)} cannot be decoded: it is no whole image") from error
+        raise InputError(f"{name(broken)} cannot be read: it is no whole image") from error
     return Images(pixels, labels, class_names)
 
 

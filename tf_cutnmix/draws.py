@@ -24,7 +24,13 @@ class Stream(enum.IntEnum):
 
 
 def key(seed: int, step: tf.Tensor | int, stream: Stream) -> tf.Tensor:
-    """The key `[2]` int64 of one stream of draws at one step."""
+    """The key `[2]` int64 of one stream of draws at one step.
+
+    Raises:
+      ValueError: the seed is not a whole number from 0 to 2^55.
+    """
+    if not 0 <= seed < 2**55:
+        raise ValueError(f"seed must be from 0 to 2^55. Received: seed={seed}")
     return tf.stack([tf.constant(seed << 8 | stream, tf.int64), tf.cast(step, tf.int64)])
 
 
@@ -60,8 +66,7 @@ class SteppedLayer(keras.layers.Layer):
         # Autocasting would round labels and change the dtype of images.
         super().__init__(autocast=False, **kwargs)
         self.seed = random.randrange(2**31) if seed is None else int(seed)
-        if not 0 <= self.seed < 2**55:
-            raise ValueError(f"seed must be from 0 to 2^55. Received: seed={seed}")
+        key(self.seed, 0, Stream.CROP)
         self.calls = self.add_weight(
             shape=(), initializer="zeros", dtype="int64", trainable=False, name="calls"
         )

@@ -17,8 +17,10 @@ class DivergenceError(RunError, ArithmeticError):
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
-    """The error for a name that is not among `allowed`, with the nearest one that is."""
+    """The error for a name that is not among `allowed`, with the nearest one, or all if few."""
     allowed = sorted(allowed)
     near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(allowed)}"
-    return InputError(f"unknown {kind} {name!r}: {hint}")
+    if near:
+        return InputError(f"unknown {kind} {name!r}: did you mean {near[0]!r}?")
+    known = f": one of {', '.join(allowed)}" if len(allowed) <= 20 else ""
+    return InputError(f"unknown {kind} {name!r}{known}")

@@ -21,6 +21,7 @@ import tensorflow as tf
 from tf_cutnmix import draws
 from tf_cutnmix.errors import unknown
 
+_MIXED = ("images", "labels", "segmentation_masks")
 _RATIOS = 2**16
 _SPREAD_CANDIDATES = 8
 
@@ -165,6 +166,7 @@ def cutnmix(
     Returns:
       Images `[B, num_peers, H, W, C]` and labels `[B, K]` float32.
     """
+    _check_settings(alpha, num_classes, ratio_per, num_peers, regions)
     batch = _checked({"images": images, "labels": labels}, num_classes)
     images, labels = batch["images"], batch["labels"]
     height, width = _sides(images)
@@ -203,12 +205,7 @@ class Mixing(draws.SteppedLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(seed, **kwargs)
-        if not 0 < alpha < float("inf"):
-            raise ValueError(f"alpha must be a number above 0. Received: alpha={alpha}")
-        if num_classes is not None and num_classes < 1:
-            raise ValueError(f"num_classes must be 1 or more. Received: {num_classes}")
-        if ratio_per not in ("sample", "batch"):
-            raise ValueError(f"ratio_per must be 'sample' or 'batch'. Received: {ratio_per!r}")
+        _check_settings(alpha, num_classes, ratio_per)
         self.alpha = float(alpha)
         self.num_classes = num_classes
         self.ratio_per = ratio_per
@@ -298,10 +295,7 @@ class CutNMix(Mixing):
         **kwargs: Any,
     ) -> None:
         super().__init__(alpha, num_classes, ratio_per, seed, **kwargs)
-        if num_peers < 1:
-            raise ValueError(f"num_peers must be 1 or more. Received: num_peers={num_peers}")
-        if regions not in ("uniform", "spread"):
-            raise ValueError(f"regions must be 'uniform' or 'spread'. Received: {regions!r}")
+        _check_settings(alpha, num_classes, ratio_per, num_peers, regions)
         self.num_peers = num_peers
         self.regions = regions
 
@@ -444,11 +438,20 @@ def mix_dataset(
         device = "/gpu:0" if tf.config.list_physical_devices("GPU") else "/cpu:0"
 
     @tf.function(jit_compile=jit_compile)
+    def mix_checked(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return mixing(batch, training=True, step=step)
+
+    def mix_named(step: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        # XLA would drop the check of the labels' range, and compiles no strings.
+        checked = mixing.check(batch)
+        mixed = mix_checked(step, {name: checked[name] for name in _MIXED if name in checked})
+        return {**checked, **mixed}
+
     def mix(step: tf.Tensor, batch: Any) -> Any:
         if isinstance(batch, Mapping):
-            return mixing(batch, training=True, step=step)
+            return mix_named(step, batch)
         images, labels = batch
-        mixed = mixing({"images": images, "labels": labels}, training=True, step=step)
+        mixed = mix_named(step, {"images": images, "labels": labels})
         return mixed["images"], mixed["labels"]
 
     def transform(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -457,7 +460,9 @@ def mix_dataset(
             lambda: iter([next(passes)]), output_signature=tf.TensorSpec([], tf.int64)
         )
         numbered = this_pass.flat_map(lambda number: dataset.enumerate(number * 2**32))
-        numbered = numbered.apply(tf.data.experimental.assert_cardinality(dataset.cardinality()))
+        if dataset.cardinality() != tf.data.UNKNOWN_CARDINALITY:
+            length = tf.data.experimental.assert_cardinality(dataset.cardinality())
+            numbered = numbered.apply(length)
         if tf.DeviceSpec.from_string(device).device_type == "GPU":
             numbered = numbered.apply(tf.data.experimental.copy_to_device(device))
             with tf.device(device):
@@ -502,7 +507,26 @@ def _sides(images: tf.Tensor) -> tuple[tf.Tensor | int, tf.Tensor | int]:
 
 
 def _pictures(batch: Mapping[str, tf.Tensor]) -> list[str]:
-    return [name for name in ("images", "segmentation_masks") if name in batch]
+    return [name for name in _MIXED if name in batch and name != "labels"]
+
+
+def _check_settings(
+    alpha: float,
+    num_classes: int | None,
+    ratio_per: str,
+    num_peers: int = 1,
+    regions: str = "uniform",
+) -> None:
+    if not 0 < alpha < float("inf"):
+        raise ValueError(f"alpha must be a number above 0. Received: alpha={alpha}")
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"num_classes must be 1 or more. Received: num_classes={num_classes}")
+    if ratio_per not in ("sample", "batch"):
+        raise ValueError(f"ratio_per must be 'sample' or 'batch'. Received: {ratio_per!r}")
+    if num_peers < 1:
+        raise ValueError(f"num_peers must be 1 or more. Received: num_peers={num_peers}")
+    if regions not in ("uniform", "spread"):
+        raise ValueError(f"regions must be 'uniform' or 'spread'. Received: {regions!r}")
 
 
 def _checked(batch: Mapping[str, tf.Tensor], num_classes: int | None) -> dict[str, tf.Tensor]:
@@ -513,18 +537,19 @@ def _checked(batch: Mapping[str, tf.Tensor], num_classes: int | None) -> dict[st
         )
     if "bounding_boxes" in batch:
         raise ValueError("mixing would leave 'bounding_boxes' wrong: take them out of the batch")
-    batch = {name: tf.convert_to_tensor(value) for name, value in batch.items()}
-    images, labels = batch["images"], batch["labels"]
+    mixed = {name: tf.convert_to_tensor(batch[name]) for name in _MIXED if name in batch}
+    images, labels = mixed["images"], mixed["labels"]
     if images.shape.rank != 4:
         raise ValueError(
             f"images must be a batch [B, H, W, C], its rank known. Received: shape {images.shape}"
         )
-    masks = batch.get("segmentation_masks")
-    if masks is not None and masks.shape.rank not in (3, 4):
+    masks = mixed.get("segmentation_masks", images)
+    if masks.shape.rank not in (3, 4) or not masks.shape[:3].is_compatible_with(images.shape[:3]):
         raise ValueError(
-            f"segmentation_masks must be [B, H, W] or [B, H, W, M]. Received: shape {masks.shape}"
+            "segmentation_masks must be [B, H, W] or [B, H, W, M], of the images' size. "
+            f"Received: shape {masks.shape} for images {images.shape}"
         )
-    return {**batch, "images": images, "labels": _soft_labels(labels, num_classes)}
+    return {**batch, **mixed, "labels": _soft_labels(labels, num_classes)}
 
 
 def _soft_labels(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:
