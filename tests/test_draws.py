@@ -67,7 +67,7 @@ def test_integers_are_uniform_over_the_whole_range():
 
 @pytest.mark.parametrize("bound", [2, 10])
 def test_first_integers_of_successive_steps_are_uniform(bound):
-    values = [integers(step=step, bound=bound) for step in range(1000)]
+    values = [integers(step=step, bound=bound) for step in range(500)]
     assert_uniform(np.bincount(values, minlength=bound))
 
 
@@ -96,7 +96,7 @@ def test_permutation_holds_every_index_once(seed, step, size):
 
 
 def test_permutations_are_uniform():
-    keys = [draws.key(0, step, Stream.PARTNER) for step in range(1200)]
+    keys = [draws.key(0, step, Stream.PARTNER) for step in range(600)]
     counts = collections.Counter(tuple(draws.permutation(key, 3).numpy()) for key in keys)
     assert len(counts) == 6
     assert_uniform(list(counts.values()))

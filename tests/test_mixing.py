@@ -634,8 +634,11 @@ def assert_mixed_in_order(mixed, dataset, layer):
         harness.assert_same(after, layer(before, step=step), rounded=["labels"])
 
 
-@pytest.mark.parametrize("num_parallel_calls", [1, 8])
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize(
+    ("jit_compile", "num_parallel_calls"),
+    [(False, 1), (False, 8), (True, 8)],
+    ids=["graph, serial", "graph, parallel", "xla, parallel"],
+)
 def test_first_pass_is_mixed_as_the_layer_mixes(dataset, layer, jit_compile, num_parallel_calls):
     mix = mix_dataset(layer, jit_compile=jit_compile, num_parallel_calls=num_parallel_calls)
     assert_mixed_in_order(dataset.apply(mix), dataset, layer)

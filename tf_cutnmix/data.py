@@ -98,7 +98,7 @@ def hold_out(images: Images, fraction: float) -> tuple[Images, Images]:
 def shuffled_batches(
     images: Images, batch_size: int, *, seed: int, first_epoch: int = 0
 ) -> tf.data.Dataset:
-    """Endless training batches `([B, H, W, 3] uint8, [B] int32)`.
+    """Endless training batches `([B, H, W, 3] uint8, [B] int32)`, of no more than all images.
 
     The order within epoch e is a function of (seed, e): a run that starts at `first_epoch`
     sees what a run from the start would see from there on. The remainder that does not fill
@@ -223,7 +223,7 @@ def _load_tfds(dataset: str, split: str, data_dir: str, image_size: int) -> Imag
         names = tfds.list_builders(with_community_datasets=False)
         problem = unknown("dataset", dataset, [*names, "digits"])
         raise InputError(f"{problem} (nor is there a folder of that name)") from None
-    except (ValueError, AssertionError) as error:
+    except (ValueError, AssertionError, ImportError) as error:
         raise InputError(f"--dataset={dataset}: {_first_line(error)}") from error
     image, label = _image_and_label(builder)
     _prepare_builder(builder)
@@ -336,7 +336,8 @@ def _allocate(shape: tuple[int, ...]) -> np.ndarray:
             f"the images take {size / 2**30:.1f} GiB, more than half of the free memory and more "
             f"than {tempfile.gettempdir()} has: lower --image_size or select fewer images"
         )
-    return np.memmap(tempfile.TemporaryFile(), np.uint8, mode="w+", shape=shape)
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.uint8, mode="w+", shape=shape)
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_cutnmix import losses, teacher
 from tf_cutnmix.errors import DivergenceError
 from tf_cutnmix.methods import Forward, Method
+from tf_cutnmix.mixing import soft_labels
 
 
 @keras.saving.register_keras_serializable("tf_cutnmix")
@@ -67,6 +68,8 @@ class OnlineDistiller(keras.Model):
             raise ValueError(f"mixing makes {views} views for {len(peers)} peers: make them equal")
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1. Received: {momentum}")
+        if not 0 <= weight_decay < float("inf"):
+            raise ValueError(f"weight_decay must be 0 or more. Received: {weight_decay}")
         self.peers = list(peers)
         self.averages = [teacher.averaged_copy(peer) for peer in peers]
         self.mixing = mixing
@@ -151,10 +154,10 @@ class OnlineDistiller(keras.Model):
         """What each peer sees at one step, and the labels `[B, K]` float32 that they share."""
         if self.augment is not None:
             images = self.augment(images, training=True, step=step)
+        labels = soft_labels(labels, self.num_classes)
         if self.mixing is None:
-            return [images] * len(self.peers), self._soft_labels(labels)
-        batch = {"images": images, "labels": self._soft_labels(labels)}
-        mixed = self.mixing(batch, training=True, step=step)
+            return [images] * len(self.peers), labels
+        mixed = self.mixing({"images": images, "labels": labels}, training=True, step=step)
         images, labels = mixed["images"], mixed["labels"]
         separate = images.shape.rank == 5
         return tf.unstack(images, axis=1) if separate else [images] * len(self.peers), labels
@@ -176,9 +179,12 @@ class OnlineDistiller(keras.Model):
         """The teacher's probabilities, `[B, K]` float32."""
         return _mean(self._probabilities(self.averages, images))
 
-    def fit(self, *args: Any, callbacks: Sequence | None = None, **kwargs: Any) -> Any:
+    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
         """As `keras.Model.fit`; raises `DivergenceError` when the loss is no longer finite."""
-        callbacks = [_StopAtDivergence(), *(callbacks or [])]
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(_StopAtDivergence())
+        else:
+            callbacks = [_StopAtDivergence(), *keras.tree.flatten(callbacks or [])]
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
     def check_finite(self) -> None:
@@ -228,14 +234,10 @@ class OnlineDistiller(keras.Model):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         if labels is None or weights is not None:
             raise ValueError("OnlineDistiller needs pairs (images, labels), without sample weights")
+        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
         if labels.shape.rank == 2 and labels.shape[1] == 1 and self.num_classes > 1:
             labels = tf.squeeze(labels, axis=1)
         return images, labels
-
-    def _soft_labels(self, labels: tf.Tensor) -> tf.Tensor:
-        if labels.shape.rank == 1:
-            return tf.one_hot(tf.cast(labels, tf.int32), self.num_classes)
-        return tf.cast(labels, tf.float32)
 
     def _adapt(self, features: Sequence[tf.Tensor]) -> dict[tuple[int, int], tf.Tensor]:
         return {

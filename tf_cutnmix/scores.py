@@ -35,7 +35,7 @@ def load(folder: str) -> tuple[Callable, tuple[str, ...]]:
 def predictions(signature: Callable, pixels: np.ndarray, batch_size: int) -> np.ndarray:
     """Probabilities `[N, K]` for images `[N, H, W, 3]` uint8."""
     starts = range(0, len(pixels), batch_size)
-    batches = [tf.constant(pixels[start : start + batch_size]) for start in starts]
+    batches = (tf.constant(pixels[start : start + batch_size]) for start in starts)
     return np.concatenate([signature(images=b)["probabilities"].numpy() for b in batches])
 
 
