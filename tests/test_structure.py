@@ -17,6 +17,7 @@ PACKAGE = ROOT / "tf_cutnmix"
 ORDER = [
     "errors",
     "config",
+    "files",
     "data",
     "draws",
     "augment",

@@ -1,7 +1,6 @@
-"""The whole state of a run in one file: written all or not at all, checked when read."""
+"""The whole state of a run in one file, checked when it is read."""
 
-import contextlib
-import os
+import io
 import pathlib
 import zipfile
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from tf_cutnmix import files
 from tf_cutnmix.errors import RunError
 
 
@@ -21,28 +21,15 @@ class Checkpoint(NamedTuple):
 
 
 def save(path: pathlib.Path, variables: Sequence[keras.Variable], **facts: Any) -> None:
-    """Write variables and facts (numbers, strings or lists of them).
-
-    The file is written beside its place and then renamed: a reader finds the old file or the
-    new one, never half of one.
+    """Write variables and facts (numbers, strings or lists of them), all or nothing.
 
     Raises:
-      RunError: it cannot be written; a file that was there before is as it was.
+      RunError: the file cannot be written; one that was there before is as it was.
     """
-    temporary = path.with_suffix(".tmp")
     values = {f"{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **values, **facts, count=len(values) + len(facts))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise RunError(
-            f"cannot write {path}: {error.strerror}; what it held before is still valid"
-        ) from error
+    content = io.BytesIO()
+    np.savez(content, **values, **facts, count=len(values) + len(facts))
+    files.write(path, content.getvalue())
 
 
 def read(path: pathlib.Path) -> Checkpoint:
@@ -58,7 +45,7 @@ def read(path: pathlib.Path) -> Checkpoint:
             content = {name: file[name] for name in file.files}
         if broken or content.pop("count", None) != len(content):
             raise ValueError("it is damaged")
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise RunError(f"cannot read the checkpoint {path}: {error}") from error
     values = [value for name, value in sorted(content.items()) if name.isdigit()]
     facts = {name: value for name, value in content.items() if not name.isdigit()}

@@ -222,7 +222,7 @@ def _load_tfds(dataset: str, split: str, data_dir: str, image_size: int) -> Imag
     except tfds.core.DatasetNotFoundError:
         names = tfds.list_builders(with_community_datasets=False)
         problem = unknown("dataset", dataset, [*names, "digits"])
-        raise InputError(f"{problem} (nor is there a folder of that name)") from None
+        raise InputError(f"{problem} (and there is no such folder)") from None
     except (ValueError, AssertionError, ImportError) as error:
         raise InputError(f"--dataset={dataset}: {_first_line(error)}") from error
     image, label = _image_and_label(builder)

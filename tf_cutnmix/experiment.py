@@ -1,22 +1,33 @@
 """One run from its settings to its results: the only place where everything is wired."""
 
+import contextlib
 import json
 import os
 import pathlib
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix import architectures, checkpoints, data, mixing, pictures, teacher, workdir
+from tf_cutnmix import (
+    architectures,
+    checkpoints,
+    data,
+    files,
+    mixing,
+    pictures,
+    teacher,
+    workdir,
+)
 from tf_cutnmix.augment import CropAndFlip
 from tf_cutnmix.config import Config
 from tf_cutnmix.distiller import OnlineDistiller
-from tf_cutnmix.errors import InputError
+from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.export import export
 from tf_cutnmix.methods import Method
 from tf_cutnmix.progress import Progress
@@ -71,15 +82,17 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         if earlier:
             progress.restore(earlier)
         workdir.open_folder(folder, config, fresh=earlier is None)
-        _write_picture(folder, model, splits, config)
-        _fit(model, splits, progress, config)
+        with _tensorboard_errors(folder):
+            if earlier is None:
+                _write_picture(folder, model, splits, config)
+            _fit(model, splits, progress, config)
         result = _result(model, splits, progress, config)
         result["exports"] = _export(model, splits, result, config)
     finally:
         keras.config.set_dtype_policy(policy)
     result["wall_seconds"] = round(time.perf_counter() - begin, 1)
     result["versions"] = _versions()
-    workdir.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
+    files.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
     return result
 
 
@@ -178,10 +191,23 @@ def _schedule(config: Config, steps: int) -> Any:
     if config.schedule == "cosine":
         return keras.optimizers.schedules.CosineDecay(rate, steps)
     if config.schedule == "step":
-        boundaries = [steps // 2, steps * 3 // 4]
+        # Keras still uses the earlier rate at a boundary itself.
+        boundaries = [steps // 2 - 1, steps * 3 // 4 - 1]
         rates = [rate, rate / 10, rate / 100]
         return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
     return rate
+
+
+@contextlib.contextmanager
+def _tensorboard_errors(folder: pathlib.Path) -> Iterator[None]:
+    """Turn what TensorFlow raises when it cannot write event files into a `RunError`."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if f"{folder}/tensorboard" not in error.message:
+            raise
+        reason = error.message.splitlines()[0].split("}} ")[-1]
+        raise RunError(f"cannot write {reason}") from error
 
 
 def _write_picture(
@@ -197,7 +223,7 @@ def _write_picture(
         draw = model.mixing.draw(step, tuple(images.shape[:3]))
         rows.insert(1, tf.gather(images, draw.partner))
     picture = pictures.contact_sheet(np.stack([row[:_PICTURED] for row in rows]))
-    workdir.write(folder / "mixed_batch.png", tf.io.encode_png(picture).numpy())
+    files.write(folder / "mixed_batch.png", tf.io.encode_png(picture).numpy())
     with tf.summary.create_file_writer(str(folder / "tensorboard" / "train")).as_default():
         tf.summary.image("mixed_batch", picture[np.newaxis], step=0)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import keras
 
-from tf_cutnmix import checkpoints
+from tf_cutnmix import checkpoints, files
 from tf_cutnmix.distiller import OnlineDistiller
 from tf_cutnmix.errors import RunError
 
@@ -66,8 +66,11 @@ class Progress(keras.callbacks.Callback):
         self.epoch = int(checkpoint.facts["epoch"])
         self.best_epoch = int(checkpoint.facts["best_epoch"])
         self.best = float(checkpoint.facts["best"])
-        lines = self.metrics_file.read_text().splitlines(keepends=True)
-        self.metrics_file.write_text("".join(lines[: self.epoch]))
+        try:
+            lines = self.metrics_file.read_bytes().splitlines(keepends=True)
+        except OSError as error:
+            raise RunError(f"cannot read {self.metrics_file}: {error.strerror}") from error
+        files.write(self.metrics_file, b"".join(lines[: self.epoch]))
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.batches, self.trained_at = 0, None

@@ -4,9 +4,9 @@ import os
 import pathlib
 import shutil
 
-from tf_cutnmix import checkpoints
+from tf_cutnmix import checkpoints, files
 from tf_cutnmix.config import Config
-from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.errors import InputError
 
 _MAY_CHANGE = ("workdir", "data_dir", "export_dir", "export", "steps")
 _FILES = ("metrics.jsonl", "last.npz", "best.npz", "result.json", "mixed_batch.png")
@@ -47,7 +47,7 @@ def open_folder(folder: pathlib.Path, config: Config, fresh: bool) -> None:
     """Make the folder and write `flags.cfg`; a fresh run finds no files there of an earlier one.
 
     Raises:
-      InputError: the folder cannot be written.
+      RunError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,17 +55,9 @@ def open_folder(folder: pathlib.Path, config: Config, fresh: bool) -> None:
             shutil.rmtree(folder / "tensorboard", ignore_errors=True)
             for name in _FILES:
                 (folder / name).unlink(missing_ok=True)
-        (folder / "flags.cfg").write_text(config.flagfile())
     except OSError as error:
         raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error
-
-
-def write(path: pathlib.Path, content: bytes) -> None:
-    """Write a file, or raise `RunError`."""
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}") from error
+    files.write(folder / "flags.cfg", config.flagfile().encode())
 
 
 def _name(line: str) -> str:

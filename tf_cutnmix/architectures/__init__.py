@@ -9,6 +9,7 @@ own and else a function from an image tensor to pooled features.
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 
 from tf_cutnmix.architectures import resnet
 from tf_cutnmix.errors import unknown
@@ -33,8 +34,8 @@ def build_network(
     input_shape: tuple[int, int, int],
     num_classes: int,
     *,
-    mean: Sequence[float] = (127.5, 127.5, 127.5),
-    deviation: Sequence[float] = (63.75, 63.75, 63.75),
+    mean: float | Sequence[float] = 127.5,
+    deviation: float | Sequence[float] = 63.75,
 ) -> keras.Model:
     """Build a network with fresh weights.
 
@@ -42,8 +43,8 @@ def build_network(
       name: such as "resnet56".
       input_shape: height, width and channels of the images.
       num_classes: 2 or more.
-      mean: of each channel of the training images, in pixel values.
-      deviation: standard deviation of each channel, likewise.
+      mean: of the training images, in pixel values; one number, or one for each channel.
+      deviation: standard deviation, likewise.
 
     Returns:
       A functional model from images `[B, H, W, C]` in [0, 255] to
@@ -51,13 +52,19 @@ def build_network(
 
     Raises:
       InputError: no family knows the name.
+      ValueError: there are fewer than 2 classes.
     """
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be 2 or more. Received: num_classes={num_classes}")
     images = keras.Input(input_shape, name="images")
-    variance = [float(d) ** 2 for d in deviation]
-    x = keras.layers.Normalization(
-        mean=list(map(float, mean)), variance=variance, dtype="float32", name="normalisation"
-    )(images)
-    features = backbone(name)(x)
+    channels = input_shape[-1]
+    normalise = keras.layers.Normalization(
+        mean=np.broadcast_to(mean, channels).tolist(),
+        variance=np.broadcast_to(np.square(deviation), channels).tolist(),
+        dtype="float32",
+        name="normalisation",
+    )
+    features = backbone(name)(normalise(images))
     head = keras.layers.Dense(num_classes, kernel_initializer="he_normal", name="logits")
     logits = head(features)
     return keras.Model(images, {"features": features, "logits": logits}, name=name)
