@@ -54,7 +54,7 @@ def load(dataset: str, split: str, *, data_dir: str = "", image_size: int = 0) -
 
     A folder holds either class sub-folders with images, of which every fifth image in the
     order of the names is the test split, or one folder of class sub-folders for each split
-    (`train`, `test`). Of the digits the last 360 are the test split: other people wrote them.
+    (`train`, `test`). Of the digits the last 360 are the test split.
 
     Raises:
       InputError: the data cannot be found, read or used as they are.
