@@ -358,9 +358,9 @@ def test_peers_share_the_views_of_a_mixing_that_makes_one(layer):
     expected = mixing({"images": images, "labels": labels}, step=1)
     assert len(views) == 2
     for view in views:
-        np.testing.assert_array_equal(view, expected["images"])
-    np.testing.assert_array_equal(found, expected["labels"])
-    assert not np.array_equal(expected["images"], images)
+        np.testing.assert_allclose(view, expected["images"], rtol=1e-6)
+    np.testing.assert_allclose(found, expected["labels"], rtol=1e-6)
+    assert not np.allclose(expected["images"], images)
 
 
 def test_without_mixing_peers_see_the_images_themselves():

@@ -482,6 +482,7 @@ def test_other_entries_pass_through(layer):
         ({"segmentation_masks": np.zeros([5, 8])}, r"segmentation_masks must be.*\(5, 8\)"),
         ({"segmentation_masks": np.zeros([6, 5, 8, 2, 1])}, "segmentation_masks must be"),
         ({"segmentation_masks": np.zeros([6, 3, 4])}, "segmentation_masks"),
+        ({"labels": np.eye(1, 10)}, r"as many as images.*\(1, 10\) for images \(6, 5, 8, 3\)"),
         ({"labels": np.zeros(6)}, r"one-hot or soft \[B, K\].*float64 labels of shape \(6,\)"),
         ({"labels": np.zeros([6, 2, 5])}, r"one-hot or soft \[B, K\].*\(6, 2, 5\)"),
         ({"labels": np.eye(6, 10) > 0}, r"one-hot or soft \[B, K\].*bool"),
@@ -568,6 +569,7 @@ OUT_OF_RANGE = [
 ]
 OF_PEERS = [
     ({"num_peers": 0}, "num_peers must be 1 or more.*num_peers=0"),
+    ({"num_peers": 1.5}, "num_peers must be 1 or more.*num_peers=1.5"),
     ({"regions": "far"}, "regions must be 'uniform' or 'spread'.*'far'"),
 ]
 

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix import losses, teacher
+from tf_cutnmix.draws import SteppedLayer
 from tf_cutnmix.errors import DivergenceError
 from tf_cutnmix.methods import Forward, Method
 from tf_cutnmix.mixing import soft_labels
@@ -82,6 +83,10 @@ class OnlineDistiller(keras.Model):
         self.adapters = [keras.layers.Dense(sizes[j], use_bias=False) for _, j in self.pairs]
         for (k, _), adapter in zip(self.pairs, self.adapters, strict=True):
             adapter.build((None, sizes[k]))
+        # XLA pays for mixing on a CPU too, where it does not for networks; a layer of somebody
+        # else may not compile.
+        ours = all(isinstance(layer, (SteppedLayer, type(None))) for layer in (augment, mixing))
+        self._mix = tf.function(self._augment_and_mix, jit_compile=True if ours else None)
         self.step = self._counter("step", 0)
         self.failed_step = self._counter("failed_step", -1)
         self.failed_term = self._counter("failed_term", -1)
@@ -152,13 +157,7 @@ class OnlineDistiller(keras.Model):
         self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """What each peer sees at one step, and the labels `[B, K]` float32 that they share."""
-        if self.augment is not None:
-            images = self.augment(images, training=True, step=step)
-        labels = soft_labels(labels, self.num_classes)
-        if self.mixing is None:
-            return [images] * len(self.peers), labels
-        mixed = self.mixing({"images": images, "labels": labels}, training=True, step=step)
-        images, labels = mixed["images"], mixed["labels"]
+        images, labels = self._mix(images, soft_labels(labels, self.num_classes), step)
         separate = images.shape.rank == 5
         return tf.unstack(images, axis=1) if separate else [images] * len(self.peers), labels
 
@@ -238,6 +237,16 @@ class OnlineDistiller(keras.Model):
         if labels.shape.rank == 2 and labels.shape[1] == 1 and self.num_classes > 1:
             labels = tf.squeeze(labels, axis=1)
         return images, labels
+
+    def _augment_and_mix(
+        self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        if self.augment is not None:
+            images = self.augment(images, training=True, step=step)
+        if self.mixing is None:
+            return images, labels
+        mixed = self.mixing({"images": images, "labels": labels}, training=True, step=step)
+        return mixed["images"], mixed["labels"]
 
     def _adapt(self, features: Sequence[tf.Tensor]) -> dict[tuple[int, int], tf.Tensor]:
         return {

@@ -550,7 +550,7 @@ def _check_settings(
         raise ValueError(f"num_classes must be 1 or more. Received: num_classes={num_classes}")
     if ratio_per not in ("sample", "batch"):
         raise ValueError(f"ratio_per must be 'sample' or 'batch'. Received: {ratio_per!r}")
-    if num_peers < 1:
+    if num_peers < 1 or num_peers != int(num_peers):
         raise ValueError(f"num_peers must be 1 or more. Received: num_peers={num_peers}")
     if regions not in ("uniform", "spread"):
         raise ValueError(f"regions must be 'uniform' or 'spread'. Received: {regions!r}")
@@ -575,5 +575,10 @@ def _checked(batch: Mapping[str, tf.Tensor], num_classes: int | None) -> dict[st
         raise ValueError(
             "segmentation_masks must be [B, H, W] or [B, H, W, M], of the images' size. "
             f"Received: shape {masks.shape} for images {images.shape}"
+        )
+    if not labels.shape[:1].is_compatible_with(images.shape[:1]):
+        raise ValueError(
+            "labels must be as many as images. "
+            f"Received: labels of shape {labels.shape} for images {images.shape}"
         )
     return {**batch, **mixed, "labels": soft_labels(labels, num_classes)}
