@@ -49,7 +49,9 @@ def beta_quantiles(alpha: float) -> np.ndarray:
     any device and inside XLA, which has no sampler of its own for this distribution.
     """
     levels = (np.arange(_RATIOS) + 0.5) / _RATIOS
-    return scipy.special.betaincinv(alpha, alpha, levels).astype(np.float32)
+    quantiles = scipy.special.betaincinv(alpha, alpha, levels).astype(np.float32)
+    quantiles.flags.writeable = False
+    return quantiles
 
 
 def sample(
