@@ -227,7 +227,7 @@ class Mixing(draws.SteppedLayer):
 
     def __init__(
         self,
-        alpha: float,
+        alpha: float = 1.0,
         num_classes: int | None = None,
         ratio_per: str = "sample",
         seed: int | None = None,
@@ -359,16 +359,6 @@ class CutMix(Mixing):
       ratio_per: one ratio per "sample" or per "batch".
       seed: a whole number; drawn from Python's `random` if None.
     """
-
-    def __init__(
-        self,
-        alpha: float = 1.0,
-        num_classes: int | None = None,
-        ratio_per: str = "sample",
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(alpha, num_classes, ratio_per, seed, **kwargs)
 
     def mix_images(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
         return paste(images, draw)[:, 0]
