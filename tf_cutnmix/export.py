@@ -36,7 +36,7 @@ def export(
     TensorFlow but not this package, and its answers to the examples are compared.
 
     Args:
-      networks: models as of `architectures.build_network`; exported in float32 whatever they train in.
+      networks: as of `architectures.build_network`; exported in float32 whatever they train in.
       folder: `<export_dir>/<name>`; the version `<folder>/<n>` is the highest there plus 1.
       class_names: of the `K` classes.
       examples: `[N, H, W, 3]` uint8, images to compare the export with the networks on.

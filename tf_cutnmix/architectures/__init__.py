@@ -1,9 +1,9 @@
 """Networks by name: `build_network("resnet56", (32, 32, 3), 10)`.
 
 Every network maps images to `{"features": [B, D], "logits": [B, K]}`, takes pixels of 0 to
-255 and normalises them itself. A family of networks is one module with `NAMES`, the pattern
-of its names in words, and `backbone(name)`, which returns None for a name that is not its
-own and else a function from an image tensor to pooled features.
+255 and normalises them itself. A family of networks is one module with `NAMES`, the names to
+suggest, and `backbone(name)`, which returns None for a name that is not its own and else a
+function from an image tensor to pooled features.
 """
 
 from collections.abc import Callable, Sequence
