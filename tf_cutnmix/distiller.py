@@ -78,8 +78,8 @@ class OnlineDistiller(keras.Model):
         self.method = Method(method) if isinstance(method, str) else method
         self.momentum = momentum
         self.weight_decay = weight_decay
-        self.pairs = list(itertools.permutations(range(len(peers)), 2))
-        self.pairs = self.pairs if self.method.uses_adapters else []
+        pairs = itertools.permutations(range(len(peers)), 2)
+        self.pairs = list(pairs) if self.method.uses_adapters else []
         self.adapters = [keras.layers.Dense(sizes[j], use_bias=False) for _, j in self.pairs]
         for (k, _), adapter in zip(self.pairs, self.adapters, strict=True):
             adapter.build((None, sizes[k]))

@@ -29,8 +29,7 @@ def key(seed: int, step: tf.Tensor | int, stream: Stream) -> tf.Tensor:
     Raises:
       ValueError: the seed is not a whole number from 0 to 2^55.
     """
-    if not 0 <= seed < 2**55:
-        raise ValueError(f"seed must be from 0 to 2^55. Received: seed={seed}")
+    _check_seed(seed)
     return tf.stack([tf.constant(seed << 8 | stream, tf.int64), tf.cast(step, tf.int64)])
 
 
@@ -66,7 +65,7 @@ class SteppedLayer(keras.layers.Layer):
         # Autocasting would round labels and change the dtype of images.
         super().__init__(autocast=False, **kwargs)
         self.seed = random.randrange(2**31) if seed is None else int(seed)
-        key(self.seed, 0, Stream.CROP)
+        _check_seed(self.seed)
         self.calls = self.add_weight(
             shape=(), initializer="zeros", dtype="int64", trainable=False, name="calls"
         )
@@ -82,3 +81,8 @@ class SteppedLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**55:
+        raise ValueError(f"seed must be from 0 to 2^55. Received: seed={seed}")
