@@ -1,6 +1,11 @@
-"""Crops and mirror images: against NumPy, and as often as they should be."""
+"""Crops and mirror images: against NumPy, and as often as they should be; augmentations: what
+they promise, and their operations against Keras.
+"""
+
+import sys
 
 import harness
+import keras
 import numpy as np
 import pytest
 import scipy.stats
@@ -9,7 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tf_cutnmix.augment import CropAndFlip, shift
+from tf_cutnmix import augment
+from tf_cutnmix.augment import AUGMENTATIONS, Augment, CropAndFlip, shift
+from tf_cutnmix.errors import InputError
+
+NAMES = [name for name in AUGMENTATIONS if name != "none"]
 
 
 def cropped_and_flipped(image, down, right, mirrored):
@@ -133,3 +142,223 @@ def test_each_call_seed_and_step_draws_anew_and_repeats():
 def test_crop_out_of_range_is_refused(crop):
     with pytest.raises(ValueError, match=f"crop must be at least 0 and below 1.*crop={crop}"):
         CropAndFlip(crop=crop)
+
+
+# Augmentations
+
+
+def photos(size=8, height=16, width=24, channels=3):
+    """Smooth uint8 images, no two rows, columns or samples alike."""
+    places = np.linspace(0, 3, size * height * width * channels)
+    waves = np.sin(places.reshape(size, height, width, channels) * np.arange(1, width + 1)[:, None])
+    return np.round(127.5 + 127 * waves).astype("uint8")
+
+
+def at_steps(layer, images, steps):
+    return [layer(images, training=True, step=step).numpy() for step in steps]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shape_and_dtype_are_kept_and_something_changes(name):
+    images = photos()
+    layer = Augment(name, crop=0, flip=False, seed=0)
+    drawn = at_steps(layer, images, range(8))
+    assert all(after.shape == images.shape and after.dtype == "uint8" for after in drawn)
+    # A chain may hold nothing but operations that leave these images as they are.
+    assert sum((after != images).any(axis=(1, 2, 3)).mean() > 0.5 for after in drawn) >= 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_floats_are_kept_in_range(name):
+    (after,) = at_steps(Augment(name, seed=0), photos().astype("float32"), [3])
+    assert after.dtype == "float32"
+    assert after.min() >= 0
+    assert after.max() <= 255
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_one_channel_are_augmented(name):
+    images = photos(channels=1)
+    drawn = at_steps(Augment(name, seed=0), images, range(4))
+    assert all(after.shape == images.shape for after in drawn)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_are_a_function_of_seed_and_step(name):
+    images, steps = photos(), [0, 1, 2**40, 1, 0]
+    drawn = at_steps(Augment(name, seed=5), images, steps)
+    again = at_steps(Augment(name, seed=5), images, steps[::-1])[::-1]
+    np.testing.assert_array_equal(drawn, again)
+    np.testing.assert_array_equal(drawn[0], drawn[4])
+    np.testing.assert_array_equal(drawn[1], drawn[3])
+    assert len({after.tobytes() for after in drawn}) == 3
+    (other,) = at_steps(Augment(name, seed=6), images, [0])
+    assert (other != drawn[0]).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_graph_augments_as_eager_execution_does(name):
+    layer, images = Augment(name, seed=1), photos()
+    function = tf.function(lambda step: layer(images, training=True, step=step))
+    graph = [function(tf.constant(step, tf.int64)) for step in range(5)]
+    np.testing.assert_array_equal(graph, at_steps(layer, images, range(5)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_random_module_and_keras_draw_does_not_matter(name):
+    images = photos()
+    drawn = []
+    for seed in (1, 2):
+        keras.utils.set_random_seed(seed)
+        drawn.append(at_steps(Augment(name, seed=0), images, range(3)))
+    np.testing.assert_array_equal(*drawn)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_augmented_images_were_cropped_and_mirrored_before(name):
+    images, augmented = photos(), Augment(name, crop=0.25, flip=True, seed=2)
+    moved = CropAndFlip(0.25, True, seed=2)(images, step=3)
+    still = Augment(name, crop=0, flip=False, seed=2)
+    (expected,) = at_steps(still, moved.numpy(), [3])
+    (actual,) = at_steps(augmented, images, [3])
+    np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outside_training_nothing_is_augmented(name):
+    images, layer = photos(), Augment(name, seed=0)
+    np.testing.assert_array_equal(layer(images, training=False), images)
+    assert layer.calls == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_augmentation_is_saved_and_ignores_the_precision(name, tmp_path):
+    images, layer = photos(), Augment(name, crop=0.25, flip=False, seed=3)
+    harness.check_config(layer, images)
+    harness.check_saving(layer, images, tmp_path / "model.keras")
+    harness.check_mixed_precision(layer, images)
+    assert [variable.name for variable in layer.variables] == ["calls"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_global_precision_does_not_matter(name):
+    images = photos()
+    expected = at_steps(Augment(name, seed=0), images, range(3))
+    policy = keras.config.dtype_policy()
+    try:
+        keras.config.set_dtype_policy("mixed_float16")
+        actual = at_steps(Augment(name, seed=0), images, range(3))
+    finally:
+        keras.config.set_dtype_policy(policy)
+    np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("name", ["augmix", "randaugment"])
+def test_a_parallel_map_repeats_a_serial_one(name):
+    layer, images = Augment(name, seed=0), photos()
+    dataset = tf.data.Dataset.range(12)
+
+    def augmented(calls):
+        return list(dataset.map(lambda step: layer(images, step=step), calls).as_numpy_iterator())
+
+    np.testing.assert_array_equal(augmented(8), augmented(None))
+
+
+def test_only_crops_and_mirror_images_compile():
+    assert CropAndFlip.jit_compile
+    for name in NAMES:
+        layer = Augment(name, seed=0)
+        assert not layer.jit_compile
+        with pytest.raises(tf.errors.InvalidArgumentError, match="unsupported operations"):
+            tf.function(layer, jit_compile=True)(photos(), step=0)
+
+
+# Their operations and draws
+
+
+@pytest.mark.parametrize("name", augment._SHAPES_AND_TONES + augment._COLOURS)
+def test_operation_is_that_of_keras(name):
+    images = tf.cast(photos(), tf.float32)
+    (operation,) = augment._operations(0.4, [name])
+    layer = getattr(keras.layers.RandAugment((0, 255), factor=0.4), name)
+    generator = keras.random.SeedGenerator(0)
+    # The first seed that is drawn from ours is one higher than the one it begins with.
+    generator.state.assign([11, 1])
+    transformation = layer.get_random_transformation(images, training=True, seed=generator)
+    expected = layer.transform_images(images, transformation)
+    np.testing.assert_array_equal(operation(images, tf.constant([11, 0], tf.int64)), expected)
+
+
+def test_randaugment_runs_the_drawn_operations_one_after_the_other(monkeypatch):
+    adders = [lambda images, first, k=k: 3 * images + k for k in range(5)]
+    monkeypatch.setattr(augment, "_operations", lambda factor, names: adders)
+    transform = augment.randaugment(num_ops=2)
+    zeros = tf.zeros([1, 1, 1, 1])
+    drawn = [transform(zeros, 0, step).numpy().item() for step in range(400)]
+    codes, counts = np.unique(drawn, return_counts=True)
+    np.testing.assert_array_equal(codes, sorted({3 * i + k for i in range(5) for k in range(5)}))
+    pairs = [sum(3 * i + k == code for i in range(5) for k in range(5)) for code in codes]
+    assert scipy.stats.chisquare(counts, np.array(pairs) * 16).pvalue > 1e-3
+
+
+def test_augmix_mixes_chains_of_all_depths(monkeypatch):
+    monkeypatch.setattr(augment, "_operations", lambda *_: [lambda images, first: images + 1])
+    transform = augment.augmix(num_chains=1, chain_depth=3)
+    zeros = tf.zeros([500, 1, 1, 1])
+    mixed = [np.ravel(transform(zeros, 0, step)) for step in range(60)]
+    depths = [int(np.ceil(values.max() - 0.02)) for values in mixed]
+    for depth, values in zip(depths, mixed, strict=True):
+        # What is left of the image is of Beta(1, 1), for each sample.
+        assert scipy.stats.kstest(values / depth, "uniform").pvalue > 1e-4
+    assert scipy.stats.chisquare(np.bincount(depths, minlength=4)[1:]).pvalue > 1e-3
+
+
+def test_augmix_weights_are_of_a_dirichlet_distribution(monkeypatch):
+    adders = [lambda images, first: images + 1, lambda images, first: images + 1000]
+    monkeypatch.setattr(augment, "_operations", lambda *_: adders)
+    transform = augment.augmix(num_chains=2, chain_depth=1)
+    random = np.random.default_rng(0)
+    changed, weight = random.random([2, 4000])
+    # The two chains are of one operation each: of the same, or of one and of the other.
+    references = [changed, changed * (weight + 1000 * (1 - weight)), 1000 * changed]
+    found = set()
+    for step in range(20):
+        mixed = np.ravel(transform(tf.zeros([4000, 1, 1, 1]), 0, step))
+        pvalues = [scipy.stats.ks_2samp(mixed, reference).pvalue for reference in references]
+        assert max(pvalues) > 1e-3
+        found.add(np.argmax(pvalues))
+    assert found == {0, 1, 2}
+
+
+def test_gridmask_blackens_a_quarter_of_the_pixels_in_places_of_each_sample():
+    images = np.full([200, 32, 32, 3], 200, "uint8")
+    drawn, again = at_steps(Augment("gridmask", 0, False, seed=0), images, [0, 0])
+    np.testing.assert_array_equal(drawn, again)
+    assert set(np.unique(drawn)) == {0, 200}
+    black = drawn[..., 0] == 0
+    assert len({mask.tobytes() for mask in black}) == 200
+    assert black.mean() == pytest.approx(0.25, abs=0.1)
+
+
+# Augmentations by name
+
+
+def test_none_is_crops_and_mirror_images_alone():
+    layer = augment.build("none", crop=0.2, flip=False, seed=3)
+    assert type(layer) is CropAndFlip
+    expected = {"crop": 0.2, "flip": False, "seed": 3}
+    assert layer.get_config() | expected == layer.get_config()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_augmentation_is_built_by_name(name):
+    layer = augment.build(name, crop=0.2, flip=False, seed=3)
+    expected = {"augmentation": name, "crop": 0.2, "flip": False, "seed": 3}
+    assert layer.get_config() | expected == layer.get_config()
+
+
+def test_unknown_augmentation_is_refused_with_a_hint():
+    with pytest.raises(InputError, match="unknown --augment 'augmx': did you mean 'augmix'"):
+        augment.build("augmx", crop=0, flip=False)
+    with pytest.raises(InputError, match="unknown augmentation 'none': one of augmix, gridmask"):
+        Augment("none")

@@ -193,8 +193,6 @@ def test_an_argument_that_cannot_be_parsed_is_told(refuse, argument, words):
         ("temperature", "-3.0"),
         ("learning_rate", "0.0"),
         ("weight_decay", "-0.1"),
-        ("teacher_weight", "-1.0"),
-        ("feature_weight", "nan"),
         ("momentum", "1.0"),
         ("ramp", "1.5"),
         ("teacher_memory", "-0.5"),

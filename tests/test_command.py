@@ -10,11 +10,24 @@ import time
 
 import pytest
 
-from tf_cutnmix import command, evaluate
-from tf_cutnmix.config import Config
+from tf_cutnmix import command, evaluate, sweep
+from tf_cutnmix.config import Config, setting
 from tf_cutnmix.errors import DivergenceError, InputError
 
-COMMANDS = {"tf_cutnmix.train": Config, "tf_cutnmix.evaluate": evaluate.Settings}
+COMMANDS = {
+    "tf_cutnmix.train": Config,
+    "tf_cutnmix.evaluate": evaluate.Settings,
+    "tf_cutnmix.sweep": sweep.Settings,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Lists:
+    """Settings that hold several texts."""
+
+    runs: tuple[str, ...] = setting((), "input", "folders of runs", positional=True)
+    out: str = setting("report", "output", "where to write")
+    plot: tuple[str, ...] = setting(("curves",), "output", "what to plot")
 
 
 def parse(*arguments: str) -> Config:
@@ -98,8 +111,8 @@ def test_flags_of_one_call_do_not_reach_the_next() -> None:
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Config)])
 def test_every_setting_is_a_flag(name: str) -> None:
     default = getattr(Config(), name)
-    argument = f"--{name}={2 if default is None else default}"
-    assert parse(argument) == (Config(num_peers=2) if default is None else Config())
+    value = 2 if default is None else default
+    assert parse(f"--{name}={value}") == dataclasses.replace(Config(), **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -134,6 +147,48 @@ def test_what_cannot_be_used_is_named(arguments: list[str], words: list[str]) ->
     message = refusal(*arguments)
     for word in words:
         assert word in message
+
+
+# Settings that hold several texts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], Lists()),
+        (["--plot=bars"], Lists(plot=("bars",))),
+        (["--plot=a,b", "--plot=c"], Lists(plot=("a,b", "c"))),
+        (["a", "b/c"], Lists(runs=("a", "b/c"))),
+        (["a", "--out=x", "b", "--plot=c"], Lists(("a", "b"), "x", ("c",))),
+        (["--out=x", "--", "--odd"], Lists(("--odd",), "x")),
+    ],
+)
+def test_a_flag_may_be_repeated_and_arguments_stand_anywhere(
+    arguments: list[str], expected: Lists
+) -> None:
+    assert command.parse(Lists, arguments) == expected
+
+
+def test_a_flag_repeated_in_a_flagfile_and_after_it_adds_up(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "flags.cfg").write_text("--plot=a\n--plot=b\n")
+    parsed = command.parse(Lists, [f"--flagfile={tmp_path}/flags.cfg", "--plot=c", "d"])
+    assert parsed == Lists(runs=("d",), plot=("a", "b", "c"))
+
+
+def test_arguments_have_no_flag_of_their_own() -> None:
+    with pytest.raises(InputError, match="runs"):
+        command.parse(Lists, ["--runs=a"])
+
+
+def test_help_shows_arguments_and_repeated_flags() -> None:
+    lines = command.help_text("tf_cutnmix.report", "It reports.", Lists).splitlines()
+    assert (
+        lines[0]
+        == "usage: python -m tf_cutnmix.report RUNS ... [--flag=value ...] [--flagfile=FILE]"
+    )
+    text = " ".join(" ".join(lines).split())
+    assert "input: RUNS ... folders of runs output:" in text
+    assert "--plot what to plot (may be given several times) (default: curves)" in text
 
 
 # Flagfiles
@@ -207,8 +262,9 @@ def test_help_is_printed_and_succeeds(module: str, flag: str, tmp_path: pathlib.
     assert not list(tmp_path.iterdir())
 
 
-def test_help_does_not_wait_for_tensorflow(tmp_path: pathlib.Path) -> None:
-    arguments = ("-X", "importtime", "-m", "tf_cutnmix.train", "--help")
+@pytest.mark.parametrize("module", ["tf_cutnmix.train", "tf_cutnmix.sweep"])
+def test_help_does_not_wait_for_tensorflow(module: str, tmp_path: pathlib.Path) -> None:
+    arguments = ("-X", "importtime", "-m", module, "--help")
     imported = run_module(*arguments, cwd=tmp_path).stderr
     assert re.search(r"\| +absl", imported)
     assert not re.search(r"\| +(tensorflow|keras|numpy|sklearn)\b", imported)
@@ -269,6 +325,17 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # TensorFlow's greetings
+
+
+def test_devices_are_not_looked_for_where_another_process_imports_tensorflow(
+    tmp_path: pathlib.Path,
+) -> None:
+    code = (
+        "import sys; sys.argv = ['-m']; from tf_cutnmix import command\n"
+        "with command.quiet_tensorflow(find_devices=False): pass\n"
+        "print('tensorflow' in sys.modules)"
+    )
+    assert run_module("-c", code, cwd=tmp_path).stdout == "False\n"
 
 
 def test_what_is_printed_while_tensorflow_loads_is_held_back(

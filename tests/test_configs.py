@@ -5,12 +5,25 @@ import pathlib
 import numpy as np
 import pytest
 
-from tf_cutnmix import command
+from tf_cutnmix import architectures, command, sweep
 from tf_cutnmix.config import Config
 from tf_cutnmix.data import Images
 from tf_cutnmix.experiment import build_model
+from tf_cutnmix.methods import METHODS
+from tf_cutnmix.mixing import MIXINGS
 
-CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.cfg"))
+FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+SMOKE = FOLDER / "smoke.cfg"
+CONFIGS = sorted(set(FOLDER.glob("*.cfg")) - {SMOKE})
+PAPER = sorted((FOLDER / "paper").glob("*.cfg"))
+PAPER_ARCHITECTURES = (
+    "resnet32_projection",
+    "resnet110_bottleneck",
+    "vgg16",
+    "vgg19",
+    "densenet_bc40_12",
+    "wide_bottleneck20_8",
+)
 
 
 def read(path: pathlib.Path, *flags: str) -> Config:
@@ -29,7 +42,7 @@ def test_config_is_named_after_what_it_trains_and_says_its_command(path):
     assert f"--flagfile=configs/{path.name}" in path.read_text()
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*CONFIGS, *PAPER], ids=lambda path: path.stem)
 def test_config_is_the_published_recipe(path):
     config = read(path)
     recipe = (config.epochs, config.batch_size, config.learning_rate, config.weight_decay)
@@ -52,3 +65,58 @@ def test_config_builds_its_model(path):
     assert [peer.name for peer in model.peers] == [config.arch] * 2
     assert model.num_classes == num_classes
     assert model.optimizer.built
+
+
+# The architectures of the literature
+
+
+def test_both_data_sets_have_a_config_for_each_architecture_of_the_literature():
+    expected = {f"cifar{k}_{arch}" for k in (10, 100) for arch in PAPER_ARCHITECTURES}
+    assert {path.stem for path in PAPER} == expected
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_a_config_of_the_literature_says_its_commands_and_its_names_are_known(path):
+    config = read(path)
+    assert path.stem == f"{config.dataset}_{config.arch}"
+    assert path.read_text().count(f"--flagfile=configs/paper/{path.name}") == 2
+    assert (config.num_peers, config.method, config.mix) == (3, "cutnmix", "cutnmix")
+    assert architectures.backbone(config.arch)
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_the_sweep_in_a_head_parses_and_knows_its_methods(path):
+    text = path.read_text().replace("\\\n#", "")
+    (line,) = [line for line in text.splitlines() if "tf_cutnmix.sweep" in line]
+    flags = line.replace("configs/paper", str(path.parent)).split()[4:]
+    configs = sweep.make_configs(command.parse(sweep.Settings, flags)).values()
+    assert {config.method for config in configs} <= METHODS.keys()
+    assert {config.seed for config in configs} == {0, 1, 2}
+    assert {config.mix for config in configs} == {"none"}
+    assert len(configs) == 21
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", PAPER_ARCHITECTURES)
+def test_a_config_of_the_literature_builds_its_model(arch):
+    config = read(FOLDER / "paper" / f"cifar100_{arch}.cfg")
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
+    labels = np.zeros(128, np.int32)
+    model = build_model(config, Images(pixels, labels, tuple(map(str, range(100)))))
+    assert len(model.peers) == 3
+    assert model.optimizer.built
+
+
+# The smoke test
+
+
+def test_the_smoke_test_makes_every_method_with_every_mixing():
+    text = SMOKE.read_text()
+    flags = [f"--flagfile={SMOKE}", "--workdir=sweeps/smoke"]
+    assert f"--flagfile=configs/{SMOKE.name} {flags[1]}" in text
+    configs = sweep.make_configs(command.parse(sweep.Settings, flags)).values()
+    made = {(config.method, config.mix) for config in configs}
+    assert made == {(method, mix) for method in METHODS for mix in ("none", *MIXINGS)}
+    assert {(c.epochs, c.arch, c.num_peers, c.dataset) for c in configs} == {
+        (1, "resnet8", 3, "digits")
+    }

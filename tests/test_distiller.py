@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_cutnmix import CropAndFlip, CutMix, CutNMix, Method, MixUp, OnlineDistiller, build_network
 from tf_cutnmix.errors import DivergenceError
+from tf_cutnmix.mixing import overlap
 
 CLASSES = 5
 BATCH = 4
@@ -86,7 +87,7 @@ def state_of(model: OnlineDistiller) -> dict[str, np.ndarray]:
     """Every variable but the two that tell of a failure, the metrics and the mixing's count."""
     owners = {
         **model.networks,
-        **{f"adapter{i}": adapter for i, adapter in enumerate(model.adapters)},
+        **{f"adapter{i}": adapter for i, adapter in enumerate(adapters_of(model))},
         "optimizer": model.optimizer,
     }
     state = {
@@ -95,6 +96,10 @@ def state_of(model: OnlineDistiller) -> dict[str, np.ndarray]:
         for i, variable in enumerate(holder.variables)
     }
     return {**state, "step": model.step.numpy()}
+
+
+def adapters_of(model: OnlineDistiller) -> list[keras.layers.Layer]:
+    return [adapter for part in model.parts for adapter in part.adapters]
 
 
 def values_of(model: OnlineDistiller) -> list[np.ndarray]:
@@ -130,7 +135,7 @@ class PlainDistiller:
             mine.set_weights(peer.get_weights())
         self.adapters = {
             pair: tf.Variable(adapter.kernel.value)
-            for pair, adapter in zip([(0, 1), (1, 0)], model.adapters, strict=True)
+            for pair, adapter in zip([(0, 1), (1, 0)], adapters_of(model), strict=True)
         }
         self.trained = [w.value for peer in self.peers for w in peer.trainable_variables]
         self.trained += list(self.adapters.values())
@@ -202,7 +207,7 @@ def policy():
 def test_three_steps_of_unlike_peers_are_those_of_a_plain_implementation():
     keras.utils.set_random_seed(1)
     mixing = CutNMix(2, num_classes=CLASSES, seed=5)
-    method = Method("cutnmix", 0.7, 0.4, temperature=2.0, ramp_steps=2)
+    method = Method("cutnmix", {"teacher": 0.7, "feature": 0.4}, temperature=2.0, ramp_steps=2)
     model = OnlineDistiller(unlike_peers(), mixing, method, momentum=0.3, weight_decay=0.01)
     compiled(model, rate=0.05)
     plain = PlainDistiller(model, unlike_peers)
@@ -215,6 +220,7 @@ def test_three_steps_of_unlike_peers_are_those_of_a_plain_implementation():
             **{"mixing": mixing, "rate": 0.05, "decay": 0.01, "ramp_steps": 2, "momentum": 0.3},
         )
         expected["loss"] = sum(expected.values())
+        expected["region_overlap"] = overlap(mixing.draw(step, (BATCH, 8, 8)))
         assert set(found) == set(expected)
         for name, value in expected.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-3, err_msg=f"{name} at {step}")
@@ -227,14 +233,14 @@ def test_three_steps_of_unlike_peers_are_those_of_a_plain_implementation():
             np.testing.assert_allclose(
                 found, expected.numpy(), rtol=1e-3, atol=2e-4, err_msg=found.path
             )
-    for adapter, expected in zip(model.adapters, plain.adapters.values(), strict=True):
+    for adapter, expected in zip(adapters_of(model), plain.adapters.values(), strict=True):
         np.testing.assert_allclose(adapter.kernel, expected.numpy(), rtol=1e-3, atol=2e-4)
     assert int(model.step.value) == 3
 
 
 def test_the_optimizer_holds_a_slot_for_peers_and_adapters_and_none_for_averages(trained):
     peers = [v for peer in trained.peers for v in peer.trainable_variables]
-    adapters = [adapter.kernel for adapter in trained.adapters]
+    adapters = [adapter.kernel for adapter in adapters_of(trained)]
     trained_ids = {id(variable) for variable in trained.trainable_variables}
     assert trained_ids == {id(variable) for variable in [*peers, *adapters]}
     assert len(trained.trainable_variables) == len(trained_ids)
@@ -243,18 +249,18 @@ def test_the_optimizer_holds_a_slot_for_peers_and_adapters_and_none_for_averages
 
 def test_adapters_are_trained_and_lie_outside_every_network():
     model = compiled(small_distiller())
-    before = [adapter.kernel.numpy() for adapter in model.adapters]
+    before = [adapter.kernel.numpy() for adapter in adapters_of(model)]
     assert [kernel.shape for kernel in before] == [(6, 9), (9, 6)]
     train(model, steps=1)
-    for adapter, old in zip(model.adapters, before, strict=True):
+    for adapter, old in zip(adapters_of(model), before, strict=True):
         assert np.abs(adapter.kernel - old).max() > 0
     networks = {id(v) for network in model.networks.values() for v in network.variables}
-    assert not networks & {id(adapter.kernel) for adapter in model.adapters}
+    assert not networks & {id(adapter.kernel) for adapter in adapters_of(model)}
 
 
 def test_a_method_without_features_makes_no_adapters():
-    assert small_distiller(method="independent").adapters == []
-    assert small_distiller(method=Method(feature_weight=0)).adapters == []
+    assert small_distiller(method="independent").parts == []
+    assert small_distiller(method=Method(weights={"feature": 0})).parts == []
 
 
 def test_the_model_trains_the_objects_that_it_was_given():
@@ -340,7 +346,7 @@ def test_each_peer_sees_its_own_view_of_cutnmix():
     mixing = CutNMix(2, num_classes=CLASSES, seed=3)
     model = small_distiller(mixing=mixing)
     images, labels = batch_of(0)
-    views, found = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(1))
+    views, found, _ = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(1))
     expected = mixing({"images": images, "labels": labels}, step=1)
     assert len(views) == 2
     for k, view in enumerate(views):
@@ -354,7 +360,7 @@ def test_peers_share_the_views_of_a_mixing_that_makes_one(layer):
     mixing = layer(alpha=1.0, num_classes=CLASSES, seed=3)
     images, labels = batch_of(0)
     model = small_distiller(mixing=mixing)
-    views, found = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(1))
+    views, found, _ = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(1))
     expected = mixing({"images": images, "labels": labels}, step=1)
     assert len(views) == 2
     for view in views:
@@ -366,7 +372,7 @@ def test_peers_share_the_views_of_a_mixing_that_makes_one(layer):
 def test_without_mixing_peers_see_the_images_themselves():
     images, labels = batch_of(0)
     model = small_distiller(mixing=None)
-    views, found = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(1))
+    views, found, _ = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(1))
     assert len(views) == 2
     for view in views:
         np.testing.assert_array_equal(view, images)
@@ -377,11 +383,11 @@ def test_augmentation_comes_before_mixing_and_follows_the_step():
     augment, mixing = CropAndFlip(0.25, seed=2), CutNMix(2, num_classes=CLASSES, seed=3)
     model = small_distiller(mixing=mixing, augment=augment)
     images, labels = map(tf.constant, batch_of(0))
-    views, _ = model.make_views(images, labels, tf.constant(1))
+    views, _, _ = model.make_views(images, labels, tf.constant(1))
     moved = augment(images, step=1)
     expected = mixing({"images": moved, "labels": labels}, step=1)["images"]
     np.testing.assert_array_equal(tf.stack(views, axis=1), expected)
-    later, _ = model.make_views(images, labels, tf.constant(2))
+    later, _, _ = model.make_views(images, labels, tf.constant(2))
     assert not np.array_equal(later[0], views[0])
 
 
@@ -476,7 +482,7 @@ def test_fit_takes_a_dataset_a_validation_set_and_callbacks():
     ).history
     terms = ["cross_entropy", "teacher", "feature", "weight_decay"]
     accuracies = [f"{name}_accuracy" for name in ("teacher", "ensemble", *model.networks)]
-    names = ["loss", *terms, "val_loss", *(f"val_{name}" for name in accuracies)]
+    names = ["loss", *terms, "region_overlap", "val_loss", *(f"val_{name}" for name in accuracies)]
     assert sorted(history) == sorted(names)
     assert seen == [sorted(names)] * 2
     for epoch in range(2):
@@ -517,7 +523,7 @@ def test_a_loaded_model_holds_every_variable_and_predicts_alike(saved):
 
 def test_a_loaded_model_keeps_its_settings(tmp_path):
     model = small_distiller(
-        method=Method("cutnmix", 0.5, 0.25, 4.0, ramp_steps=9),
+        method=Method("cutnmix", {"teacher": 0.5}, 4.0, ramp_steps=9),
         augment=CropAndFlip(0.2, flip=False, seed=4),
         mixing=CutNMix(2, alpha=0.3, num_classes=CLASSES, regions="spread", seed=6),
         name="two_peers",
@@ -604,7 +610,7 @@ def poisoned(part: str) -> OnlineDistiller:
     model = compiled(small_distiller())
     variable = {
         "teacher": model.averages[1].variables[0],
-        "feature": model.adapters[0].kernel,
+        "feature": adapters_of(model)[0].kernel,
         "cross_entropy": model.peers[0].trainable_variables[0],
     }[part]
     variable.assign(np.full(variable.shape, np.nan))

@@ -4,6 +4,7 @@ import itertools
 
 import harness
 import keras
+import keras_cv
 import numpy as np
 import pytest
 import scipy.stats
@@ -12,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tf_cutnmix import CutMix, CutNMix, MixUp, cutnmix, mix_dataset, mixing
+from tf_cutnmix import CutMix, CutNMix, MixUp, cutnmix, draws, mix_dataset, mixing
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.mixing import Draw
+from tf_cutnmix.mixing import Draw, FMix, MaskDraw
 
 NUM_CLASSES = 10
+ONE_VIEW = [CutMix, MixUp, FMix]
+LAYERS = [CutNMix, *ONE_VIEW]
 SEEDS = st.integers(0, 2**55 - 1)
 STEPS = st.integers(0, 2**63 - 1)
 
@@ -189,6 +192,166 @@ def test_spread_boxes_overlap_less(num_peers):
     np.testing.assert_array_equal(spread[..., 2:], uniform[..., 2:])
 
 
+def mean_iou_of_pixels(boxes):
+    """The mean over samples and pairs of boxes, from the sets of pixels in them."""
+    ious = []
+    for sample_boxes in boxes:
+        sets = [
+            set(itertools.product(range(top, top + height), range(left, left + width)))
+            for top, left, height, width in sample_boxes
+        ]
+        pairs = itertools.combinations(sets, 2) if sets[0] else []
+        ious += [len(one & two) / len(one | two) for one, two in pairs]
+    return np.mean(ious) if ious else 0
+
+
+@given(
+    seed=SEEDS,
+    batch=st.integers(1, 6),
+    sides=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    num_peers=st.integers(1, 4),
+    alpha=st.sampled_from([1e-6, 0.2, 4.0]),
+)
+def test_overlap_is_that_of_the_sets_of_pixels(seed, batch, sides, num_peers, alpha):
+    draw = sample(batch, *sides, seed=seed, num_peers=num_peers, alpha=alpha)
+    overlap = mixing.overlap(draw)
+    assert overlap.dtype == "float32"
+    assert overlap.shape == []
+    assert float(overlap) == pytest.approx(mean_iou_of_pixels(draw.boxes), rel=1e-5)
+
+
+def test_empty_boxes_do_not_count_as_overlap():
+    boxes = np.array([[[0, 0, 2, 2], [0, 1, 2, 2]], [[3, 3, 0, 0]] * 2], "int32")
+    draw = Draw(np.ones(2, "float32"), np.arange(2, dtype="int32"), boxes)
+    assert float(mixing.overlap(draw)) == pytest.approx(1 / 3)
+    assert float(mixing.overlap(draw._replace(boxes=boxes[1:]))) == 0
+
+
+def test_overlap_compiles_and_is_lower_for_spread_boxes():
+    overlap = tf.function(mixing.overlap, jit_compile=True)
+    uniform, spread = (sample(500, 32, 32, regions=name) for name in ("uniform", "spread"))
+    assert float(overlap(uniform)) == pytest.approx(float(mixing.overlap(uniform)), rel=1e-6)
+    assert float(overlap(spread)) < float(overlap(uniform)) - 0.05
+
+
+# Masks of FMix
+
+
+def sample_mask(batch, height, width, *, seed=0, step=0, alpha=1.0, **settings):
+    """A draw of FMix as NumPy arrays."""
+    draw = mixing.sample_mask(seed, step, (batch, height, width), alpha=alpha, **settings)
+    return MaskDraw(*(part.numpy() for part in draw))
+
+
+def pasted_pixels(draw):
+    """How many pixels the ratios of a draw of FMix stand for, unless they tie: then NaN."""
+    exact = (1 - draw.ratio.astype("float64")) * draw.mask[0].size
+    return np.where(abs(exact % 1 - 0.5) > 1e-3, np.round(exact), np.nan)
+
+
+def numpy_noise(seed, batch, height, width, decay_power):
+    """The paper's low-pass filtered noise, in float64, of the same random integers."""
+    key = draws.key(seed, 0, draws.Stream.NOISE)
+    integers = draws.integers(key, [2, batch, height, width], 2**16).numpy()
+    real, imaginary = scipy.stats.norm.ppf((integers + 0.5) / 2**16)
+    rows, columns = np.meshgrid(np.fft.fftfreq(height), np.fft.fftfreq(width), indexing="ij")
+    frequency = np.maximum(np.hypot(rows, columns), 1 / max(height, width))
+    return np.fft.ifft2((real + 1j * imaginary) / frequency**decay_power).real
+
+
+@pytest.mark.parametrize("decay_power", [0.0, 1.5, 3.0])
+@pytest.mark.parametrize("sides", [(16, 16), (9, 14), (8, 5), (1, 7)], ids=str)
+def test_mask_holds_the_highest_pixels_of_filtered_noise(sides, decay_power):
+    draw = sample_mask(64, *sides, seed=3, decay_power=decay_power)
+    noise = numpy_noise(3, 64, *sides, decay_power).reshape(64, -1)
+    ranks = np.argsort(np.argsort(-noise))
+    expected = ranks < draw.mask.sum(axis=(1, 2))[:, None]
+    # Nearly equal pixels may be ranked in another order: the transform rounds.
+    assert np.mean(draw.mask.reshape(64, -1) != expected) < 1e-3
+
+
+@pytest.mark.parametrize("ratio_per", ["sample", "batch"])
+def test_mask_holds_as_many_pixels_as_the_ratio_says(ratio_per):
+    draw = sample_mask(500, 7, 9, ratio_per=ratio_per)
+    expected = pasted_pixels(draw)
+    known = ~np.isnan(expected)
+    assert known.sum() > 400 or ratio_per == "batch"
+    np.testing.assert_array_equal(draw.mask.sum(axis=(1, 2))[known], expected[known])
+    assert len(np.unique(draw.ratio)) == (500 if ratio_per == "sample" else 1)
+
+
+def test_mask_holds_as_many_pixels_where_all_are_equal():
+    values = tf.constant([[0.0, -0.0, -1.0, 2.0, 2.0]] * 6)
+    highest = mixing._highest(values, tf.range(6)).numpy()
+    np.testing.assert_array_equal(highest.sum(axis=1), range(6))
+    np.testing.assert_array_equal(highest[2], [False, False, False, True, True])
+    equal = mixing._highest(tf.zeros([6, 5]), tf.range(6)).numpy()
+    np.testing.assert_array_equal(equal.sum(axis=1), range(6))
+
+
+def test_mask_is_the_same_under_xla_but_for_near_ties():
+    def draw(step):
+        return mixing.sample_mask(0, step, (32, 32, 32), alpha=1.0)
+
+    step = tf.constant(7, tf.int64)
+    compiled, eager = (
+        to_numpy(one(step)._asdict()) for one in (tf.function(draw, jit_compile=True), draw)
+    )
+    np.testing.assert_array_equal(compiled["ratio"], eager["ratio"])
+    np.testing.assert_array_equal(compiled["partner"], eager["partner"])
+    masks, others = compiled["mask"], eager["mask"]
+    np.testing.assert_array_equal(masks.sum(axis=(1, 2)), others.sum(axis=(1, 2)))
+    assert (masks != others).sum(axis=(1, 2)).max() <= 4
+
+
+def test_ratios_and_partners_of_masks_are_those_of_boxes():
+    boxes, masks = sample(40, 6, 6, alpha=0.3), sample_mask(40, 6, 6, alpha=0.3)
+    np.testing.assert_array_equal(boxes.ratio, masks.ratio)
+    np.testing.assert_array_equal(boxes.partner, masks.partner)
+
+
+def test_every_pixel_is_pasted_as_often():
+    masks = sample_mask(4000, 5, 6, ratio_per="batch").mask
+    share = masks[0].mean()
+    assert 0.2 < share < 0.8, "choose another seed"
+    deviation = np.sqrt(share * (1 - share) / len(masks))
+    assert abs(masks.mean(axis=0) - share).max() < 4 * deviation
+
+
+def boundary(masks):
+    """The part of neighbouring pixels that differ, of each mask `[B, H, W]`."""
+    down, right = masks[:, 1:] != masks[:, :-1], masks[:, :, 1:] != masks[:, :, :-1]
+    return (down.mean(axis=(1, 2)) + right.mean(axis=(1, 2))) / 2
+
+
+def test_masks_have_the_boundaries_of_those_of_keras_cv():
+    # At other decay powers theirs differ: real and imaginary parts are read from two rows.
+    images, one_hot = index_images(400, 32, 32, "float32"), np.eye(400, dtype="float32")
+    layer = keras_cv.layers.FourierMix(alpha=1.0, decay_power=3, seed=0)
+    dataset = tf.data.Dataset.from_tensors({"images": images, "labels": one_hot})
+    (mixed,) = dataset.map(lambda batch: layer(batch, training=True))
+    theirs = mixed["images"].numpy()[..., 0] != images[..., 0]
+    means = []
+    for masks in (sample_mask(400, 32, 32, decay_power=3.0).mask, theirs):
+        halves = masks[abs(masks.mean(axis=(1, 2)) - 0.5) < 0.25]
+        assert len(halves) > 150
+        means.append(boundary(halves).mean())
+    assert means[0] == pytest.approx(means[1], rel=0.1)
+
+
+def test_higher_decay_makes_smoother_masks():
+    lengths = [boundary(sample_mask(100, 16, 16, decay_power=d).mask).mean() for d in (0, 1, 3)]
+    assert lengths[0] > 1.5 * lengths[1] > 2 * lengths[2]
+
+
+def test_mask_selects_the_pixels_that_numpy_does():
+    images, draw = photos()["images"], sample_mask(6, 5, 8)
+    pasted = mixing.paste_mask(tf.constant(images), draw)
+    expected = np.where(draw.mask[..., None], images[draw.partner], images)
+    assert pasted.dtype == "uint8"
+    np.testing.assert_array_equal(pasted, expected)
+
+
 # Pasting
 
 
@@ -224,6 +387,77 @@ def test_paste_selects_the_pixels_that_numpy_does(arguments):
     assert views.tobytes() == expected.tobytes()
 
 
+# Views
+
+
+def own_views(num_peers=3):
+    """A batch of other random pixels for each peer."""
+    shape = [6, num_peers, 5, 8, 3]
+    views = np.random.default_rng(3).integers(256, size=shape).astype("uint8")
+    return {"images": views, "labels": make_labels(6, "integer")}
+
+
+def of_three_peers(layer, **settings):
+    settings |= {"num_peers": 3} if layer is CutNMix else {}
+    return layer(num_classes=NUM_CLASSES, seed=0, **settings)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_each_view_is_mixed_as_images_are(layer):
+    layer, batch = of_three_peers(layer), own_views()
+    mixed = to_numpy(layer(batch, step=4))
+    assert mixed["images"].shape == batch["images"].shape
+    assert mixed["images"].dtype == "uint8"
+    for k in range(3):
+        alone = to_numpy(layer(batch | {"images": batch["images"][:, k]}, step=4))
+        expected = alone["images"][:, k] if alone["images"].ndim == 5 else alone["images"]
+        np.testing.assert_array_equal(mixed["images"][:, k], expected)
+        np.testing.assert_array_equal(mixed["labels"], alone["labels"])
+    assert (mixed["images"] != batch["images"]).any()
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_outside_training_views_stay_as_they_are(layer):
+    batch = own_views()
+    unmixed = of_three_peers(layer)(batch, training=False)
+    np.testing.assert_array_equal(unmixed["images"], batch["images"])
+
+
+@pytest.mark.parametrize("layer", [CutNMix, FMix])
+def test_views_pass_the_harness(layer, tmp_path):
+    layer, batch = of_three_peers(layer), own_views()
+    harness.check_layer(layer, batch, tmp_path, rounded=["labels"])
+
+
+def test_views_pass_through_the_function_and_a_dataset():
+    batch, layer = own_views(), of_three_peers(CutNMix)
+    expected = layer(batch, step=0)
+    settings = {"num_peers": 3, "num_classes": NUM_CLASSES, "seed": 0}
+    images, labels = cutnmix(**batch, step=0, **settings)
+    harness.assert_same({"images": images, "labels": labels}, expected)
+    dataset = tf.data.Dataset.from_tensors(batch)
+    (mixed,) = dataset.apply(mix_dataset(layer, jit_compile=False))
+    harness.assert_same(mixed, expected)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_shapes_of_views_need_not_be_known(layer, jit_compile):
+    layer, batch = of_three_peers(layer), own_views()
+    specs = tf.TensorSpec([None, None, None, None, 3], tf.uint8), tf.TensorSpec([None], tf.int64)
+
+    @tf.function(input_signature=specs, jit_compile=jit_compile)
+    def mix(images, labels):
+        return layer({"images": images, "labels": labels}, step=0)
+
+    harness.assert_same(mix(**batch), layer(batch, step=0), rounded=["labels"])
+
+
+def test_function_refuses_another_number_of_views():
+    with pytest.raises(ValueError, match=r"must be num_peers=2.*\(6, 3, 5, 8, 3\)"):
+        cutnmix(**own_views(), step=0, num_peers=2, num_classes=NUM_CLASSES)
+
+
 @pytest.mark.parametrize("regions", ["uniform", "spread"])
 def test_every_peer_pastes_the_same_number_of_pixels(regions):
     batch = {"images": index_images(64, 9, 13), "labels": np.arange(64)}
@@ -243,7 +477,7 @@ def test_one_peer_is_cutmix():
     np.testing.assert_array_equal(one["labels"], other["labels"])
 
 
-@pytest.mark.parametrize("layer", [CutNMix, CutMix, MixUp])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_tiny_alpha_keeps_samples_or_swaps_them_whole(layer):
     images = index_images(200, 7, 5, "float32")
     mixed = layer(alpha=1e-6, num_classes=200, seed=0)({"images": images, "labels": np.arange(200)})
@@ -259,7 +493,7 @@ def test_tiny_alpha_keeps_samples_or_swaps_them_whole(layer):
 @pytest.mark.parametrize("kind", ["integer", "one-hot", "soft"])
 @pytest.mark.parametrize("sides", [(5, 9), (8, 8), (1, 7)], ids=str)
 @pytest.mark.parametrize("ratio_per", ["sample", "batch"])
-@pytest.mark.parametrize("layer", [CutNMix, CutMix])
+@pytest.mark.parametrize("layer", [CutNMix, CutMix, FMix])
 def test_labels_are_exact_to_the_pixel(layer, ratio_per, sides, kind):
     batch = {"images": index_images(12, *sides), "labels": make_labels(12, kind)}
     mixed = layer(num_classes=NUM_CLASSES, ratio_per=ratio_per, seed=0)(batch)
@@ -331,7 +565,7 @@ def harness_batch(layer, image_dtype, mask_dtype):
     return batch | {"images": batch["images"].astype(image_dtype)}
 
 
-@pytest.mark.parametrize("layer", [CutNMix, CutMix])
+@pytest.mark.parametrize("layer", [CutNMix, CutMix, FMix])
 @pytest.mark.parametrize(
     ("settings", "image_dtype", "mask_dtype"),
     [
@@ -361,7 +595,7 @@ def test_mixup_passes_the_harness(num_classes, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["integer", "one-hot", "soft"])
-@pytest.mark.parametrize("layer", [CutNMix, CutMix, MixUp])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_outside_training_nothing_is_mixed(layer, kind):
     batch = photos(labels=kind, segmentation_masks=np.ones([6, 5, 8], "float32"))
     layer = layer(num_classes=NUM_CLASSES, seed=0)
@@ -384,7 +618,7 @@ def test_layer_counts_its_training_calls():
     assert (layer(batch, step=0)["images"] != layer(batch, step=1)["images"]).numpy().any()
 
 
-@pytest.mark.parametrize("layer", [CutNMix, CutMix, MixUp])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_every_seed_draws_its_own_batches(layer):
     batch = photos()
     drawn = [layer(num_classes=NUM_CLASSES, seed=seed)(batch, step=0) for seed in range(4)]
@@ -402,7 +636,7 @@ def test_function_and_layer_are_one(settings):
 
 
 @pytest.mark.parametrize("num_parallel_calls", [None, 8], ids=["serial", "parallel"])
-@pytest.mark.parametrize("layer", [CutNMix, CutMix, MixUp])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_dataset_map_repeats_the_layer(layer, num_parallel_calls):
     layer, batch = layer(num_classes=NUM_CLASSES, seed=0), photos(24)
     batches = tf.data.Dataset.from_tensor_slices(batch).batch(3)
@@ -413,7 +647,7 @@ def test_dataset_map_repeats_the_layer(layer, num_parallel_calls):
         harness.assert_same(after, layer(before, step=step))
 
 
-@pytest.mark.parametrize("layer", [CutNMix, CutMix, MixUp])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_layer_applies_the_draw_that_it_shows(layer):
     layer, batch = layer(num_classes=NUM_CLASSES, seed=0), photos()
     draw = layer.draw(3, batch["images"].shape[:3])
@@ -433,7 +667,7 @@ def test_shapes_need_not_be_known(jit_compile):
     harness.assert_same(mix(**batch), layer(batch, step=0), rounded=["labels"])
 
 
-@pytest.mark.parametrize("layer", [CutNMix, CutMix])
+@pytest.mark.parametrize("layer", [CutNMix, CutMix, FMix])
 @pytest.mark.parametrize("channels", [[], [1], [4]], ids=str)
 def test_masks_are_cut_with_the_images(layer, channels):
     images = index_images(8, 5, 9)
@@ -454,7 +688,7 @@ def test_mixup_blends_float_masks_with_the_images():
     np.testing.assert_array_equal(mixed["segmentation_masks"], mixed["images"][..., 0])
 
 
-@pytest.mark.parametrize("layer", [CutNMix, CutMix, MixUp])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_other_entries_pass_through(layer):
     others = {
         "sample_weight": np.arange(6.0),
@@ -478,7 +712,15 @@ def test_other_entries_pass_through(layer):
     [
         ({"bounding_boxes": np.zeros([6, 2, 4])}, "'bounding_boxes'.*take them out"),
         ({"images": np.zeros([5, 8, 3])}, r"images must be a batch \[B, H, W, C\].*\(5, 8, 3\)"),
-        ({"images": np.zeros([6, 2, 5, 8, 3])}, r"images must be a batch \[B, H, W, C\]"),
+        ({"images": np.zeros([6, 2, 1, 5, 8, 3])}, r"or views \[B, n, H, W, C\].*\(6, 2, 1, 5"),
+        ({"images": np.zeros([6, 3, 5, 8, 3])}, r"must be num_peers=2.*\(6, 3, 5, 8, 3\)"),
+        (
+            {
+                "images": np.zeros([6, 2, 5, 8, 3]),
+                "segmentation_masks": np.zeros([6, 5, 8], "int32"),
+            },
+            r"views.*cannot be mixed with segmentation_masks.*\(6, 2, 5, 8, 3\)",
+        ),
         ({"segmentation_masks": np.zeros([5, 8])}, r"segmentation_masks must be.*\(5, 8\)"),
         ({"segmentation_masks": np.zeros([6, 5, 8, 2, 1])}, "segmentation_masks must be"),
         ({"segmentation_masks": np.zeros([6, 3, 4])}, "segmentation_masks"),
@@ -534,7 +776,7 @@ def test_images_of_unknown_rank_are_refused():
     def mix(images, labels):
         return cutnmix(images, labels, step=0, num_classes=NUM_CLASSES)
 
-    with pytest.raises(ValueError, match="its rank known"):
+    with pytest.raises(ValueError, match="the rank known"):
         mix.get_concrete_function()
 
 
@@ -572,12 +814,17 @@ OF_PEERS = [
     ({"num_peers": 1.5}, "num_peers must be 1 or more.*num_peers=1.5"),
     ({"regions": "far"}, "regions must be 'uniform' or 'spread'.*'far'"),
 ]
+OF_MASKS = [
+    ({"decay_power": -1.0}, "decay_power must be 0 or more.*-1.0"),
+    ({"decay_power": float("nan")}, "decay_power must be 0 or more.*nan"),
+]
 
 
 @pytest.mark.parametrize(
     ("layer", "settings", "words"),
-    [(layer, *case) for layer in (CutNMix, CutMix, MixUp) for case in OUT_OF_RANGE]
-    + [(CutNMix, *case) for case in OF_PEERS],
+    [(layer, *case) for layer in LAYERS for case in OUT_OF_RANGE]
+    + [(CutNMix, *case) for case in OF_PEERS]
+    + [(FMix, *case) for case in OF_MASKS],
 )
 def test_setting_out_of_range_is_refused(layer, settings, words):
     with pytest.raises(ValueError, match=words):
@@ -594,7 +841,8 @@ def test_function_refuses_what_the_layer_refuses(settings, words):
 
 
 @pytest.mark.parametrize(
-    ("name", "layer"), [("cutnmix", CutNMix), ("cutmix", CutMix), ("mixup", MixUp)]
+    ("name", "layer"),
+    [("cutnmix", CutNMix), ("cutmix", CutMix), ("mixup", MixUp), ("fmix", FMix)],
 )
 def test_mixing_is_built_by_name(name, layer):
     built = mixing.build(name, alpha=0.5, num_peers=3, regions="spread", num_classes=7, seed=2)
@@ -647,7 +895,7 @@ def test_first_pass_is_mixed_as_the_layer_mixes(dataset, layer, jit_compile, num
     assert layer.calls == 0
 
 
-@pytest.mark.parametrize("layer_class", [CutMix, MixUp])
+@pytest.mark.parametrize("layer_class", ONE_VIEW)
 def test_any_mixing_mixes_a_dataset(dataset, layer_class):
     layer = layer_class(num_classes=NUM_CLASSES, seed=0)
     mixed = dataset.apply(mix_dataset(layer, jit_compile=False))
@@ -729,7 +977,6 @@ def test_keras_cutmix_can_be_replaced():
 
 
 def test_layer_follows_a_keras_cv_layer_in_a_dataset():
-    keras_cv = pytest.importorskip("keras_cv")
     images, one_hot = index_images(6, 16, 24, "float32") + 1, np.eye(6, dtype="float32")
     masked = keras_cv.layers.GridMask(ratio_factor=(0.5, 0.5), fill_mode="constant", seed=0)
     layer = CutNMix(2, seed=0)

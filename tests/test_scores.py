@@ -12,7 +12,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 
-from tf_cutnmix import evaluate, scores
+from tf_cutnmix import evaluate, scores, served
 from tf_cutnmix.errors import InputError
 
 SLOPES = np.array([1.0, -2.0, 3.0, 0.5], np.float32)
@@ -190,12 +190,34 @@ def test_calibration_error_has_fifteen_bins() -> None:
     assert scores.scores(probabilities, labels)["calibration_error"] == pytest.approx(expected)
 
 
+# Diversity
+
+
+def test_diversity_is_the_mean_over_pairs_of_networks() -> None:
+    probabilities = np.array(
+        [
+            [[0.9, 0.1], [0.2, 0.8]],
+            [[0.6, 0.4], [0.7, 0.3]],
+            [[0.1, 0.9], [0.2, 0.8]],
+        ]
+    )
+    found = scores.diversity(probabilities)
+    differ = [1 / 2, 1 / 2, 2 / 2]
+    apart = np.sqrt(2) * np.array([(0.3 + 0.5) / 2, (0.8 + 0.0) / 2, (0.5 + 0.5) / 2])
+    assert found["disagreement"] == pytest.approx(np.mean(differ))
+    assert found["distance"] == pytest.approx(np.mean(apart))
+
+
+def test_one_network_alone_has_no_diversity() -> None:
+    assert scores.diversity(np.ones((1, 3, 2)) / 2) == {}
+
+
 # Exports
 
 
 def test_an_export_is_loaded_with_its_class_names(exports: pathlib.Path) -> None:
-    _, class_names = scores.load(str(exports / "1"))
-    assert class_names == ("one", "two words", "three", "four")
+    export = served.load(str(exports / "1"), "savedmodel")
+    assert export.class_names == ("one", "two words", "three", "four")
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
@@ -203,14 +225,14 @@ def test_predictions_do_not_depend_on_the_batch_size(
     batch_size: int, exports: pathlib.Path
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 4, 3), np.uint8)
-    signature, _ = scores.load(str(exports / "1"))
-    probabilities = scores.predictions(signature, pixels, batch_size)
+    export = served.load(str(exports / "1"), "savedmodel")
+    probabilities = scores.predictions(export.predict, pixels, batch_size)
     np.testing.assert_allclose(probabilities, brightness_probabilities(pixels), atol=1e-6)
 
 
 def load_error(folder: pathlib.Path | str) -> str:
     with pytest.raises(InputError) as caught:
-        scores.load(str(folder))
+        served.load(str(folder), "savedmodel")
     message = str(caught.value)
     assert f"--savedmodel={folder}" in message
     assert "\n" not in message

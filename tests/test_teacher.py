@@ -110,7 +110,7 @@ def test_an_update_of_networks_of_unlike_size_is_refused():
 
 def test_statistics_of_batch_normalisation_are_averaged_as_weights_are():
     peer = small_network()
-    average = teacher.averaged_copy(peer)
+    average = teacher.averaged_copies([peer])[0]
     before = average.get_weights()
     disturb(peer, seed=1)
     teacher.update(average.variables, peer.variables, 0.75)
@@ -125,7 +125,7 @@ def test_statistics_of_batch_normalisation_are_averaged_as_weights_are():
 def test_an_averaged_copy_gives_the_same_outputs(images):
     peer = small_network()
     disturb(peer, seed=2)
-    expected, found = peer(images), teacher.averaged_copy(peer)(images)
+    expected, found = peer(images), teacher.averaged_copies([peer])[0](images)
     assert set(found) == {"features", "logits"}
     for name in expected:
         np.testing.assert_array_equal(found[name], expected[name])
@@ -133,7 +133,7 @@ def test_an_averaged_copy_gives_the_same_outputs(images):
 
 def test_an_averaged_copy_has_nothing_to_train():
     peer = small_network()
-    average = teacher.averaged_copy(peer)
+    average = teacher.averaged_copies([peer])[0]
     assert not average.trainable_variables
     assert len(average.variables) == len(peer.variables)
     assert len(peer.trainable_variables) == 5
@@ -141,7 +141,7 @@ def test_an_averaged_copy_has_nothing_to_train():
 
 def test_an_averaged_copy_stays_as_it_is_when_the_peer_changes(images):
     peer = small_network()
-    average = teacher.averaged_copy(peer)
+    average = teacher.averaged_copies([peer])[0]
     before = average(images)["logits"]
     disturb(peer, seed=3)
     np.testing.assert_array_equal(average(images)["logits"], before)

@@ -50,21 +50,28 @@ def parse(settings: type, arguments: Sequence[str]) -> Any:
       InputError: an argument is unknown or has no allowed value.
     """
     values = flags.FlagValues()
-    for field in dataclasses.fields(settings):
+    # Flags may follow the arguments that are none.
+    values.set_gnu_getopt()
+    defined = [f for f in dataclasses.fields(settings) if not f.metadata["positional"]]
+    for field in defined:
         _define(field, values)
     try:
         rest = values(["", *arguments])[1:]
     except flags.Error as error:
         raise InputError(_plain(error)) from error
-    if rest:
+    positional = [field.name for field in _positional(settings)]
+    if rest and not positional:
         raise InputError(f"unexpected argument {rest[0]!r}: flags begin with --")
-    return settings(**{f.name: values[f.name].value for f in dataclasses.fields(settings)})
+    parsed = {f.name: values[f.name].value for f in defined} | dict.fromkeys(positional, rest)
+    return settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in parsed.items()})
 
 
 def help_text(name: str, summary: str, settings: type) -> str:
     """The flags with their defaults, grouped as the settings are."""
     fields = dataclasses.fields(settings)
-    lines = [f"usage: python -m {name} [--flag=value ...] [--flagfile=FILE]", "", summary]
+    arguments = "".join(f"{field.name.upper()} ... " for field in _positional(settings))
+    usage = f"usage: python -m {name} {arguments}[--flag=value ...] [--flagfile=FILE]"
+    lines = [usage, "", summary]
     for group in dict.fromkeys(field.metadata["group"] for field in fields):
         lines += ["", f"{group}:"]
         for field in fields:
@@ -74,10 +81,12 @@ def help_text(name: str, summary: str, settings: type) -> str:
 
 
 @contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
+def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
     """Import TensorFlow in this context without the greetings that no setting turns off.
 
-    What is printed to stderr meanwhile is shown only if the import fails.
+    What is printed to stderr meanwhile is shown only if the import fails. With `find_devices`
+    the devices are looked for at once, as this too is announced. Without, another process
+    that shares stderr may do the importing.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with tempfile.TemporaryFile("w+") as held_back:
@@ -85,7 +94,8 @@ def quiet_tensorflow() -> Iterator[None]:
         os.dup2(held_back.fileno(), 2)
         try:
             yield
-            sys.modules["tensorflow"].config.list_physical_devices()
+            if find_devices:
+                sys.modules["tensorflow"].config.list_physical_devices()
         except BaseException:
             held_back.seek(0)
             os.write(stderr, held_back.read().encode())
@@ -101,6 +111,10 @@ def _plain(error: flags.Error) -> str:
     return re.sub(r"\('(.*)', '(.*)'\)$", r"\1", message)
 
 
+def _positional(settings: type) -> list[dataclasses.Field]:
+    return [field for field in dataclasses.fields(settings) if field.metadata["positional"]]
+
+
 def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
     options = {"name": field.name, "default": field.default, "help": "", "flag_values": values}
     kind = _kind(field)
@@ -112,6 +126,7 @@ def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
             int: flags.DEFINE_integer,
             float: flags.DEFINE_float,
             str: flags.DEFINE_string,
+            tuple: flags.DEFINE_multi_string,
         }
         define[kind](**options)
 
@@ -119,16 +134,20 @@ def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
 def _kind(field: dataclasses.Field) -> type:
     if isinstance(field.type, types.UnionType):
         return next(t for t in typing.get_args(field.type) if t is not types.NoneType)
-    return field.type
+    return typing.get_origin(field.type) or field.type
 
 
 def _help_lines(field: dataclasses.Field) -> list[str]:
     choices = "|".join(field.metadata["choices"])
     flag = f"  --[no]{field.name}" if _kind(field) is bool else f"  --{field.name}"
     flag = f"{flag}={choices}" if choices else flag
+    flag = f"  {field.name.upper()} ..." if field.metadata["positional"] else flag
     text = field.metadata["help"]
-    if field.default not in ("", None) and _kind(field) is not bool:
-        text = f"{text} (default: {field.default})"
+    if _kind(field) is tuple and not field.metadata["positional"]:
+        text = f"{text} (may be given several times)"
+    if field.default not in ("", None, ()) and _kind(field) is not bool:
+        default = " ".join(field.default) if _kind(field) is tuple else field.default
+        text = f"{text} (default: {default})"
     body = textwrap.wrap(text, width=66)
     if len(flag) < 24:
         body[0] = f"{flag:<24}{body[0]}"

@@ -35,9 +35,20 @@ def setting(
     *,
     rule: Rule | None = None,
     choices: tuple[str, ...] = (),
+    positional: bool = False,
 ) -> Any:
-    """A dataclass field that carries its group, its help text and its check."""
-    metadata = {"group": group, "help": text, "rule": rule, "choices": choices}
+    """A dataclass field that carries its group, its help text and its check.
+
+    A field of type `tuple[str, ...]` is a flag that may be given several times; with
+    `positional` it holds the arguments that are no flags.
+    """
+    metadata = {
+        "group": group,
+        "help": text,
+        "rule": rule,
+        "choices": choices,
+        "positional": positional,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -95,8 +106,17 @@ class Config:
         "random mirror images; auto: not for characters (digits, mnist, svhn_cropped, ...)",
         choices=("auto", "on", "off"),
     )
+    augment: str = setting(
+        "none",
+        "data",
+        "what else is done to images after crops and mirror images",
+        choices=("none", "augmix", "gridmask", "randaugment"),
+    )
     arch: str = setting(
-        "resnet8", "model", "network of each peer: resnet<6n+2>; a comma list for unlike peers"
+        "resnet8",
+        "model",
+        "network of each peer, such as resnet56, resnet32_projection, wrn16_2, vgg16, "
+        "densenet_bc40_12, mobilenet_v2, shufflenet_v2_x1; a comma list for unlike peers",
     )
     num_peers: int | None = setting(
         None,
@@ -104,7 +124,15 @@ class Config:
         "networks trained together; by default 2, or as many as --arch names",
         rule=AT_LEAST_1,
     )
-    mix: str = setting("cutnmix", "mixing", "how samples are mixed: cutnmix, cutmix, mixup or none")
+    share: str = setting(
+        "auto",
+        "model",
+        "what peers have in common: none, stem, or all up to stage1, stage2, ...; auto: as the "
+        "method's paper has it",
+    )
+    mix: str = setting(
+        "cutnmix", "mixing", "how samples are mixed: cutnmix, cutmix, mixup, fmix or none"
+    )
     alpha: float = setting(1.0, "mixing", "ratios are drawn from Beta(alpha, alpha)", rule=POSITIVE)
     ratio_per: str = setting(
         "sample", "mixing", "one ratio per sample or per batch", choices=("sample", "batch")
@@ -115,17 +143,31 @@ class Config:
         "where the peers' boxes lie: uniform, or spread (they overlap less)",
         choices=("uniform", "spread"),
     )
+    views: str = setting(
+        "auto",
+        "mixing",
+        "own: each peer has crops and mirror images of its own; auto: as the method's paper has it",
+        choices=("auto", "shared", "own"),
+    )
     method: str = setting(
-        "cutnmix", "distillation", "cutnmix, or independent: peers trained side by side"
+        "cutnmix",
+        "distillation",
+        "cutnmix; independent (peers trained side by side); kd, dml, cl_ilr, one, kdcl, "
+        "kdcl_naive, kdcl_linear, kdcl_general, okddip, pcl, ffl, dlb, mcl",
     )
-    teacher_weight: float = setting(
-        1.0, "distillation", "weight of the teacher term", rule=NOT_NEGATIVE
+    weights: str = setting(
+        "",
+        "distillation",
+        "weights of the method's terms in place of its own: teacher=0.5,feature=0",
     )
-    feature_weight: float = setting(
-        1.0, "distillation", "weight of the feature term", rule=NOT_NEGATIVE
+    temperature: float | None = setting(
+        None,
+        "distillation",
+        "softens predictions that are imitated; by default the method's own",
+        rule=POSITIVE,
     )
-    temperature: float = setting(
-        3.0, "distillation", "softens the teacher's and the peers' predictions", rule=POSITIVE
+    teacher: str = setting(
+        "", "distillation", "what --method=kd learns from: an export, or a run that exported one"
     )
     ramp: float = setting(
         0.25,
@@ -194,6 +236,9 @@ class Config:
                 f"--arch names {len(self.architectures)} networks and --num_peers is "
                 f"{self.num_peers}: leave --num_peers out, or name one network"
             )
+        for name, weight in self.term_weights.items():
+            if not NOT_NEGATIVE.holds(weight):
+                raise InputError(f"--weights: {name}={weight} must be {NOT_NEGATIVE.words}")
         for name in self.exports:
             if name not in ("teacher", "peer", "ensemble"):
                 raise unknown("--export", name, ("teacher", "peer", "ensemble"))
@@ -205,6 +250,17 @@ class Config:
         """One architecture's name for each peer."""
         names = split_names(self.arch)
         return names if len(names) != 1 else names * (self.num_peers or 2)
+
+    @property
+    def term_weights(self) -> dict[str, float]:
+        """`weights` by the name of the term."""
+        pairs = [part.partition("=") for part in split_names(self.weights)]
+        try:
+            return {name.strip(): float(value) for name, _, value in pairs}
+        except ValueError:
+            raise InputError(
+                f"--weights={self.weights}: write it as term=number,term=number"
+            ) from None
 
     @property
     def exports(self) -> tuple[str, ...]:

@@ -1,17 +1,17 @@
 """Several networks trained together, each other's teachers: `OnlineDistiller`."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix import losses, teacher
-from tf_cutnmix.draws import SteppedLayer
+from tf_cutnmix import losses, sharing, teacher
 from tf_cutnmix.errors import DivergenceError
-from tf_cutnmix.methods import Forward, Method
-from tf_cutnmix.mixing import soft_labels
+from tf_cutnmix.methods import Method, losses_at, parts_of
+from tf_cutnmix.mixing import CutNMix, overlap, soft_labels
+from tf_cutnmix.parts import Forward, HeldOutWeights, LastBatch
 
 
 @keras.saving.register_keras_serializable("tf_cutnmix")
@@ -32,18 +32,23 @@ class OnlineDistiller(keras.Model):
     likelihood as `loss`. `fit` logs the loss and each of its terms. The teacher's statistics
     of BatchNormalization are averaged as its weights are, and it always predicts with them.
 
+    With `CutNMix`, `region_overlap` is logged too, the mean overlap of the peers' boxes.
+
     The method is the loss: `compile` takes an optimizer and how to run, no loss and no
     metrics. Should a term or a gradient stop being finite, that step and all after it change
     nothing, and `fit` raises.
 
     Args:
       peers: models from images `[B, H, W, C]` to `{"features": [B, D_k], "logits": [B, K]}`;
-        their architectures may differ. The model trains these very objects.
+        their architectures may differ. The model trains these very objects. They may share
+        stages, see `share_stages`.
       mixing: a layer of `tf_cutnmix.mixing`, or None. Views `[B, n, H, W, C]` go one to each
         peer, plain batches `[B, H, W, C]` to all of them.
       method: a `Method`, or the name of one with its default settings.
       augment: a layer that is called as `augment(images, training=True, step=step)` before
         mixing, or None.
+      own_views: whether each peer gets an augmentation of its own; None for what the method's
+        paper does.
       momentum: the largest momentum of the moving average, in [0, 1).
       weight_decay: adds `weight_decay / 2 * |w|^2` over all trained weights to the loss.
 
@@ -58,12 +63,13 @@ class OnlineDistiller(keras.Model):
         method: Method | str = "cutnmix",
         *,
         augment: keras.layers.Layer | None = None,
+        own_views: bool | None = None,
         momentum: float = 0.999,
         weight_decay: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        sizes, self.num_classes = _endpoints(peers)
+        self.num_classes = _num_classes(peers)
         views = getattr(mixing, "num_peers", len(peers))
         if views != len(peers):
             raise ValueError(f"mixing makes {views} views for {len(peers)} peers: make them equal")
@@ -71,29 +77,31 @@ class OnlineDistiller(keras.Model):
             raise ValueError(f"momentum must be at least 0 and below 1. Received: {momentum}")
         if not 0 <= weight_decay < float("inf"):
             raise ValueError(f"weight_decay must be 0 or more. Received: {weight_decay}")
+        self.method = Method(method) if isinstance(method, str) else method
+        self.terms = self.method.terms(peers)
+        self.parts = parts_of(self.terms)
         self.peers = list(peers)
-        self.averages = [teacher.averaged_copy(peer) for peer in peers]
+        self.averages = teacher.averaged_copies(peers)
+        self.run_peers = sharing.Together(self.peers)
+        self.run_averages = sharing.Together(self.averages)
         self.mixing = mixing
         self.augment = augment
-        self.method = Method(method) if isinstance(method, str) else method
+        self.own_views = self.method.recipe.own_views if own_views is None else own_views
         self.momentum = momentum
         self.weight_decay = weight_decay
-        pairs = itertools.permutations(range(len(peers)), 2)
-        self.pairs = list(pairs) if self.method.uses_adapters else []
-        self.adapters = [keras.layers.Dense(sizes[j], use_bias=False) for _, j in self.pairs]
-        for (k, _), adapter in zip(self.pairs, self.adapters, strict=True):
-            adapter.build((None, sizes[k]))
         # XLA pays for mixing on a CPU too, where it does not for networks; a layer of somebody
         # else may not compile.
-        ours = all(isinstance(layer, (SteppedLayer, type(None))) for layer in (augment, mixing))
+        layers = [layer for layer in (augment, mixing) if layer is not None]
+        ours = all(getattr(layer, "jit_compile", False) for layer in layers)
         self._mix = tf.function(self._augment_and_mix, jit_compile=True if ours else None)
         self.step = self._counter("step", 0)
         self.failed_step = self._counter("failed_step", -1)
         self.failed_term = self._counter("failed_term", -1)
 
-        names = [term.name for term in self.method.terms] + ["weight_decay"] * (weight_decay > 0)
+        names = [term.name for term in self.terms] + ["weight_decay"] * (weight_decay > 0)
         self.term_names = names
         self.loss_metrics = [keras.metrics.Mean(name) for name in ("loss", *names)]
+        self.overlap_metrics = [keras.metrics.Mean("region_overlap")] * self._boxes_differ
         self.accuracy_metrics = [
             keras.metrics.SparseCategoricalAccuracy(f"{name}_accuracy")
             for name in ("teacher", "ensemble", *self.networks)
@@ -107,28 +115,30 @@ class OnlineDistiller(keras.Model):
         return {f"{k}{i}": n for k, ns in kinds.items() for i, n in enumerate(ns, start=1)}
 
     @property
+    def leader(self) -> str | None:
+        """The name of the peer that the method's paper deploys, if it names one."""
+        leader = self.method.recipe.leader
+        return None if leader is None else f"peer{leader % len(self.peers) + 1}"
+
+    @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        return [*self.loss_metrics, *self.accuracy_metrics]
+        return [*self.loss_metrics, *self.overlap_metrics, *self.accuracy_metrics]
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels = self._unpack(data)
+        labels = soft_labels(labels, self.num_classes)
         step = tf.identity(self.step.value)
-        views, labels = self.make_views(images, labels, step)
-        teacher_logits = self._logits(self.averages, views) if self.method.uses_teacher else []
-        statistics = [v for peer in self.peers for v in peer.non_trainable_variables]
+        views, mixed_labels, overlaps = self.make_views(images, labels, step)
+        teach = any(term.uses_averages for term in self.terms)
+        averages = self.run_averages(views, training=False) if teach else []
+        statistics = [v for v in _variables([*self.peers, *self.parts]) if not v.trainable]
         before = [tf.identity(v.value) for v in statistics]
 
         with tf.GradientTape() as tape:
-            outputs = [peer(v, training=True) for peer, v in zip(self.peers, views, strict=True)]
-            features = [output["features"] for output in outputs]
-            forward = Forward(
-                labels=labels,
-                logits=[output["logits"] for output in outputs],
-                features=features,
-                adapted=self._adapt(features),
-                teacher_logits=teacher_logits,
-            )
-            terms = self.method.loss(forward, step)
+            outputs = self.run_peers(views, training=True)
+            forward = Forward(step, mixed_labels, views, outputs, averages)
+            forward = forward._replace(parts={part.name: part(forward) for part in self.parts})
+            terms = losses_at(self.terms, forward, self.method.ramp_steps)
             if self.weight_decay:
                 terms["weight_decay"] = losses.weight_decay(
                     self.trainable_variables, self.weight_decay
@@ -140,10 +150,13 @@ class OnlineDistiller(keras.Model):
         def take_step() -> None:
             self.optimizer.apply(gradients, self.trainable_variables)
             momentum = teacher.momentum_at(step, self.momentum)
-            for average, peer in zip(self.averages, self.peers, strict=True):
-                teacher.update(average.variables, peer.variables, momentum)
+            teacher.update(_variables(self.averages), _variables(self.peers), momentum)
+            for memory in self._memories:
+                memory.remember(images, labels, forward.logits)
             self.step.assign_add(1)
-            for metric, value in zip(self.loss_metrics, (loss, *terms.values()), strict=True):
+            values = (loss, *terms.values(), *overlaps)
+            metrics = (*self.loss_metrics, *self.overlap_metrics)
+            for metric, value in zip(metrics, values, strict=True):
                 metric.update_state(value)
 
         def take_back() -> None:
@@ -151,39 +164,65 @@ class OnlineDistiller(keras.Model):
                 variable.assign(value)
 
         tf.cond(self._healthy(terms, gradients, step), take_step, take_back)
-        return {metric.name: metric.result() for metric in self.loss_metrics}
+        return {m.name: m.result() for m in (*self.loss_metrics, *self.overlap_metrics)}
 
     def make_views(
         self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """What each peer sees at one step, and the labels `[B, K]` float32 that they share."""
-        images, labels = self._mix(images, soft_labels(labels, self.num_classes), step)
+    ) -> tuple[list[tf.Tensor], tf.Tensor, list[tf.Tensor]]:
+        """What each peer sees at one step, the labels `[B, K]` that they share, the overlap.
+
+        Args:
+          images: `[B, H, W, C]`.
+          labels: integers `[B]`, or `[B, K]`.
+          step: number of the step.
+
+        Returns:
+          A view `[B, H, W, C]` for each peer, one object where they see the same; labels
+          float32; the mean overlap of the peers' boxes, if they have boxes of their own. With a
+          method that remembers the last batch, that one comes first, and `B` is both.
+        """
+        labels = soft_labels(labels, self.num_classes)
+        batches = [(images, labels, step)]
+        for memory in self._memories:
+            last = memory.recall(images, labels, step)
+            batches.insert(0, (*last, tf.maximum(step - 1, 0)))
+        images, labels, overlaps = self._mix(batches, step)
         separate = images.shape.rank == 5
-        return tf.unstack(images, axis=1) if separate else [images] * len(self.peers), labels
+        views = tf.unstack(images, axis=1) if separate else [images] * len(self.peers)
+        return views, labels, overlaps
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels = self._unpack(data)
         classes = tf.argmax(labels, axis=-1) if labels.shape.rank == 2 else labels
-        averages = self._probabilities(self.averages, images)
-        peers = self._probabilities(self.peers, images)
-        mean, ensemble = _mean(averages), _mean(peers)
-        likelihood = tf.gather(mean, tf.cast(classes, tf.int32), batch_dims=1)
+        predictions = self.predict_each(images)
+        likelihood = tf.gather(predictions["teacher"], tf.cast(classes, tf.int32), batch_dims=1)
         self.loss_metrics[0].update_state(-tf.math.log(tf.maximum(likelihood, 1e-30)))
-        predictions = (mean, ensemble, *averages, *peers)
-        for metric, prediction in zip(self.accuracy_metrics, predictions, strict=True):
+        for metric, prediction in zip(self.accuracy_metrics, predictions.values(), strict=True):
             metric.update_state(classes, prediction)
         return {m.name: m.result() for m in (self.loss_metrics[0], *self.accuracy_metrics)}
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The teacher's probabilities, `[B, K]` float32."""
-        return _mean(self._probabilities(self.averages, images))
+        return _mean(self._probabilities(self.run_averages, images))
+
+    def predict_each(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Probabilities `[B, K]` float32 of the teacher, of the ensemble and of each network."""
+        averages = self._probabilities(self.run_averages, images)
+        peers = self._probabilities(self.run_peers, images)
+        singles = zip(self.networks, (*averages, *peers), strict=True)
+        return {"teacher": _mean(averages), "ensemble": _mean(peers), **dict(singles)}
 
     def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
         """As `keras.Model.fit`; raises `DivergenceError` when the loss is no longer finite."""
+        own = [_StopAtDivergence()]
+        for part in self.parts:
+            if isinstance(part, HeldOutWeights):
+                own.append(_LearnHeldOut(part, kwargs.get("validation_data")))
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(_StopAtDivergence())
+            for callback in own:
+                callbacks.append(callback)
         else:
-            callbacks = [_StopAtDivergence(), *keras.tree.flatten(callbacks or [])]
+            callbacks = [*own, *keras.tree.flatten(callbacks or [])]
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
     def check_finite(self) -> None:
@@ -198,12 +237,14 @@ class OnlineDistiller(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
+        joined = self.run_peers.joined
         return {
             **super().get_config(),
-            "peers": [serialize(peer) for peer in self.peers],
+            "peers": [serialize(network) for network in ([joined] if joined else self.peers)],
             "mixing": serialize(self.mixing),
             "method": self.method.get_config(),
             "augment": serialize(self.augment),
+            "own_views": self.own_views,
             "momentum": self.momentum,
             "weight_decay": self.weight_decay,
         }
@@ -211,10 +252,11 @@ class OnlineDistiller(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "OnlineDistiller":
         deserialize = keras.saving.deserialize_keras_object
+        networks = [deserialize(network) for network in config["peers"]]
         return cls(
             **{
                 **config,
-                "peers": [deserialize(peer) for peer in config["peers"]],
+                "peers": [peer for network in networks for peer in sharing.split(network)],
                 "mixing": deserialize(config["mixing"]),
                 "method": Method(**config["method"]),
                 "augment": deserialize(config["augment"]),
@@ -238,29 +280,40 @@ class OnlineDistiller(keras.Model):
             labels = tf.squeeze(labels, axis=1)
         return images, labels
 
+    @property
+    def _boxes_differ(self) -> bool:
+        return isinstance(self.mixing, CutNMix) and len(self.peers) > 1
+
+    @property
+    def _memories(self) -> list[LastBatch]:
+        return [part for part in self.parts if isinstance(part, LastBatch)]
+
     def _augment_and_mix(
-        self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+        self, batches: Sequence[tuple[tf.Tensor, tf.Tensor, tf.Tensor]], step: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Views and labels of batches (images, labels, step to mix at), one after another."""
+        images = tf.concat([images for images, _, _ in batches], axis=0)
         if self.augment is not None:
-            images = self.augment(images, training=True, step=step)
+            count = len(self.peers) if self.own_views else 1
+            copies = tf.repeat(images, count, axis=0)
+            copies = self.augment(copies, training=True, step=step)
+            shape = [-1, count, *images.shape[1:]]
+            images = tf.reshape(copies, shape) if self.own_views else copies
         if self.mixing is None:
-            return images, labels
-        mixed = self.mixing({"images": images, "labels": labels}, training=True, step=step)
-        return mixed["images"], mixed["labels"]
+            return images, tf.concat([labels for _, labels, _ in batches], axis=0), []
+        mixed, overlaps = [], []
+        for part, (_, labels, at) in zip(tf.split(images, len(batches)), batches, strict=True):
+            batch = {"images": part, "labels": labels}
+            mixed.append(self.mixing(batch, training=True, step=at))
+            if self._boxes_differ:
+                size = tf.shape(part)
+                overlaps.append(overlap(self.mixing.draw(at, (size[0], size[-3], size[-2]))))
+        views, labels = (tf.concat([m[k] for m in mixed], axis=0) for k in ("images", "labels"))
+        return views, labels, overlaps[-1:]
 
-    def _adapt(self, features: Sequence[tf.Tensor]) -> dict[tuple[int, int], tf.Tensor]:
-        return {
-            (k, j): adapter(features[k])
-            for (k, j), adapter in zip(self.pairs, self.adapters, strict=True)
-        }
-
-    def _logits(
-        self, networks: Sequence[keras.Model], views: Sequence[tf.Tensor]
-    ) -> list[tf.Tensor]:
-        return [n(v, training=False)["logits"] for n, v in zip(networks, views, strict=True)]
-
-    def _probabilities(self, networks: Sequence[keras.Model], images: tf.Tensor) -> list[tf.Tensor]:
-        return [losses.soften(z, 1.0) for z in self._logits(networks, [images] * len(networks))]
+    def _probabilities(self, run: sharing.Together, images: tf.Tensor) -> list[tf.Tensor]:
+        outputs = run([images] * len(self.peers), training=False)
+        return [losses.soften(output["logits"], 1.0) for output in outputs]
 
     def _healthy(
         self, terms: dict[str, tf.Tensor], gradients: Sequence[tf.Tensor], step: tf.Tensor
@@ -293,17 +346,45 @@ class _StopAtDivergence(keras.callbacks.Callback):
         self.model.check_finite()
 
 
+class _LearnHeldOut(keras.callbacks.Callback):
+    """Weighs the peers by their predictions on the validation data after each epoch."""
+
+    def __init__(self, part: HeldOutWeights, validation_data: Any) -> None:
+        super().__init__()
+        if validation_data is None:
+            raise ValueError("kdcl_general learns from held-out images: pass validation_data")
+        self.part = part
+        if not isinstance(validation_data, tf.data.Dataset):
+            validation_data = tf.data.Dataset.from_tensor_slices(validation_data).batch(500)
+        self.validation_data = validation_data
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        predict = tf.function(self.model.predict_each)
+        probabilities, labels = [], []
+        for images, batch_labels in self.validation_data:
+            predictions = predict(images)
+            peers = [predictions[f"peer{i + 1}"] for i in range(len(self.model.peers))]
+            probabilities.append(tf.stack(peers))
+            labels.append(soft_labels(batch_labels, self.model.num_classes))
+        self.part.learn(np.concatenate(probabilities, axis=1), np.concatenate(labels))
+
+
 def _mean(predictions: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.add_n(list(predictions)) / len(predictions)
 
 
-def _endpoints(peers: Sequence[keras.Model]) -> tuple[list[int], int]:
-    """The feature size of each peer, and the number of classes that all of them tell apart."""
+def _variables(layers: Sequence[keras.Layer]) -> list[keras.Variable]:
+    """All variables of some layers, those that they share once."""
+    return list({id(v): v for layer in layers for v in layer.variables}.values())
+
+
+def _num_classes(peers: Sequence[keras.Model]) -> int:
+    """The number of classes that all peers tell apart, once they are what they must be."""
     if not peers:
         raise ValueError("peers must hold at least one model. Received: none")
     if len({id(peer) for peer in peers}) < len(peers):
         raise ValueError("peers must be different objects: one model was passed twice")
-    sizes, classes = [], []
+    classes = []
     for number, peer in enumerate(peers, start=1):
         output = getattr(peer, "output", None)
         if not (isinstance(output, dict) and {"features", "logits"} <= set(output)):
@@ -312,8 +393,7 @@ def _endpoints(peers: Sequence[keras.Model]) -> tuple[list[int], int]:
                 '{"features": [B, D], "logits": [B, K]}; a subclassed model becomes one as '
                 f"keras.Model(inputs, model(inputs)). Received: {peer!r} with output {output!r}"
             )
-        sizes.append(output["features"].shape[-1])
         classes.append(output["logits"].shape[-1])
     if len(set(classes)) > 1:
         raise ValueError(f"peers must tell apart the same classes. Received: {classes} logits")
-    return sizes, classes[0]
+    return classes[0]

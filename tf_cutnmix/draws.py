@@ -21,6 +21,11 @@ class Stream(enum.IntEnum):
     RATIO = 2
     PARTNER = 3
     CORNER = 4
+    NOISE = 5
+    OPERATION = 6
+    DEPTH = 7
+    WEIGHT = 8
+    STRENGTH = 9
 
 
 def key(seed: int, step: tf.Tensor | int, stream: Stream) -> tf.Tensor:
@@ -59,7 +64,12 @@ class SteppedLayer(keras.layers.Layer):
 
     Args:
       seed: a whole number of 0 or more; drawn from Python's `random` if None.
+
+    Attributes:
+      jit_compile: whether XLA compiles a call.
     """
+
+    jit_compile = True
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         # Autocasting would round labels and change the dtype of images.

@@ -39,20 +39,20 @@ class Settings:
 def main(settings: Settings) -> None:
     """Print the scores of an export as JSON."""
     with command.quiet_tensorflow():
-        from tf_cutnmix import data, scores
-    predict, class_names = scores.load(settings.savedmodel)
+        from tf_cutnmix import data, scores, served
+    export = served.load(settings.savedmodel, "savedmodel")
     images = data.load(
         settings.dataset,
         settings.split,
         data_dir=settings.data_dir,
         image_size=settings.image_size,
     )
-    if len(images.class_names) != len(class_names):
+    if len(images.class_names) != len(export.class_names):
         raise InputError(
-            f"{settings.savedmodel} tells {len(class_names)} classes apart and "
+            f"{settings.savedmodel} tells {len(export.class_names)} classes apart and "
             f"{settings.dataset} has {len(images.class_names)}: they do not fit together"
         )
-    probabilities = scores.predictions(predict, images.pixels, settings.batch_size)
+    probabilities = scores.predictions(export.predict, images.pixels, settings.batch_size)
     print(json.dumps(scores.scores(probabilities, images.labels), indent=2))
 
 

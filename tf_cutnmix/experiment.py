@@ -7,7 +7,7 @@ import pathlib
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -16,15 +16,18 @@ import tensorflow as tf
 
 from tf_cutnmix import (
     architectures,
+    augment,
     checkpoints,
+    cost,
     data,
     files,
     mixing,
     pictures,
+    scores,
+    sharing,
     teacher,
     workdir,
 )
-from tf_cutnmix.augment import CropAndFlip
 from tf_cutnmix.config import Config
 from tf_cutnmix.distiller import OnlineDistiller
 from tf_cutnmix.errors import InputError, RunError
@@ -104,30 +107,56 @@ def build_model(config: Config, train: data.Images) -> OnlineDistiller:
         architectures.build_network(name, shape, num_classes, mean=mean, deviation=deviation)
         for name in config.architectures
     ]
-    mix = _mixing(config, num_classes)
-    flip = config.flip == "on" or (config.flip == "auto" and not data.has_direction(config.dataset))
     steps = _steps_per_epoch(train, config) * config.epochs
     method = Method(
         config.method,
-        teacher_weight=config.teacher_weight,
-        feature_weight=config.feature_weight,
+        weights=config.term_weights,
         temperature=config.temperature,
         ramp_steps=round(config.ramp * steps),
+        batch_size=config.batch_size,
+        teacher=config.teacher,
     )
     model = OnlineDistiller(
-        peers,
-        mix,
+        _shared(peers, method, config),
+        _mixing(config, num_classes),
         method,
-        augment=CropAndFlip(config.crop, flip, seed=config.seed),
+        augment=_augmentation(config),
+        own_views={"auto": None, "own": True, "shared": False}[config.views],
         momentum=teacher.momentum_for(steps, config.teacher_memory),
         weight_decay=config.weight_decay,
     )
     model.compile(
         keras.optimizers.SGD(_schedule(config, steps), config.momentum, nesterov=True),
-        jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
+        jit_compile=_jit_compile(config, model.augment),
     )
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _shared(peers: list[keras.Model], method: Method, config: Config) -> list[keras.Model]:
+    """The peers, sharing what the settings say; by default all but the last stage, if any."""
+    stage = config.share
+    if stage == "auto":
+        stage = architectures.stages(peers[0])[-2] if method.recipe.shares else "none"
+    if stage == "none" or len(peers) == 1:
+        return peers
+    return sharing.share_stages(peers, stage, mean_gradient=method.recipe.mean_gradient)
+
+
+def _augmentation(config: Config) -> augment.CropAndFlip:
+    flip = config.flip == "on" or (config.flip == "auto" and not data.has_direction(config.dataset))
+    return augment.build(config.augment, crop=config.crop, flip=flip, seed=config.seed)
+
+
+def _jit_compile(config: Config, augmentation: augment.CropAndFlip) -> bool | str:
+    if augmentation.jit_compile:
+        return {"auto": "auto", "on": True, "off": False}[config.jit]
+    if config.jit == "on":
+        raise InputError(
+            f"--jit=on and --augment={config.augment}: XLA cannot compile what Keras does there; "
+            "pass --jit=auto"
+        )
+    return False
 
 
 def _mixing(config: Config, num_classes: int) -> mixing.Mixing | None:
@@ -146,8 +175,15 @@ def _check_names(config: Config) -> None:
     """Raise `InputError` for a name that nothing knows, before data are read or downloaded."""
     for name in config.architectures:
         architectures.backbone(name)
-    Method(config.method)
+    method = Method(config.method)
+    method.check_count(len(config.architectures))
+    if method.recipe.held_out and not config.validation_fraction:
+        raise InputError(
+            f"--method={config.method} learns from held-out images: pass --validation_fraction "
+            "above 0"
+        )
     _mixing(config, num_classes=2)
+    _jit_compile(config, _augmentation(config))
 
 
 def _load(config: Config, earlier: checkpoints.Checkpoint | None) -> Splits:
@@ -216,7 +252,7 @@ def _write_picture(
     """The start of the first batch: a row of images, of their partners, of each peer's views."""
     images, labels = next(iter(_training_batches(splits, config, first_epoch=0)))
     step = tf.constant(0, tf.int64)
-    views, _ = model.make_views(images, labels, step)
+    views, _, _ = model.make_views(images, labels, step)
     images = model.augment(images, training=True, step=step)
     rows = [images, *views]
     if model.mixing is not None:
@@ -269,19 +305,38 @@ def _result(
         "last": last,
         "best_on_validation": best,
         "best_peer": _best_peer(model, best.get("validation", {})),
+        "leader": model.leader,
         "parameters": {
             f"peer{k + 1}": int(sum(np.prod(v.shape) for v in peer.trainable_variables))
             for k, peer in enumerate(model.peers)
         },
+        "trained_parameters": cost.trained_parameters(model),
+        "flops_per_image": cost.training_flops(model),
+        "peak_memory_bytes": cost.peak_memory(),
         "images_per_second": round(float(np.median(rates)), 1) if rates else None,
     }
 
 
 def _evaluate(model: OnlineDistiller, splits: Splits) -> dict[str, dict[str, float]]:
+    predict = tf.function(model.predict_each)
     return {
-        name: model.evaluate(_for_evaluation(images), verbose=0, return_dict=True)
+        name: _figures(predict, images)
         for name, images in (("validation", splits.validation), ("test", splits.test))
         if len(images.pixels)
+    }
+
+
+def _figures(predict: Callable, images: data.Images) -> dict[str, float]:
+    """The teacher's likelihood as `loss`; accuracy and calibration of each; peers' diversity."""
+    batches = [predict(pixels) for pixels, _ in _for_evaluation(images)]
+    each = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    figures = {name: scores.scores(p, images.labels) for name, p in each.items()}
+    peers = np.stack([p for name, p in each.items() if name.startswith("peer")])
+    return {
+        "loss": figures["teacher"]["negative_log_likelihood"],
+        **{f"{name}_accuracy": s["accuracy"] for name, s in figures.items()},
+        **{f"{name}_calibration_error": s["calibration_error"] for name, s in figures.items()},
+        **scores.diversity(peers),
     }
 
 

@@ -1,7 +1,8 @@
-"""Mixed samples: Cut^nMix, CutMix (Yun et al. 2019) and MixUp (Zhang et al. 2018).
+"""Mixed samples: Cut^nMix, CutMix (Yun et al. 2019), MixUp (Zhang et al. 2018), FMix (Harris
+et al. 2020).
 
-Sampling is apart from applying. `sample` draws a `Draw` from (seed, step); `paste`, `blend`
-and `mix_labels` are pure functions of images, labels and a draw.
+Sampling is apart from applying. `sample` and `sample_mask` make a draw from (seed, step);
+`paste`, `paste_mask`, `blend` and `mix_labels` are pure functions of images, labels and a draw.
 
 Cut^nMix of `n` peers ("Mixed Sample Augmentation for Online Distillation", Shen et al. 2022,
 arXiv 2206.12370; the README says what is our reading): all peers share the ratio, the
@@ -22,7 +23,7 @@ from tf_cutnmix import draws
 from tf_cutnmix.errors import unknown
 
 _MIXED = ("images", "labels", "segmentation_masks")
-_RATIOS = 2**16
+_LEVELS = 2**16
 _SPREAD_CANDIDATES = 8
 
 
@@ -41,6 +42,20 @@ class Draw(NamedTuple):
     boxes: tf.Tensor
 
 
+class MaskDraw(NamedTuple):
+    """What was drawn for one batch of `B` images of `H` rows and `W` columns.
+
+    Attributes:
+      ratio: `[B]` float32 in [0, 1], Beta distributed: about how much of the image stays.
+      partner: `[B]` int32, a permutation: the image that each one is mixed with.
+      mask: `[B, H, W]` bool: the pixels that come from the partner.
+    """
+
+    ratio: tf.Tensor
+    partner: tf.Tensor
+    mask: tf.Tensor
+
+
 @functools.lru_cache
 def beta_quantiles(alpha: float) -> np.ndarray:
     """The 2^16 equally likely ratios that stand for Beta(alpha, alpha), ascending, float32.
@@ -48,8 +63,15 @@ def beta_quantiles(alpha: float) -> np.ndarray:
     They are the inverse CDF at (i + 1/2) / 2^16, so that a uniform integer draws a ratio, on
     any device and inside XLA, which has no sampler of its own for this distribution.
     """
-    levels = (np.arange(_RATIOS) + 0.5) / _RATIOS
-    quantiles = scipy.special.betaincinv(alpha, alpha, levels).astype(np.float32)
+    quantiles = scipy.special.betaincinv(alpha, alpha, _levels()).astype(np.float32)
+    quantiles.flags.writeable = False
+    return quantiles
+
+
+@functools.lru_cache
+def normal_quantiles() -> np.ndarray:
+    """The 2^16 equally likely numbers that stand for the normal distribution, as above."""
+    quantiles = scipy.special.ndtri(_levels()).astype(np.float32)
     quantiles.flags.writeable = False
     return quantiles
 
@@ -77,9 +99,7 @@ def sample(
         boxes overlap least (an extension; uniform boxes have a mean pair IoU near 1/2).
     """
     batch, height, width = shape
-    level_key = draws.key(seed, step, draws.Stream.RATIO)
-    level = draws.integers(level_key, [batch if ratio_per == "sample" else 1], _RATIOS)
-    level = tf.broadcast_to(level, [batch])
+    level = _ratio_levels(seed, step, batch, ratio_per)
     quantiles = beta_quantiles(alpha)
     # The distribution is symmetric: reversed, the table holds 1 - ratio in full precision.
     side = tf.gather(np.sqrt(quantiles[::-1]), level)
@@ -92,8 +112,8 @@ def sample(
         [batch, candidates, num_peers, 2],
         room[:, None, None, :],
     )
-    overlap = _shared_pixels(corners, size)  # (B, candidates)
-    best = tf.argmin(overlap, axis=-1, output_type=tf.int32)
+    shared = tf.reduce_sum(_shared_pixels(corners, size), axis=[-2, -1])  # (B, candidates)
+    best = tf.argmin(shared, axis=-1, output_type=tf.int32)
     corners = tf.gather(corners, best, axis=1, batch_dims=1)  # (B, n, 2)
     sizes = tf.broadcast_to(size[:, None, :], tf.shape(corners))
     return Draw(
@@ -103,19 +123,96 @@ def sample(
     )
 
 
+def sample_mask(
+    seed: int,
+    step: tf.Tensor | int,
+    shape: tuple[Any, Any, Any],
+    *,
+    alpha: float,
+    decay_power: float = 3.0,
+    ratio_per: str = "sample",
+) -> MaskDraw:
+    """Draw ratios, partners and the masks of FMix (Harris et al. 2020, section 4).
+
+    A mask holds the `round((1 - ratio) H W)` highest pixels of low-frequency noise: of the
+    real part of the inverse Fourier transform of complex Gaussian noise that is divided by
+    `max(frequency, 1 / max(H, W)) ** decay_power`. The number of pixels is equal in eager,
+    graph and XLA; so are the pixels themselves, but where the Fourier transform of another
+    device or compiler rounds two nearly equal ones the other way round.
+
+    Args:
+      seed: a Python integer.
+      step: number of the batch, a scalar.
+      shape: batch size, height and width, numbers or scalar tensors.
+      alpha: of Beta(alpha, alpha), above 0.
+      decay_power: 0 or more; the higher, the fewer and smoother the pieces of a mask.
+      ratio_per: "sample" or "batch".
+    """
+    batch, height, width = shape
+    level = _ratio_levels(seed, step, batch, ratio_per)
+    quantiles = beta_quantiles(alpha)
+    noise_key = draws.key(seed, step, draws.Stream.NOISE)
+    noise = draws.integers(noise_key, [2, batch, height, width], _LEVELS)
+    real, imaginary = tf.unstack(tf.gather(normal_quantiles(), noise))
+
+    rows, columns = _frequencies(height), _frequencies(width)
+    frequency = tf.sqrt(rows[:, None] ** 2 + columns**2)
+    lowest = 1 / tf.cast(tf.maximum(height, width), tf.float32)
+    # Of the paper's weights this is a multiple that cannot overflow; ranks are the same.
+    weight = (lowest / tf.maximum(frequency, lowest)) ** decay_power
+    smooth = tf.math.real(tf.signal.ifft2d(tf.complex(weight * real, weight * imaginary)))
+
+    pixels = height * width
+    pasted = _scaled(tf.gather(quantiles[::-1], level), pixels)
+    highest = _highest(tf.reshape(smooth, [batch, pixels]), pasted)
+    return MaskDraw(
+        ratio=tf.gather(quantiles, level),
+        partner=draws.permutation(draws.key(seed, step, draws.Stream.PARTNER), batch),
+        mask=tf.reshape(highest, [batch, height, width]),
+    )
+
+
+def overlap(draw: Draw) -> tf.Tensor:
+    """How much the peers' boxes overlap: mean intersection over union of two peers' boxes.
+
+    Returns:
+      A scalar float32 in [0, 1], the mean over the pairs of peers and over the samples whose
+      boxes are not empty; 0 if there are none.
+    """
+    size, num_peers = draw.boxes[:, 0, 2:], tf.shape(draw.boxes)[1]
+    shared = tf.cast(_shared_pixels(draw.boxes[:, None, :, :2], size)[:, 0], tf.float32)
+    area = tf.cast(tf.reduce_prod(size, axis=-1), tf.float32)  # (B,)
+    ious = tf.math.divide_no_nan(shared, 2 * area[:, None, None] - shared)  # (B, n, n)
+    of_others = tf.linalg.set_diag(ious, tf.zeros_like(ious[..., 0]))
+    pairs = tf.math.count_nonzero(area, dtype=tf.int32) * num_peers * (num_peers - 1)
+    return tf.math.divide_no_nan(tf.reduce_sum(of_others), tf.cast(pairs, tf.float32))
+
+
 def paste(images: tf.Tensor, draw: Draw) -> tf.Tensor:
     """Each peer's view: the partner's pixels inside the peer's box, the image's own outside.
 
     Args:
-      images: `[B, H, W, ...]`, any dtype.
-      draw: with boxes for `n` peers.
+      images: `[B, H, W]`, `[B, H, W, C]`, or a view for each peer `[B, n, H, W, C]`; any dtype.
+      draw: with boxes for `n` peers; with one box for all of them where there are views.
 
     Returns:
-      `[B, n, H, W, ...]` of the same dtype, every value one of the input's, bit for bit.
+      `[B, n, H, W, ...]` of the same dtype, every value one of the input's, bit for bit; view
+      k is mixed with the partner's view k.
     """
-    inside = _inside(draw.boxes, *_sides(images))
-    inside = tf.reshape(inside, tf.concat([tf.shape(inside), [1] * (len(images.shape) - 3)], 0))
-    return tf.where(inside, tf.gather(images, draw.partner)[:, None], images[:, None])
+    return _select(images, draw.partner, _inside(draw.boxes, *_sides(images)))
+
+
+def paste_mask(images: tf.Tensor, draw: MaskDraw) -> tf.Tensor:
+    """The partner's pixels where the mask is true, the image's own elsewhere.
+
+    Args:
+      images: `[B, H, W]`, `[B, H, W, C]` or views `[B, n, H, W, C]`, any dtype.
+      draw: with a mask of the images' size, which all views share.
+
+    Returns:
+      Images of the same shape and dtype, every value one of the input's, bit for bit.
+    """
+    return _as_came(images, _select(images, draw.partner, draw.mask[:, None]))
 
 
 def blend(images: tf.Tensor, draw: Draw) -> tf.Tensor:
@@ -195,9 +292,11 @@ def cutnmix(
     Returns:
       Images `[B, num_peers, H, W, C]` and labels `[B, K]` float32.
     """
-    _check_settings(alpha, num_classes, ratio_per, num_peers, regions)
+    _check_settings(alpha, num_classes, ratio_per)
+    _check_boxes(num_peers, regions)
     batch = _checked({"images": images, "labels": labels}, num_classes)
     images, labels = batch["images"], batch["labels"]
+    _check_views(images, num_peers)
     height, width = _sides(images)
     draw = sample(
         seed,
@@ -221,6 +320,9 @@ class Mixing(draws.SteppedLayer):
     and returns the same shapes. Draws are a function of (seed, step); `step` is the number
     of the training call unless the caller passes it.
 
+    Images may also be views `[B, n, H, W, C]`, one for each of `n` peers, without masks. They
+    keep their shape: one draw mixes view k of a sample with view k of its partner.
+
     Raises:
       ValueError: an argument is out of range, or a batch is not as described.
     """
@@ -239,17 +341,19 @@ class Mixing(draws.SteppedLayer):
         self.num_classes = num_classes
         self.ratio_per = ratio_per
 
-    def draw(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> Draw:
+    def draw(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> Draw | MaskDraw:
         """The draw for one batch of shape `(B, H, W)`."""
         return sample(
             self.seed, step, shape, alpha=self.alpha, num_peers=1, ratio_per=self.ratio_per
         )
 
-    def mix_images(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+    def mix_images(self, images: tf.Tensor, draw: Draw | MaskDraw) -> tf.Tensor:
         """Images or masks, mixed as `draw` says."""
         raise NotImplementedError
 
-    def mix_labels(self, labels: tf.Tensor, draw: Draw, height: int, width: int) -> tf.Tensor:
+    def mix_labels(
+        self, labels: tf.Tensor, draw: Draw | MaskDraw, height: int, width: int
+    ) -> tf.Tensor:
         """Labels `[B, K]` float32 that fit the mixed images."""
         return _labels_by_area(labels, draw, height, width)
 
@@ -261,7 +365,7 @@ class Mixing(draws.SteppedLayer):
         """The batch as tensors with labels `[B, K]` float32; `ValueError` if it is no such."""
         return _checked(batch, self.num_classes)
 
-    def apply(self, batch: Mapping[str, tf.Tensor], draw: Draw) -> dict[str, tf.Tensor]:
+    def apply(self, batch: Mapping[str, tf.Tensor], draw: Draw | MaskDraw) -> dict[str, tf.Tensor]:
         """A whole batch, mixed as `draw` says: a pure function of its arguments."""
         batch = self.check(batch)
         labels = self.mix_labels(batch["labels"], draw, *_sides(batch["images"]))
@@ -300,7 +404,8 @@ class CutNMix(Mixing):
     mixed["images"].shape, mixed["labels"].shape  # (B, 2, H, W, C), (B, 10)
     ```
 
-    Images come back as `[B, num_peers, H, W, C]`, masks likewise. All peers of a sample
+    Images come back as `[B, num_peers, H, W, C]`, masks likewise; images that came as views
+    must be `num_peers` views, and view k is mixed by box k. All peers of a sample
     share its label, exact to the pixel: the box covers `h w / (H W)` of every view. With one
     peer this is CutMix.
 
@@ -324,7 +429,7 @@ class CutNMix(Mixing):
         **kwargs: Any,
     ) -> None:
         super().__init__(alpha, num_classes, ratio_per, seed, **kwargs)
-        _check_settings(alpha, num_classes, ratio_per, num_peers, regions)
+        _check_boxes(num_peers, regions)
         self.num_peers = num_peers
         self.regions = regions
 
@@ -343,7 +448,14 @@ class CutNMix(Mixing):
         return paste(images, draw)
 
     def unmixed(self, images: tf.Tensor) -> tf.Tensor:
+        if images.shape.rank == 5:
+            return images
         return tf.repeat(images[:, None], self.num_peers, axis=1)
+
+    def check(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        batch = super().check(batch)
+        _check_views(batch["images"], self.num_peers)
+        return batch
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_peers": self.num_peers, "regions": self.regions}
@@ -361,7 +473,7 @@ class CutMix(Mixing):
     """
 
     def mix_images(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
-        return paste(images, draw)[:, 0]
+        return _as_came(images, paste(images, draw))
 
 
 @keras.saving.register_keras_serializable("tf_cutnmix")
@@ -402,7 +514,57 @@ class MixUp(Mixing):
         return batch
 
 
-MIXINGS = {"cutnmix": CutNMix, "cutmix": CutMix, "mixup": MixUp}
+@keras.saving.register_keras_serializable("tf_cutnmix")
+class FMix(Mixing):
+    """FMix (Harris et al. 2020): masks of any shape; all peers see the same one.
+
+    Images stay `[B, H, W, C]`; labels are exact to the pixel. See `sample_mask`.
+
+    Args:
+      alpha: ratios are drawn from Beta(alpha, alpha), above 0.
+      num_classes: makes integer labels one-hot.
+      ratio_per: one ratio per "sample" or per "batch".
+      decay_power: 0 or more; the higher, the fewer and smoother the pieces of a mask.
+      seed: a whole number; drawn from Python's `random` if None.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        num_classes: int | None = None,
+        ratio_per: str = "sample",
+        decay_power: float = 3.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(alpha, num_classes, ratio_per, seed, **kwargs)
+        if not 0 <= decay_power < float("inf"):
+            raise ValueError(f"decay_power must be 0 or more. Received: decay_power={decay_power}")
+        self.decay_power = float(decay_power)
+
+    def draw(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> MaskDraw:
+        return sample_mask(
+            self.seed,
+            step,
+            shape,
+            alpha=self.alpha,
+            decay_power=self.decay_power,
+            ratio_per=self.ratio_per,
+        )
+
+    def mix_images(self, images: tf.Tensor, draw: MaskDraw) -> tf.Tensor:
+        return paste_mask(images, draw)
+
+    def mix_labels(self, labels: tf.Tensor, draw: MaskDraw, height: int, width: int) -> tf.Tensor:
+        pixels = height * width
+        pasted = tf.math.count_nonzero(draw.mask, axis=[1, 2], dtype=tf.int32)
+        return mix_labels(labels, draw.partner, pixels - pasted, pixels)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "decay_power": self.decay_power}
+
+
+MIXINGS = {"cutnmix": CutNMix, "cutmix": CutMix, "mixup": MixUp, "fmix": FMix}
 
 
 def build(name: str, *, num_peers: int, regions: str, **settings: Any) -> Mixing | None:
@@ -491,15 +653,52 @@ def mix_dataset(
     return transform
 
 
-def _scaled(side: tf.Tensor, pixels: tf.Tensor | int) -> tf.Tensor:
-    return tf.cast(tf.round(side * tf.cast(pixels, tf.float32)), tf.int32)
+def _levels() -> np.ndarray:
+    return (np.arange(_LEVELS) + 0.5) / _LEVELS
+
+
+def _ratio_levels(
+    seed: int, step: tf.Tensor | int, batch: tf.Tensor | int, ratio_per: str
+) -> tf.Tensor:
+    """Which of the 2^16 ratios each sample has: `[B]` int32."""
+    level_key = draws.key(seed, step, draws.Stream.RATIO)
+    level = draws.integers(level_key, [batch if ratio_per == "sample" else 1], _LEVELS)
+    return tf.broadcast_to(level, [batch])
+
+
+def _frequencies(size: tf.Tensor | int) -> tf.Tensor:
+    """Absolute frequencies of a discrete Fourier transform, in cycles per pixel: `[size]`."""
+    index = tf.range(size)
+    return tf.cast(tf.minimum(index, size - index), tf.float32) / tf.cast(size, tf.float32)
+
+
+def _highest(values: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    """Which of `[B, P]` float32 are the `number` `[B]` highest of their row, exactly as many.
+
+    Of equal values the later ones are higher; `P` is at most 2^24. A search for the lowest key
+    that is in: XLA's sort takes ten times as long on a CPU.
+    """
+    bits = tf.bitcast(values, tf.int32)
+    ascending = tf.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    places = tf.range(tf.shape(values)[1], dtype=tf.int32)
+    keys = tf.cast(ascending, tf.int64) * 2**24 + tf.cast(places, tf.int64)
+    lowest = tf.fill(tf.shape(number), tf.constant(-(2**55), tf.int64))
+    for bit in reversed(range(56)):
+        raised = lowest + 2**bit
+        reached = tf.math.count_nonzero(keys >= raised[:, None], axis=-1, dtype=tf.int32)
+        lowest = tf.where(reached >= number, raised, lowest)
+    return keys >= lowest[:, None]
+
+
+def _scaled(part: tf.Tensor, pixels: tf.Tensor | int) -> tf.Tensor:
+    return tf.cast(tf.round(part * tf.cast(pixels, tf.float32)), tf.int32)
 
 
 def _shared_pixels(corners: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """How many pixels pairs of boxes share: corners `[B, c, n, 2]`, size `[B, 2]` to `[B, c]`."""
+    """Pixels that two boxes share: corners `[B, c, n, 2]`, size `[B, 2]` to `[B, c, n, n]`."""
     distance = tf.abs(corners[:, :, :, None, :] - corners[:, :, None, :, :])
     shared = tf.maximum(size[:, None, None, None, :] - distance, 0)
-    return tf.reduce_sum(tf.reduce_prod(shared, axis=-1), axis=[-2, -1])
+    return tf.reduce_prod(shared, axis=-1)
 
 
 def _inside(boxes: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
@@ -509,6 +708,18 @@ def _inside(boxes: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -
     in_rows = (rows >= top) & (rows < top + box_height)
     in_columns = (columns >= left) & (columns < left + box_width)
     return in_rows[..., :, None] & in_columns[..., None, :]
+
+
+def _select(images: tf.Tensor, partner: tf.Tensor, inside: tf.Tensor) -> tf.Tensor:
+    """The partner's pixels inside, else the image's: inside `[B, n, H, W]` or for all views 1."""
+    views = images if images.shape.rank == 5 else images[:, None]
+    inside = tf.reshape(inside, tf.concat([tf.shape(inside), [1] * (views.shape.rank - 4)], 0))
+    return tf.where(inside, tf.gather(views, partner), views)
+
+
+def _as_came(images: tf.Tensor, mixed: tf.Tensor) -> tf.Tensor:
+    """Mixed `[B, 1, H, W, ...]` without the axis of views, if the images came without it."""
+    return mixed if images.shape.rank == 5 else mixed[:, 0]
 
 
 def _labels_by_area(
@@ -521,31 +732,37 @@ def _labels_by_area(
 
 def _sides(images: tf.Tensor) -> tuple[tf.Tensor | int, tf.Tensor | int]:
     """Height and width, as numbers where they are known."""
-    known, dynamic = images.shape[1:3], tf.shape(images)
-    return tuple(dynamic[i + 1] if side is None else side for i, side in enumerate(known))
+    first = 2 if images.shape.rank == 5 else 1
+    known, dynamic = images.shape[first : first + 2], tf.shape(images)
+    return tuple(dynamic[first + i] if side is None else side for i, side in enumerate(known))
 
 
 def _pictures(batch: Mapping[str, tf.Tensor]) -> list[str]:
     return [name for name in _MIXED if name in batch and name != "labels"]
 
 
-def _check_settings(
-    alpha: float,
-    num_classes: int | None,
-    ratio_per: str,
-    num_peers: int = 1,
-    regions: str = "uniform",
-) -> None:
+def _check_settings(alpha: float, num_classes: int | None, ratio_per: str) -> None:
     if not 0 < alpha < float("inf"):
         raise ValueError(f"alpha must be a number above 0. Received: alpha={alpha}")
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more. Received: num_classes={num_classes}")
     if ratio_per not in ("sample", "batch"):
         raise ValueError(f"ratio_per must be 'sample' or 'batch'. Received: {ratio_per!r}")
+
+
+def _check_boxes(num_peers: int, regions: str) -> None:
     if num_peers < 1 or num_peers != int(num_peers):
         raise ValueError(f"num_peers must be 1 or more. Received: num_peers={num_peers}")
     if regions not in ("uniform", "spread"):
         raise ValueError(f"regions must be 'uniform' or 'spread'. Received: {regions!r}")
+
+
+def _check_views(images: tf.Tensor, num_peers: int) -> None:
+    if images.shape.rank == 5 and images.shape[1] not in (None, num_peers):
+        raise ValueError(
+            f"views [B, n, H, W, C] must be num_peers={num_peers} for each sample. "
+            f"Received: shape {images.shape}"
+        )
 
 
 def _checked(batch: Mapping[str, tf.Tensor], num_classes: int | None) -> dict[str, tf.Tensor]:
@@ -558,12 +775,20 @@ def _checked(batch: Mapping[str, tf.Tensor], num_classes: int | None) -> dict[st
         raise ValueError("mixing would leave 'bounding_boxes' wrong: take them out of the batch")
     mixed = {name: tf.convert_to_tensor(batch[name]) for name in _MIXED if name in batch}
     images, labels = mixed["images"], mixed["labels"]
-    if images.shape.rank != 4:
+    if images.shape.rank not in (4, 5):
         raise ValueError(
-            f"images must be a batch [B, H, W, C], its rank known. Received: shape {images.shape}"
+            "images must be a batch [B, H, W, C] or views [B, n, H, W, C], the rank known. "
+            f"Received: shape {images.shape}"
         )
-    masks = mixed.get("segmentation_masks", images)
-    if masks.shape.rank not in (3, 4) or not masks.shape[:3].is_compatible_with(images.shape[:3]):
+    if images.shape.rank == 5 and "segmentation_masks" in mixed:
+        raise ValueError(
+            "views [B, n, H, W, C] cannot be mixed with segmentation_masks: each view would need "
+            f"masks of its own. Received: images of shape {images.shape}"
+        )
+    masks = mixed.get("segmentation_masks")
+    if masks is not None and not (
+        masks.shape.rank in (3, 4) and masks.shape[:3].is_compatible_with(images.shape[:3])
+    ):
         raise ValueError(
             "segmentation_masks must be [B, H, W] or [B, H, W, M], of the images' size. "
             f"Received: shape {masks.shape} for images {images.shape}"

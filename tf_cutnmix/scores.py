@@ -1,35 +1,10 @@
-"""How good an export's predictions are."""
+"""How good predictions are, and how unlike each other."""
 
-import pathlib
+import itertools
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-
-from tf_cutnmix.errors import InputError
-
-
-def load(folder: str) -> tuple[Callable, tuple[str, ...]]:
-    """The serving signature of an export, and its class names.
-
-    Raises:
-      InputError: the folder is no export of this package.
-    """
-    path = pathlib.Path(folder)
-    names = path / "assets" / "class_names.txt"
-    if not path.is_dir():
-        raise InputError(f"--savedmodel={folder}: there is no such folder")
-    if not (path / "saved_model.pb").is_file():
-        versions = [found.parent.name for found in path.glob("*/saved_model.pb")]
-        hint = f": name a version in it: {', '.join(sorted(versions, key=lambda v: (len(v), v)))}"
-        raise InputError(f"--savedmodel={folder} holds no saved_model.pb{hint if versions else ''}")
-    try:
-        signature = tf.saved_model.load(folder).signatures["serving_default"]
-        class_names = tuple(names.read_text().splitlines())
-    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"--savedmodel={folder} is no export of tf_cutnmix: {reason}") from error
-    return signature, class_names
 
 
 def predictions(signature: Callable, pixels: np.ndarray, batch_size: int) -> np.ndarray:
@@ -68,3 +43,19 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
     index = np.ceil(confidence * bins).astype(int)
     gaps = [np.sum(right[index == b]) - np.sum(confidence[index == b]) for b in range(bins + 1)]
     return float(np.sum(np.abs(gaps)) / len(labels))
+
+
+def diversity(probabilities: np.ndarray) -> dict[str, float]:
+    """How unlike the predictions `[n, N, K]` of `n` networks are, means over pairs; {} for one.
+
+    Returns:
+      The part of the images that two networks label differently, and the Euclidean distance of
+      their probabilities.
+    """
+    pairs = list(itertools.combinations(probabilities, 2))
+    if not pairs:
+        return {}
+    return {
+        "disagreement": float(np.mean([a.argmax(-1) != b.argmax(-1) for a, b in pairs])),
+        "distance": float(np.mean([np.linalg.norm(a - b, axis=-1) for a, b in pairs])),
+    }

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from tf_cutnmix import sharing
 
-def averaged_copy(peer: keras.Model) -> keras.Model:
-    """A network of the same architecture and weights that nothing trains."""
-    average = keras.models.clone_model(peer)
-    average.set_weights(peer.get_weights())
-    average.trainable = False
-    return average
+
+def averaged_copies(peers: Sequence[keras.Model]) -> list[keras.Model]:
+    """Networks of the same architectures, weights and sharing, that nothing trains."""
+    joined = sharing.join(peers)
+    return [
+        copy
+        for network in ([joined] if joined else peers)
+        for copy in sharing.split(_untrained_copy(network))
+    ]
 
 
 def momentum_for(steps: int, memory: float) -> float:
@@ -36,3 +40,10 @@ def update(
             average.assign(momentum * average + (1.0 - momentum) * tf.convert_to_tensor(value))
         else:
             average.assign(value)
+
+
+def _untrained_copy(network: keras.Model) -> keras.Model:
+    copy = keras.models.clone_model(network)
+    copy.set_weights(network.get_weights())
+    copy.trainable = False
+    return copy

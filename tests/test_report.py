@@ -1,0 +1,181 @@
+"""The report command: from folders of runs to four files, and one line for each trouble."""
+
+import csv
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from run_folders import write_run
+
+from tf_cutnmix import command, report
+from tf_cutnmix.errors import InputError
+from tf_cutnmix.report import Settings
+
+NAMES = ["report.csv", "report.html", "report.md", "summary.csv"]
+OURS = {"method": "cutnmix", "mix": "cutnmix"}
+
+
+def parse(*arguments: str) -> Settings:
+    return command.parse(Settings, arguments)
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(InputError) as caught:
+        report.main(parse(*arguments))
+    return str(caught.value)
+
+
+def python(*arguments: str, cwd: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """Two groups of three seeds in ./runs."""
+    monkeypatch.chdir(tmp_path)
+    for seed, accuracy in enumerate((0.50, 0.52, 0.54)):
+        write_run(pathlib.Path(f"runs/base{seed}"), seed=seed, teacher=accuracy)
+        write_run(pathlib.Path(f"runs/ours/{seed}"), seed=seed, teacher=accuracy + 0.01, **OURS)
+    return tmp_path
+
+
+def test_arguments_are_folders_and_flags() -> None:
+    settings = parse("a", "b/c", "--out=there", "--baseline=method=independent")
+    assert settings == Settings(("a", "b/c"), "there", "method=independent")
+    assert parse("a").out == "report"
+
+
+def test_a_report_is_four_files(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report.main(parse("runs"))
+    assert sorted(path.name for path in (place / "report").iterdir()) == NAMES
+    text = (place / "report/report.md").read_text()
+    row = "| cutnmix + cutnmix    |     3 | 53.00 ± 2.00 | 70.00 ± 0.00 | 50.00 ± 0.00 |"
+    assert row in text
+    assert "| independent + cutmix |      0, 1, 2 | +1.00 * | [+1.00, +1.00] |" in text
+    stdout, stderr = capsys.readouterr()
+    assert stdout.endswith("report: report/report.html\n")
+    assert stderr == ""
+
+
+def test_a_report_may_be_made_again_and_is_the_same(place: pathlib.Path) -> None:
+    contents = []
+    for _ in range(2):
+        report.main(parse("runs", "--out=deep/er"))
+        contents.append([(place / "deep/er" / name).read_bytes() for name in NAMES])
+    assert contents[0] == contents[1]
+
+
+def test_a_broken_run_is_one_line_and_the_rest_goes_on(
+    place: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "runs/base0/result.json").write_text('{"last')
+    (place / "runs/base1/flags.cfg").unlink()
+    (place / "runs/ours/2/result.json").unlink()
+    report.main(parse("runs"))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5
+    assert lines[0].startswith("warning: broken: runs/base0/result.json is damaged")
+    assert lines[1].startswith("warning: broken: runs/base1 has no flags.cfg")
+    assert lines[2] == "warning: unfinished: runs/ours/2 has no result.json after 2 of 2 epochs"
+    assert all(line.startswith("warning: missing seeds: ") for line in lines[3:])
+    text = (place / "report/report.md").read_text()
+    assert "Runs: 3 of 6." in text
+    for line in lines:
+        assert f"- {line.removeprefix('warning: ')}\n" in text
+
+
+def test_a_baseline_may_be_named(place: pathlib.Path) -> None:
+    report.main(parse("runs", "--baseline=mix=cutnmix, method=cutnmix,alpha=1"))
+    with open("report/summary.csv") as file:
+        base, ours = csv.DictReader(file)
+    assert (base["baseline"], ours["baseline"]) == ("cutnmix + cutnmix", "baseline")
+    assert float(base["teacher_difference"]) == pytest.approx(-0.01)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "RUNS is missing"),
+        (("nowhere",), "nowhere is no folder"),
+        (("empty",), "empty holds no run"),
+        (("runs", "empty"), "empty holds no run"),
+        (("runs", "--out=file"), "--out=file is a file"),
+        (("runs", "--out=file/deeper"), "--out=file/deeper cannot be written"),
+        (("runs", "--baseline=metod=independent"), "'metod': did you mean 'method'?"),
+        (("runs", "--baseline=seed=1"), "unknown setting in --baseline 'seed'"),
+        (("runs", "--baseline=independent"), "'independent' is not of the form setting=value"),
+        (("runs", "--baseline=epochs=many"), "epochs"),
+        (("runs", "--baseline=mix=none"), "--baseline=mix=none: no group of runs"),
+        (("runs", "--baseline=epochs=2"), "--baseline=epochs=2 fits 2 groups"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_nothing_written(
+    arguments: tuple[str, ...], words: str, place: pathlib.Path
+) -> None:
+    (place / "empty").mkdir()
+    (place / "file").write_text("content")
+    before = sorted(place.rglob("*"))
+    message = refusal(*arguments)
+    assert words in message
+    assert "\n" not in message
+    assert sorted(place.rglob("*")) == before
+
+
+def test_without_a_run_that_can_be_used_there_is_no_report(
+    place: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in place.rglob("result.json"):
+        path.unlink()
+    assert refusal("runs") == "none of 6 runs in runs can be used"
+    assert capsys.readouterr().err.count("warning: unfinished: ") == 6
+    assert not (place / "report").exists()
+
+
+# The command
+
+
+def test_the_command_reports_a_real_run_without_tensorflow(tmp_path: pathlib.Path) -> None:
+    settings = (
+        "--train_split=train[:100]",
+        "--test_split=test[:100]",
+        "--validation_fraction=0.2",
+        "--num_peers=1",
+        "--method=independent",
+        "--mix=none",
+        "--epochs=1",
+        "--batch_size=40",
+        "--export=",
+        "--workdir=runs/real",
+    )
+    trained = python("-m", "tf_cutnmix.train", *settings, cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    process = python("-X", "importtime", "-m", "tf_cutnmix.report", "runs", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in process.stderr.splitlines()}
+    assert {"numpy", "scipy", "matplotlib"} <= imported
+    assert imported.isdisjoint({"tensorflow", "keras", "sklearn", "pandas"})
+    with open(tmp_path / "report/report.csv") as file:
+        (run,) = csv.DictReader(file)
+    accuracy = f"{100 * float(run['best_on_validation.test.teacher_accuracy']):.2f}"
+    assert f"|     1 | {accuracy:>7} |" in (tmp_path / "report/report.md").read_text()
+
+
+def test_bad_input_ends_the_command_in_one_line(tmp_path: pathlib.Path) -> None:
+    process = python("-m", "tf_cutnmix.report", "nowhere", cwd=tmp_path)
+    assert process.returncode == 1
+    assert process.stdout == ""
+    assert process.stderr == ("error: nowhere is no folder: name runs, or folders that hold runs\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_does_not_wait_for_numpy(tmp_path: pathlib.Path) -> None:
+    process = python("-X", "importtime", "-m", "tf_cutnmix.report", "--help", cwd=tmp_path)
+    assert process.stdout.startswith("usage: python -m tf_cutnmix.report RUNS ...")
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in process.stderr.splitlines()}
+    assert imported.isdisjoint({"numpy", "scipy", "matplotlib", "tensorflow", "keras"})

@@ -1,0 +1,79 @@
+"""What the families of networks share: their layers, and the arithmetic of their depths."""
+
+import keras
+
+from tf_cutnmix.errors import InputError
+
+
+def blocks_per_stage(
+    name: str, form: str, depth: int, each: int, rest: int, *, hint: str = ""
+) -> int:
+    """The n of a depth `each * n + rest`.
+
+    Args:
+      name: the network's, as it was passed.
+      form: the name with `{}` in place of the depth.
+      depth: layers with weights.
+      each: of them, those that each step of n adds.
+      rest: of them, those that are there for any n.
+      hint: ends the message of the error.
+
+    Raises:
+      InputError: no n of 1 or more gives the depth.
+    """
+    n = max(1, (depth - rest) // each)
+    if depth != each * n + rest:
+        lower, upper = (form.format(each * m + rest) for m in (n, n + 1))
+        raise InputError(
+            f"--arch={name}: the depth must be {each}n+{rest}, such as {lower} or {upper}{hint}"
+        )
+    return n
+
+
+def convolution(
+    x: keras.KerasTensor,
+    filters: int,
+    size: int = 3,
+    strides: int = 1,
+    *,
+    use_bias: bool = False,
+) -> keras.KerasTensor:
+    """`[B, h, w, C]` to `[B, ceil(h / strides), ceil(w / strides), filters]`.
+
+    Initialised as in He et al., "Delving Deep into Rectifiers" (2015), equation 10.
+    """
+    return keras.layers.Conv2D(
+        filters,
+        size,
+        strides,
+        padding="same",
+        use_bias=use_bias,
+        kernel_initializer="he_normal",
+    )(x)
+
+
+def depthwise_convolution(x: keras.KerasTensor, strides: int) -> keras.KerasTensor:
+    """A 3x3 convolution of each channel for itself, initialised as the others are."""
+    return keras.layers.DepthwiseConv2D(
+        3,
+        strides,
+        padding="same",
+        use_bias=False,
+        # "he_normal" would take all channels for the fan-in, which is 9 here.
+        depthwise_initializer=keras.initializers.RandomNormal(stddev=(2 / 9) ** 0.5),
+    )(x)
+
+
+def batch_normalisation(x: keras.KerasTensor) -> keras.KerasTensor:
+    """BatchNormalization with the constants that all families use."""
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+
+
+def rectified(x: keras.KerasTensor) -> keras.KerasTensor:
+    """`x` after BatchNormalization and ReLU."""
+    return keras.layers.ReLU()(batch_normalisation(x))
+
+
+def pooled(x: keras.KerasTensor) -> keras.KerasTensor:
+    """The mean of each channel, `[B, C]`."""
+    return keras.layers.GlobalAveragePooling2D(name="features")(x)

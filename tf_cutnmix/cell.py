@@ -1,0 +1,67 @@
+"""What the processes of a sweep do: they check the names in a grid, or make one run of it.
+
+TensorFlow is imported once, with this file, by the server from which all of them are forked.
+"""
+
+import multiprocessing
+import os
+import pathlib
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+from tf_cutnmix import experiment, files
+from tf_cutnmix.config import Config
+from tf_cutnmix.errors import RunError
+
+
+def check_names(configs: Sequence[Config], answer: Connection) -> None:
+    """Send what is wrong with the first setting that names what nothing knows, or ""."""
+    _end_with_the_sweep()
+    try:
+        for config in configs:
+            experiment._check_names(config)
+    except RunError as error:
+        answer.send(str(error))
+    else:
+        answer.send("")
+
+
+def run(config: Config) -> None:
+    """Make a run whose folder exists, and exit with 1 if it fails.
+
+    What it prints is added to `log.txt` in its folder, why it failed is left in `error.txt`.
+    """
+    _end_with_the_sweep()
+    folder = pathlib.Path(config.workdir)
+    _print_into(folder / "log.txt")
+    try:
+        experiment.train_and_evaluate(config)
+    except RunError as error:
+        reason = f"{error}\n"
+    except Exception:
+        reason = traceback.format_exc()
+    else:
+        return
+    print(reason, end="")
+    files.write(folder / "error.txt", reason.encode())
+    sys.exit(1)
+
+
+def _end_with_the_sweep() -> None:
+    """A run whose sweep was killed would be in the way of the next sweep."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _print_into(log: pathlib.Path) -> None:
+    opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(opened, stream.fileno())
+        stream.reconfigure(line_buffering=True)

@@ -1,0 +1,96 @@
+"""A figure over the seeds of a group, and its difference from a baseline's."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from tf_cutnmix.groups import Group
+
+FEWEST_FOR_INTERVAL = 3
+
+_RESAMPLES = 9999
+
+
+class Summary(NamedTuple):
+    """A figure over seeds.
+
+    Attributes:
+      mean: over the runs that recorded the figure.
+      deviation: standard deviation with ddof=1, None for one run.
+      count: runs that recorded it.
+    """
+
+    mean: float
+    deviation: float | None
+    count: int
+
+
+class Difference(NamedTuple):
+    """A group's figure less its baseline's, paired by seed.
+
+    Attributes:
+      mean: of the differences.
+      interval: 95 % bootstrap confidence interval of the mean; None for too few seeds.
+      seeds: that both groups have.
+    """
+
+    mean: float
+    interval: tuple[float, float] | None
+    seeds: tuple[int, ...]
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether there is an interval and it lies on one side of 0."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Mean and standard deviation of one or more values."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Summary(float(np.mean(values)), deviation, len(values))
+
+
+def summary(group: Group, figure: str) -> Summary | None:
+    """A figure of `Run.figures` over a group's runs; None where no run has it."""
+    values = [run.figures.get(figure) for run in group.runs.values()]
+    values = [value for value in values if value is not None]
+    return summarise(values) if values else None
+
+
+def difference(group: Group, baseline: Group, figure: str) -> Difference | None:
+    """How far a group's figure is above its baseline's; None where no seed has both."""
+    pairs = {
+        seed: (run.figures.get(figure), baseline.runs[seed].figures.get(figure))
+        for seed, run in group.runs.items()
+        if seed in baseline.runs
+    }
+    pairs = {seed: pair for seed, pair in pairs.items() if None not in pair}
+    if not pairs:
+        return None
+    values = [own - other for own, other in pairs.values()]
+    return Difference(float(np.mean(values)), bootstrap_interval(values), tuple(pairs))
+
+
+def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % percentile bootstrap confidence interval of the mean of `values`.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13. The resamples are
+    the same in every call. With three values the interval is their range, since one of them is
+    drawn three times in 1 of 27 resamples.
+
+    Returns:
+      Its two ends; None for fewer than `FEWEST_FOR_INTERVAL` values.
+    """
+    if len(values) < FEWEST_FOR_INTERVAL:
+        return None
+    result = scipy.stats.bootstrap(
+        (np.asarray(values, np.float64),),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        confidence_level=0.95,
+        method="percentile",
+        random_state=np.random.default_rng(0),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)

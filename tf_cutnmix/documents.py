@@ -1,0 +1,277 @@
+"""A report as Markdown, as a page and as CSV."""
+
+import csv
+import html
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from tf_cutnmix import comparison, plots, tables
+from tf_cutnmix.groups import (
+    Baseline,
+    Group,
+    Grouping,
+    differing,
+    missing_seeds,
+    settings_of,
+    unequal_conditions,
+)
+from tf_cutnmix.tables import Table
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #1b1b1b;
+  max-width: 76rem; margin: 2.5rem auto; padding: 0 1.5rem; background: #fff; }
+h1 { font-size: 1.7rem; margin-bottom: .3rem; }
+h2 { font-size: 1.12rem; margin: 2.4rem 0 .6rem; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums;
+  border-top: 2px solid #1b1b1b; border-bottom: 2px solid #1b1b1b; }
+thead th { border-bottom: 1px solid #1b1b1b; font-weight: 600; vertical-align: bottom; }
+th, td { padding: .32rem .7rem; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; padding-left: .2rem; }
+tbody tr:hover { background: #f4f6f8; }
+.scroll { overflow-x: auto; }
+.note, .summary { color: #555; font-size: .85rem; max-width: 62rem; margin: .45rem 0; }
+.warnings { border-left: 5px solid #c77700; background: #fff6e6; padding: .6rem 1.2rem; }
+.warnings h2 { margin: .2rem 0 .3rem; color: #8a5200; }
+.warnings ul { margin: .2rem 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
+.quiet { border-color: #9bb59b; background: #f3f8f3; }
+.quiet h2 { color: #3f6b3f; }
+figure { margin: 1rem 0; }
+svg { max-width: 100%; height: auto; font-family: system-ui, sans-serif; }
+pre { background: #f6f6f6; padding: .8rem 1rem; font-size: .8rem; columns: 18rem; }
+""".strip()
+
+
+class Report(NamedTuple):
+    """What a report says, in the order in which it says it.
+
+    Attributes:
+      summary: one sentence.
+      warnings: what is missing or unequal, a line each.
+      accuracy: tables of what runs are compared by first.
+      plots: titles, `<svg>` elements and captions.
+      more: further tables.
+      common: settings that all groups share, as flags.
+    """
+
+    summary: str
+    warnings: Sequence[str]
+    accuracy: Sequence[Table]
+    plots: Sequence[tuple[str, str, str]]
+    more: Sequence[Table]
+    common: str
+
+
+def compose(
+    groups: Sequence[Group],
+    baselines: dict[str, Baseline],
+    problems: Sequence[str],
+    *,
+    found: int,
+) -> Report:
+    """The report of one or more groups.
+
+    Args:
+      groups: of runs.
+      baselines: by the names of the groups.
+      problems: runs that are left out, a line each.
+      found: runs, with those that are left out.
+    """
+    used = sum(len(group.runs) for group in groups)
+    pictures = []
+    for number in dict.fromkeys(group.comparable_set for group in groups):
+        members = [group for group in groups if group.comparable_set == number]
+        where = f", set {number}" if len(members) < len(groups) else ""
+        pictures.append(
+            (f"Test accuracy at the best epoch{where}", plots.accuracies(members), plots.DOTS)
+        )
+        pictures.append((f"Learning curves{where}", plots.curves(members), plots.BANDS))
+    accuracies = [
+        *(tables.accuracy(groups, moment) for moment in ("best", "last")),
+        tables.differences(groups, baselines),
+    ]
+    more = [
+        tables.calibration(groups),
+        tables.cost(groups, baselines),
+        tables.settings(groups),
+    ]
+    return Report(
+        summary=f"Runs: {used} of {found}. Groups of runs that are equal in all but their seed: "
+        f"{len(groups)}.",
+        warnings=[
+            *problems,
+            *_assumed(groups),
+            *missing_seeds(groups),
+            *unequal_conditions(groups),
+            *_without_baseline(baselines),
+        ],
+        accuracy=[table for table in accuracies if table],
+        plots=pictures,
+        more=[table for table in more if table],
+        common=_common_settings(groups),
+    )
+
+
+def duplicates(grouping: Grouping) -> list[str]:
+    """A line for each seed that several runs of a group have."""
+    return [
+        f"duplicates: {name}, seed {same[0].config.seed}: none of "
+        f"{', '.join(str(run.folder) for run in same)} is used; leave out all but one"
+        for name, same in grouping.duplicates
+    ]
+
+
+def markdown(report: Report) -> str:
+    """The report without its plots."""
+    parts = ["# Report", report.summary, "## Warnings"]
+    parts.append("\n".join(f"- {_one_line(line)}" for line in report.warnings) or "None.")
+    for table in (*report.accuracy, *report.more):
+        parts += [f"## {table.title}", table.markdown().rstrip()]
+    parts += ["## Settings that all groups share", f"```\n{report.common}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def page(report: Report) -> str:
+    """The report as one HTML file that needs nothing else."""
+    lines = "".join(f"<li>{html.escape(_one_line(line))}</li>\n" for line in report.warnings)
+    quiet = "" if report.warnings else " quiet"
+    body = [
+        "<h1>Report</h1>",
+        f'<p class="summary">{html.escape(report.summary)}</p>',
+        f'<section class="warnings{quiet}"><h2>Warnings</h2>',
+        f"<ul>\n{lines}</ul></section>" if lines else "<p>None.</p></section>",
+        *map(_section, report.accuracy),
+    ]
+    for title, svg, caption in report.plots:
+        note = f'<figcaption class="note">{html.escape(caption)}</figcaption>'
+        body.append(f"<h2>{html.escape(title)}</h2>\n<figure>\n{svg}{note}</figure>")
+    body += map(_section, report.more)
+    body.append(f"<h2>Settings that all groups share</h2>\n<pre>{html.escape(report.common)}</pre>")
+    content = "\n".join(body)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Report</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n{content}\n"
+        "</body>\n</html>\n"
+    )
+
+
+def runs_csv(grouping: Grouping) -> str:
+    """A line for each run: settings that differ, figures, and all numbers of `result.json`.
+
+    Accuracies, errors and overlaps are parts of 1. What a run has not recorded is left empty.
+    """
+    rows = [
+        (run, {"group": group.name, "set": group.comparable_set, "used": "yes"})
+        for group in grouping.groups
+        for run in group.runs.values()
+    ]
+    rows += [
+        (run, {"group": name, "set": "", "used": "no: duplicate"})
+        for name, same in grouping.duplicates
+        for run in same
+    ]
+    told = differing([settings_of(run.config) for run, _ in rows])
+    return _csv(
+        {
+            "folder": str(run.folder),
+            **place,
+            "seed": run.config.seed,
+            **{name: settings_of(run.config)[name] for name in told},
+            **run.figures,
+            **_numbers(run.result),
+        }
+        for run, place in rows
+    )
+
+
+def summary_csv(groups: Sequence[Group], baselines: dict[str, Baseline]) -> str:
+    """A line for each group: the paired differences to the baseline at the best epoch, with the
+    ends of their intervals, and of each figure the mean, the deviation and the number of runs.
+    """
+    figures = dict.fromkeys(
+        name for group in groups for run in group.runs.values() for name in run.figures
+    )
+    rows = []
+    for group in groups:
+        row: dict[str, Any] = {
+            "group": group.name,
+            "set": group.comparable_set,
+            "seeds": " ".join(map(str, group.runs)),
+            "baseline": baselines[group.name].words,
+            **_differences(group, baselines[group.name].group),
+        }
+        for name in figures:
+            if found := comparison.summary(group, name):
+                row[f"{name}_mean"], row[f"{name}_deviation"], row[f"{name}_count"] = found
+        rows.append(row)
+    return _csv(rows)
+
+
+def _differences(group: Group, baseline: Group | None) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    if baseline is None or baseline is group:
+        return row
+    for name in ("teacher", "mean_peer"):
+        if found := comparison.difference(group, baseline, f"best_{name}_accuracy"):
+            row["common_seeds"] = " ".join(map(str, found.seeds))
+            row[f"{name}_difference"] = found.mean
+            if found.interval:
+                row[f"{name}_difference_low"], row[f"{name}_difference_high"] = found.interval
+    return row
+
+
+def _assumed(groups: Sequence[Group]) -> list[str]:
+    """A line for runs whose flagfiles lack the same settings, as those of an older version."""
+    folders: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for group in groups:
+        for run in group.runs.values():
+            folders[run.assumed].append(str(run.folder))
+    return [
+        f"defaults assumed: no {', '.join(names)} in flags.cfg of {', '.join(where)}"
+        for names, where in folders.items()
+        if names
+    ]
+
+
+def _without_baseline(baselines: dict[str, Baseline]) -> list[str]:
+    """A line for each group that is compared with none."""
+    return [
+        f"no baseline for {name}: {baseline.words}; --baseline=SETTING=VALUE,... names another"
+        for name, baseline in baselines.items()
+        if baseline.group is None
+    ]
+
+
+def _common_settings(groups: Sequence[Group]) -> str:
+    """The settings that all groups share, as lines of a flagfile."""
+    differ = differing([group.settings for group in groups])
+    return "\n".join(f"--{k}={v}" for k, v in groups[0].settings.items() if k not in differ)
+
+
+def _section(table: Table) -> str:
+    return f'<h2>{html.escape(table.title)}</h2>\n<div class="scroll">\n{table.to_html()}</div>'
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _numbers(result: Any, prefix: str = "") -> dict[str, float]:
+    """The numbers in nested dictionaries, under their keys joined with dots."""
+    if isinstance(result, dict):
+        found = [_numbers(value, f"{prefix}.{name}") for name, value in result.items()]
+        return {name: value for numbers in found for name, value in numbers.items()}
+    return {prefix.removeprefix("."): result} if isinstance(result, int | float) else {}
+
+
+def _csv(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows with a header of all keys, in the order in which they first appear."""
+    rows = list(rows)
+    file = io.StringIO()
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(file, header, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()

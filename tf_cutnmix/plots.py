@@ -1,0 +1,105 @@
+"""The plots of a report, as SVG to put into a page."""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from tf_cutnmix.comparison import summary
+from tf_cutnmix.groups import Group
+
+DOTS = "A dot is a seed, a bar the mean over seeds; sorted by the teacher's mean."
+BANDS = (
+    "Lines are means over seeds, bands reach from the lowest to the highest. The total loss has "
+    "other terms in other methods: compare its course, not its height."
+)
+
+_STYLE = {
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "tf_cutnmix",
+    "text.parse_math": False,
+}
+_TEACHER, _PEER = "#0b5fa5", "#d9822b"
+_LINES = ("-", "--", ":")
+_CURVES = {
+    "val_teacher_accuracy": "Teacher: validation accuracy (%)",
+    "val_mean_peer_accuracy": "Mean peer: validation accuracy (%)",
+    "loss": "Total training loss",
+}
+
+
+def accuracies(groups: Sequence[Group]) -> str:
+    """A dot for each run and a bar for each mean, groups sorted by their teacher's accuracy."""
+    groups = sorted(groups, key=lambda group: summary(group, "best_teacher_accuracy").mean)
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 0.9 + 0.5 * len(groups)), layout="constrained")
+        axes = figure.subplots()
+        rows = np.arange(len(groups))
+        for name, colour, shift in (("teacher", _TEACHER, 0.13), ("mean_peer", _PEER, -0.13)):
+            for row, group in zip(rows, groups, strict=True):
+                values = [100 * run.figures[f"best_{name}_accuracy"] for run in group.runs.values()]
+                height = np.full(len(values), row + shift)
+                label = name.replace("_", " ") if row == 0 else None
+                axes.plot(values, height, "o", color=colour, alpha=0.55, ms=5, mew=0, label=label)
+                axes.plot(np.mean(values), row + shift, "|", color=colour, ms=13, mew=2.2)
+        axes.set_yticks(rows, [group.name for group in groups])
+        axes.set_ylim(-0.6, len(groups) - 0.4)
+        axes.set_xlabel("test accuracy (%)")
+        figure.legend(loc="outside upper right", ncols=2, frameon=False)
+    return _svg(figure)
+
+
+def curves(groups: Sequence[Group]) -> str:
+    """Figures by epoch: the mean over seeds, and a band from the lowest to the highest."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(12, 3.6), layout="constrained")
+        for axes, (name, title) in zip(figure.subplots(1, 3), _CURVES.items(), strict=True):
+            for number, group in enumerate(groups):
+                _curve(axes, group, name, number)
+            axes.set_title(title, fontsize=9, loc="left")
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if not axes.lines:
+                axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
+        handles, labels = axes.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return _svg(figure)
+
+
+def _curve(axes: Axes, group: Group, name: str, number: int) -> None:
+    """One line for the epochs that all runs of the group have."""
+    found = [run.curves[name] for run in group.runs.values()]
+    epochs = sorted(set.intersection(*(set(curve) for curve in found)))
+    if not epochs:
+        return
+    scale = 100 if name.endswith("accuracy") else 1
+    values = scale * np.array([[curve[epoch] for epoch in epochs] for curve in found])
+    line, colour = _LINES[number // 10 % len(_LINES)], f"C{number % 10}"
+    marker = "o" if len(epochs) == 1 else None
+    axes.plot(epochs, values.mean(axis=0), line, marker=marker, color=colour, label=group.name)
+    if len(found) > 1:
+        axes.fill_between(
+            epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, lw=0
+        )
+
+
+def _svg(figure: Figure) -> str:
+    """The `<svg>` element alone, without what names its maker or the time."""
+    file = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", metadata=nothing)
+    text = file.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,113 @@
+"""Compare finished runs: `python -m tf_cutnmix.report RUNS --out=report`."""
+
+import dataclasses
+import pathlib
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tf_cutnmix import command
+from tf_cutnmix.config import Config, check, setting
+from tf_cutnmix.errors import InputError, RunError, unknown
+
+SUMMARY = """\
+Compares finished runs: tables of accuracy, calibration, diversity and cost over seeds, paired
+differences to a baseline, learning curves. Writes report.md, report.html, report.csv (a line for
+each run) and summary.csv (a line for each group of runs that differ in their seed alone)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of a report.
+
+    Raises:
+      InputError: a setting is missing or outside its range.
+    """
+
+    runs: tuple[str, ...] = setting(
+        (), "runs", "folders: each is a run or holds runs at any depth", positional=True
+    )
+    out: str = setting("report", "report", "folder to write the report into")
+    baseline: str = setting(
+        "",
+        "report",
+        "settings of the runs to compare with: 'method=independent,mix=cutmix'; by default "
+        "independent peers, with the same mixing if there are any",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.runs:
+            raise InputError("RUNS is missing: name folders of runs, or folders that hold them")
+
+
+def main(settings: Settings) -> None:
+    """Write the report and say on stderr what is missing in it."""
+    # They load NumPy, SciPy and matplotlib, for which --help does not wait.
+    from tf_cutnmix import documents, files, groups, runs
+
+    wanted = _baseline_settings(settings.baseline) if settings.baseline else None
+    out = pathlib.Path(settings.out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out={out} is a file: name a folder")
+    folders = runs.find(settings.runs)
+    found, problems = [], []
+    for folder in folders:
+        try:
+            found.append(runs.read(folder, _read_flags))
+        except RunError as error:
+            problems.append(" ".join(str(error).split()))
+    grouping = groups.collect(found)
+    problems += documents.duplicates(grouping)
+    if not grouping.groups:
+        _warn(problems)
+        raise InputError(f"none of {len(folders)} runs in {', '.join(settings.runs)} can be used")
+    baselines = {
+        group.name: groups.choose_baseline(group, grouping.groups, wanted)
+        for group in grouping.groups
+    }
+    report = documents.compose(grouping.groups, baselines, problems, found=len(folders))
+    contents = {
+        "report.md": documents.markdown(report),
+        "report.html": documents.page(report),
+        "report.csv": documents.runs_csv(grouping),
+        "summary.csv": documents.summary_csv(grouping.groups, baselines),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out={out} cannot be written: {error.strerror}") from error
+    for name, text in contents.items():
+        files.write(out / name, text.encode())
+    _warn(report.warnings)
+    print(f"{report.summary}\nreport: {out / 'report.html'}")
+
+
+def _warn(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def _read_flags(path: pathlib.Path) -> Config:
+    return command.parse(Config, [f"--flagfile={path}"])
+
+
+def _baseline_settings(text: str) -> dict[str, Any]:
+    """The settings that --baseline names, of the types that they have in a run."""
+    from tf_cutnmix.groups import settings_of
+
+    parts = [part.strip() for part in re.split(r",(?=\s*\w+=)", text)]
+    names = [part.partition("=")[0] for part in parts]
+    allowed = settings_of(Config())
+    for part, name in zip(parts, names, strict=True):
+        if "=" not in part:
+            raise InputError(f"--baseline={text}: {part!r} is not of the form setting=value")
+        if name not in allowed:
+            raise unknown("setting in --baseline", name, allowed)
+    values = settings_of(command.parse(Config, [f"--{part}" for part in parts]))
+    return {name: values[name] for name in names}
+
+
+if __name__ == "__main__":
+    sys.exit(command.run("tf_cutnmix.report", SUMMARY, Settings, main))

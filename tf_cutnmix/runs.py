@@ -1,0 +1,186 @@
+"""Finished runs, read from their folders, and the figures that a report compares."""
+
+import json
+import math
+import pathlib
+import re
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from tf_cutnmix.config import Config
+from tf_cutnmix.errors import InputError, RunError
+
+MOMENTS = {"best": "best_on_validation", "last": "last"}
+
+_FILES = ("flags.cfg", "metrics.jsonl", "result.json")
+_COSTS = ("images_per_second", "trained_parameters", "flops_per_image", "peak_memory_bytes")
+
+# A figure is missing where the run did not record it, and None where there is no such thing.
+Figures = dict[str, float | None]
+Curve = dict[int, float]
+
+
+class Run(NamedTuple):
+    """A finished run.
+
+    Attributes:
+      folder: where it is.
+      config: its settings, from `flags.cfg`.
+      assumed: settings that `flags.cfg` does not name; `config` has their defaults.
+      result: what `result.json` holds.
+      versions: of Python, TensorFlow, ... and the machine.
+      figures: what runs are compared by.
+      curves: figures by epoch, from `metrics.jsonl`.
+    """
+
+    folder: pathlib.Path
+    config: Config
+    assumed: tuple[str, ...]
+    result: dict[str, Any]
+    versions: dict[str, str]
+    figures: Figures
+    curves: dict[str, Curve]
+
+
+def find(places: Iterable[str]) -> list[pathlib.Path]:
+    """The folders of runs in `places` at any depth, each once, finished or not.
+
+    Raises:
+      InputError: a place does not exist or holds no run.
+    """
+    folders: dict[pathlib.Path, pathlib.Path] = {}
+    for place in places:
+        root = pathlib.Path(place)
+        if not root.is_dir():
+            raise InputError(f"{place} is no folder: name runs, or folders that hold runs")
+        found = {path.parent for name in _FILES for path in root.rglob(name)}
+        if not found:
+            raise InputError(f"{place} holds no run: no folder in it has a flags.cfg")
+        for folder in sorted(found):
+            folders.setdefault(folder.resolve(), folder)
+    return list(folders.values())
+
+
+def read(folder: pathlib.Path, read_flags: Callable[[pathlib.Path], Config]) -> Run:
+    """A run from its folder.
+
+    Args:
+      folder: of the run.
+      read_flags: makes the settings of a flagfile; its `InputError` says what is wrong there.
+
+    Raises:
+      RunError: the run is unfinished or broken; the message says which and why.
+    """
+    flags, metrics, result = (folder / name for name in ("flags.cfg", *_FILES[1:]))
+    if not flags.is_file():
+        raise RunError(f"broken: {folder} has no flags.cfg, its settings are unknown")
+    try:
+        config = read_flags(flags)
+        assumed = tuple(sorted(_flags(config.flagfile()) - _flags(flags.read_text("utf-8"))))
+    except (OSError, ValueError) as error:
+        raise RunError(f"broken: {flags}: {error}") from error
+    if not result.exists():
+        done = len(metrics.read_bytes().splitlines()) if metrics.is_file() else 0
+        raise RunError(
+            f"unfinished: {folder} has no result.json after {done} of {config.epochs} epochs"
+        )
+    facts, rows = _parse(result, json.loads), _parse(metrics, _lines)
+    try:
+        versions = {name: str(version) for name, version in facts.get("versions", {}).items()}
+        run = Run(
+            folder=folder,
+            config=config,
+            assumed=assumed,
+            result=facts,
+            versions=versions,
+            figures=_figures(config, facts, rows),
+            curves=_curves(rows),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"broken: {folder} does not hold what a run writes: {error!r}") from error
+    wrong = [name for name, value in run.figures.items() if not math.isfinite(value or 0.0)]
+    if wrong:
+        raise RunError(f"broken: {folder}: {wrong[0]} is {run.figures[wrong[0]]}")
+    return run
+
+
+def _parse(path: pathlib.Path, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"broken: {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RunError(f"broken: {path} is damaged or half-written: {error}") from error
+
+
+def _flags(text: str) -> set[str]:
+    return {line.partition("=")[0] for line in text.splitlines()}
+
+
+def _lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _curves(rows: list[dict[str, float]]) -> dict[str, Curve]:
+    """The total loss and validation accuracies; those of the peers as their mean."""
+    curves: dict[str, Curve] = {
+        name: {int(row["epoch"]): float(row[name]) for row in rows if name in row}
+        for name in ("loss", "val_teacher_accuracy")
+    }
+    peers = {int(row["epoch"]): [row[name] for name in _accuracies(row, "val_")] for row in rows}
+    curves["val_mean_peer_accuracy"] = {
+        epoch: statistics.fmean(values) for epoch, values in peers.items() if values
+    }
+    return curves
+
+
+def _figures(config: Config, result: dict[str, Any], rows: list[dict[str, float]]) -> Figures:
+    """Accuracies, calibration errors and overlaps as parts of 1; costs in the unit of their name.
+
+    The best peer of a moment is the one that does best on the validation split then.
+    """
+    figures: Figures = {}
+    for moment, key in MOMENTS.items():
+        values = _figures_of_moment(result[key], result)
+        figures |= {f"{moment}_{name}": value for name, value in values.items()}
+    overlaps = [row["region_overlap"] for row in rows if "region_overlap" in row]
+    if config.mix != "cutnmix" or len(config.architectures) == 1:
+        figures["region_overlap"] = None
+    elif overlaps:
+        figures["region_overlap"] = statistics.fmean(overlaps)
+    figures |= {name: float(result[name]) for name in _COSTS if result.get(name) is not None}
+    figures["wall_seconds"] = float(result["wall_seconds"])
+    return figures
+
+
+def _figures_of_moment(moment: dict[str, Any], result: dict[str, Any]) -> Figures:
+    test, validation = moment["test"], moment.get("validation")
+    peers = [name.removesuffix("_accuracy") for name in _accuracies(test)]
+    best = max(peers, key=lambda peer: validation[f"{peer}_accuracy"]) if validation else None
+    figures: Figures = {"epoch": float(moment["epoch"]), "step": float(moment["step"])}
+    for kind in ("accuracy", "calibration_error"):
+        for name in ("teacher", "ensemble"):
+            if f"{name}_{kind}" in test:
+                figures[f"{name}_{kind}"] = float(test[f"{name}_{kind}"])
+        if all(f"{peer}_{kind}" in test for peer in peers):
+            mean = statistics.fmean(test[f"{peer}_{kind}"] for peer in peers)
+            figures[f"mean_peer_{kind}"] = mean
+    figures["best_peer_accuracy"] = float(test[f"{best}_accuracy"]) if best else None
+    if "leader" in result:
+        leader = result["leader"]
+        figures["leader_accuracy"] = float(test[f"{leader}_accuracy"]) if leader else None
+    for name in ("disagreement", "distance"):
+        if len(peers) == 1:
+            figures[name] = None
+        elif name in test:
+            figures[name] = float(test[name])
+    figures["negative_log_likelihood"] = float(test["loss"])
+    # Without these two there is nothing to compare.
+    return {name: figures[name] for name in ("teacher_accuracy", "mean_peer_accuracy")} | figures
+
+
+def _accuracies(values: dict[str, float], prefix: str = "") -> list[str]:
+    """The names of the peers' accuracies among `values`, in the order of the peers."""
+    names = [name for name in values if re.fullmatch(rf"{prefix}peer\d+_accuracy", name)]
+    return sorted(names, key=lambda name: (len(name), name))

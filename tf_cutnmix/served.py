@@ -1,0 +1,60 @@
+"""An export of this package, loaded again."""
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tf_cutnmix.errors import InputError
+
+
+class Served(NamedTuple):
+    """A loaded export.
+
+    Attributes:
+      model: what was loaded; the signature's variables live as long as it does.
+      predict: the serving signature.
+      class_names: of the `K` classes.
+    """
+
+    model: Any
+    predict: Callable[..., dict[str, tf.Tensor]]
+    class_names: tuple[str, ...]
+
+
+def load(folder: str, flag: str) -> Served:
+    """Load an export from its folder, or from that of a run that exported its teacher.
+
+    Args:
+      folder: `savedmodels/<name>/<version>`, or a run's.
+      flag: that named the folder, for the errors.
+
+    Raises:
+      InputError: the folder is no export of this package.
+    """
+    path = _export_of(pathlib.Path(folder))
+    names = path / "assets" / "class_names.txt"
+    if not path.is_dir():
+        raise InputError(f"--{flag}={folder}: there is no such folder")
+    if not (path / "saved_model.pb").is_file():
+        versions = [found.parent.name for found in path.glob("*/saved_model.pb")]
+        hint = f": name a version in it: {', '.join(sorted(versions, key=lambda v: (len(v), v)))}"
+        raise InputError(f"--{flag}={folder} holds no saved_model.pb{hint if versions else ''}")
+    try:
+        model = tf.saved_model.load(str(path))
+        predict = model.signatures["serving_default"]
+        class_names = tuple(names.read_text().splitlines())
+    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--{flag}={folder} is no export of tf_cutnmix: {reason}") from error
+    return Served(model, predict, class_names)
+
+
+def _export_of(folder: pathlib.Path) -> pathlib.Path:
+    """The teacher that a finished run exported, or the folder itself."""
+    try:
+        return pathlib.Path(json.loads((folder / "result.json").read_text())["exports"]["teacher"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder
