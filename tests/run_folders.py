@@ -7,7 +7,7 @@ from typing import Any
 
 from tf_cutnmix import command
 from tf_cutnmix.config import Config
-from tf_cutnmix.runs import Run, read
+from tf_cutnmix.reporting.runs import Run, read
 
 SETTINGS = {"method": "independent", "mix": "cutmix", "epochs": 2, "export": ""}
 

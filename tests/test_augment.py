@@ -2,8 +2,6 @@
 they promise, and their operations against Keras.
 """
 
-import sys
-
 import harness
 import keras
 import numpy as np

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from run_folders import make_runs
 
-from tf_cutnmix import comparison
-from tf_cutnmix.comparison import Difference, bootstrap_interval, summarise
-from tf_cutnmix.groups import Group, collect
+from tf_cutnmix.reporting import comparison
+from tf_cutnmix.reporting.comparison import Difference, bootstrap_interval, summarise
+from tf_cutnmix.reporting.groups import Group, collect
 
 TEACHER = "best_teacher_accuracy"
 VALUES = st.lists(st.floats(-1, 1), min_size=3, max_size=12)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from run_folders import make_runs
 
-from tf_cutnmix import comparison, documents
-from tf_cutnmix.documents import Report
-from tf_cutnmix.groups import Baseline, Grouping, choose_baseline, collect
-from tf_cutnmix.tables import Table
+from tf_cutnmix.reporting import comparison, documents
+from tf_cutnmix.reporting.documents import Report
+from tf_cutnmix.reporting.groups import Baseline, Grouping, choose_baseline, collect
+from tf_cutnmix.reporting.tables import Table
 
 BASE = {"method": "independent", "mix": "none"}
 OURS = {"method": "cutnmix", "mix": "cutnmix"}

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from run_folders import make_runs
 
-from tf_cutnmix import groups
 from tf_cutnmix.config import Config
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.groups import Group, collect
+from tf_cutnmix.reporting import groups
+from tf_cutnmix.reporting.groups import Group, collect
 
 BASE = {"method": "independent", "mix": "cutmix"}
 OURS = {"method": "cutnmix", "mix": "cutnmix"}

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from run_folders import make_runs
 
-from tf_cutnmix import plots
-from tf_cutnmix.groups import Group, collect
+from tf_cutnmix.reporting import plots
+from tf_cutnmix.reporting.groups import Group, collect
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -7,8 +7,8 @@ import pathlib
 import pytest
 from run_folders import make_run, read_flags, write_run
 
-from tf_cutnmix import runs
 from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.reporting import runs
 
 
 def refusal(folder: pathlib.Path) -> str:

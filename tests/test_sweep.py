@@ -206,6 +206,7 @@ def test_a_sweep_that_is_ended_goes_on_where_it_stopped(
     time.sleep(1.0)
     assert len(epochs(cell)) <= done + 1
     assert not (cell / "result.json").exists()
+    assert "KeyboardInterrupt" not in (cell / "log.txt").read_text()
 
     code, stdout, stderr = run(folder, *flags)
     assert (code, stderr) == (0, "")

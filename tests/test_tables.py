@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from run_folders import make_runs
 
-from tf_cutnmix import tables
-from tf_cutnmix.groups import Baseline, Group, choose_baseline, collect
-from tf_cutnmix.tables import Table
+from tf_cutnmix.reporting import tables
+from tf_cutnmix.reporting.groups import Baseline, Group, choose_baseline, collect
+from tf_cutnmix.reporting.tables import Table
 
 
 def collected(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:

@@ -22,7 +22,7 @@ def check_names(configs: Sequence[Config], answer: Connection) -> None:
     _end_with_the_sweep()
     try:
         for config in configs:
-            experiment._check_names(config)
+            experiment.check_names(config)
     except RunError as error:
         answer.send(str(error))
     else:

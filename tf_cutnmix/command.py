@@ -50,8 +50,6 @@ def parse(settings: type, arguments: Sequence[str]) -> Any:
       InputError: an argument is unknown or has no allowed value.
     """
     values = flags.FlagValues()
-    # Flags may follow the arguments that are none.
-    values.set_gnu_getopt()
     defined = [f for f in dataclasses.fields(settings) if not f.metadata["positional"]]
     for field in defined:
         _define(field, values)

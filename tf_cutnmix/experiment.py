@@ -66,7 +66,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     """
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
-    _check_names(config)
+    check_names(config)
     earlier = workdir.earlier_run(folder, config)
     splits = _load(config, earlier)
     policy = keras.config.dtype_policy()
@@ -171,7 +171,7 @@ def _mixing(config: Config, num_classes: int) -> mixing.Mixing | None:
     )
 
 
-def _check_names(config: Config) -> None:
+def check_names(config: Config) -> None:
     """Raise `InputError` for a name that nothing knows, before data are read or downloaded."""
     for name in config.architectures:
         architectures.backbone(name)

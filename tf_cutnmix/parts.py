@@ -4,12 +4,13 @@ A part is trained with the peers, or remembers something between steps, and is n
 exported. Each is called once a step and its result is found in `Forward.parts`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tf_cutnmix import losses, served
 from tf_cutnmix.architectures import stages
@@ -156,11 +157,12 @@ class Fusion(Part):
 
     def __init__(self, peers: Sequence[keras.Model]) -> None:
         super().__init__("fusion")
-        self.stage = stages(peers[0])[-1]
-        shapes = [tuple(peer.output[self.stage].shape[1:]) for peer in peers]
+        self.stages = [stages(peer)[-1] for peer in peers]
+        last = [peer.output[stage] for peer, stage in zip(peers, self.stages, strict=True)]
+        shapes = [tuple(tensor.shape[1:]) for tensor in last]
         if len(set(shapes)) > 1:
             raise InputError(f"--method=ffl fuses the peers' last maps, of unlike shapes {shapes}")
-        channels = peers[0].output[self.stage].shape[-1]
+        channels = last[0].shape[-1]
         total = channels * len(peers)
         self.fuse = keras.Sequential(
             [
@@ -177,8 +179,8 @@ class Fusion(Part):
         )
 
     def call(self, forward: Forward) -> tf.Tensor:
-        maps = tf.concat([output[self.stage] for output in forward.outputs], axis=-1)
-        return tf.cast(self.fuse(maps, training=True), tf.float32)
+        last = [o[stage] for o, stage in zip(forward.outputs, self.stages, strict=True)]
+        return tf.cast(self.fuse(tf.concat(last, axis=-1), training=True), tf.float32)
 
 
 class Embeddings(Part):
@@ -208,24 +210,27 @@ class Embeddings(Part):
 class FrozenTeacher(Part):
     """Logits `[B, K]` of a trained export on each peer's view; nothing in it is trained.
 
+    Views of another size than its network's are resized, which XLA cannot compile.
+
     Raises:
       InputError: the folder is no export, or one for another number of classes.
     """
 
     def __init__(self, folder: str, peers: Sequence[keras.Model]) -> None:
         super().__init__("frozen_teacher")
-        self.served = served.load(folder, "teacher")
-        found, wanted = len(self.served.class_names), num_classes(peers)
+        teacher = served.load(folder, "teacher")
+        found, wanted = len(teacher.class_names), num_classes(peers)
         if found != wanted:
             raise InputError(
                 f"--teacher={folder} tells {found} classes apart and the data have {wanted}"
             )
+        self.predict = _logits_of(teacher, peers[0].input_shape[1:3])
 
     def call(self, forward: Forward) -> list[tf.Tensor]:
         views = (
             tf.saturate_cast(tf.round(tf.cast(v, tf.float32)), tf.uint8) for v in forward.views
         )
-        return [tf.stop_gradient(self.served.predict(images=v)["logits"]) for v in views]
+        return [tf.stop_gradient(self.predict(v)) for v in views]
 
 
 class LastBatch(Part):
@@ -264,10 +269,16 @@ class LastBatch(Part):
         )
 
     def remember(self, images: tf.Tensor, labels: tf.Tensor, logits: Sequence[tf.Tensor]) -> None:
-        """Take a batch, before augmentation and mixing, and the peers' logits on its views."""
+        """Take a batch, before augmentation and mixing, and what the peers said of it.
+
+        Args:
+          images: `[B, H, W, C]`.
+          labels: `[B, K]`.
+          logits: of each peer; the last `B` rows are on this batch's views.
+        """
         self.images.assign(tf.cast(images, tf.float32))
         self.labels.assign(labels)
-        self.logits.assign(tf.stack(logits))
+        self.logits.assign(tf.stack([z[-self.images.shape[0] :] for z in logits]))
 
     def _memory(self, name: str, shape: tuple[int, ...]) -> keras.Variable:
         return self.add_weight(
@@ -300,10 +311,33 @@ class HeldOutWeights(Part):
         """Weigh the peers by their predictions `[n, N, K]` for labels `[N, K]`."""
         errors = (probabilities - labels).reshape(len(probabilities), -1).astype(np.float64)
         covariance = errors @ errors.T
-        # Peers that predict alike leave it singular.
-        covariance += 1e-6 * np.trace(covariance) * np.eye(len(errors))
+        # Peers that predict alike, or without error, leave it singular.
+        covariance += (1e-6 * np.trace(covariance) + 1e-12) * np.eye(len(errors))
         weights = np.maximum(np.linalg.solve(covariance, np.ones(len(errors))), 0.0)
         self.weight.assign(weights / weights.sum())
+
+
+def _logits_of(teacher: served.Served, size: tuple[int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The function from images uint8 to the teacher's logits.
+
+    XLA cannot resize as an export does. Where all images have its network's size already,
+    nothing is left of resizing but the change to float32.
+    """
+    frozen = convert_variables_to_constants_v2(teacher.predict)
+    graph = frozen.graph.as_graph_def()
+    resize = next(node for node in graph.node if node.op == "ScaleAndTranslate")
+    target = next(node for node in graph.node if node.name == resize.input[1])
+    if tuple(tf.make_ndarray(target.attr["value"].tensor)) == tuple(size):
+        resize.op = "Cast"
+        del resize.input[1:]
+        resize.attr.clear()
+        resize.attr["SrcT"].type = tf.uint8.as_datatype_enum
+        resize.attr["DstT"].type = tf.float32.as_datatype_enum
+    logits = frozen.outputs[sorted(teacher.predict.structured_outputs).index("logits")]
+    function = tf.compat.v1.wrap_function(
+        lambda: tf.graph_util.import_graph_def(graph, name=""), []
+    )
+    return function.prune(frozen.inputs[0].name, logits.name)
 
 
 def _dense(inputs: int, outputs: int, use_bias: bool = True) -> keras.layers.Dense:

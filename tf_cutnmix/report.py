@@ -45,7 +45,8 @@ class Settings:
 def main(settings: Settings) -> None:
     """Write the report and say on stderr what is missing in it."""
     # They load NumPy, SciPy and matplotlib, for which --help does not wait.
-    from tf_cutnmix import documents, files, groups, runs
+    from tf_cutnmix import files
+    from tf_cutnmix.reporting import documents, groups, runs
 
     wanted = _baseline_settings(settings.baseline) if settings.baseline else None
     out = pathlib.Path(settings.out)
@@ -95,7 +96,7 @@ def _read_flags(path: pathlib.Path) -> Config:
 
 def _baseline_settings(text: str) -> dict[str, Any]:
     """The settings that --baseline names, of the types that they have in a run."""
-    from tf_cutnmix.groups import settings_of
+    from tf_cutnmix.reporting.groups import settings_of
 
     parts = [part.strip() for part in re.split(r",(?=\s*\w+=)", text)]
     names = [part.partition("=")[0] for part in parts]

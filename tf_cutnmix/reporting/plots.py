@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tf_cutnmix.comparison import summary
-from tf_cutnmix.groups import Group
+from tf_cutnmix.reporting.comparison import summary
+from tf_cutnmix.reporting.groups import Group
 
 DOTS = "A dot is a seed, a bar the mean over seeds; sorted by the teacher's mean."
 BANDS = (

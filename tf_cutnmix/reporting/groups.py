@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tf_cutnmix.config import Config
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import Run
+from tf_cutnmix.reporting.runs import Run
 
 # What a run is called and where it is kept says nothing about what it does.
 _NOT_COMPARED = ("seed", "workdir", "export", "export_dir", "data_dir", "resume", "overwrite")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-from tf_cutnmix.groups import Group
+from tf_cutnmix.reporting.groups import Group
 
 FEWEST_FOR_INTERVAL = 3
 

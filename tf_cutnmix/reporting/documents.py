@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from tf_cutnmix import comparison, plots, tables
-from tf_cutnmix.groups import (
+from tf_cutnmix.reporting import comparison, plots, tables
+from tf_cutnmix.reporting.groups import (
     Baseline,
     Group,
     Grouping,
@@ -17,7 +17,7 @@ from tf_cutnmix.groups import (
     settings_of,
     unequal_conditions,
 )
-from tf_cutnmix.tables import Table
+from tf_cutnmix.reporting.tables import Table
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #1b1b1b;

@@ -4,8 +4,8 @@ import html
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tf_cutnmix.comparison import FEWEST_FOR_INTERVAL, Difference, difference, summary
-from tf_cutnmix.groups import Baseline, Group, differing
+from tf_cutnmix.reporting.comparison import FEWEST_FOR_INTERVAL, Difference, difference, summary
+from tf_cutnmix.reporting.groups import Baseline, Group, differing
 
 NOT_RECORDED = "not recorded"
 NO_SUCH_THING = "—"
