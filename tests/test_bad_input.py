@@ -141,6 +141,28 @@ def begun(begun_once, tmp_path, refuse) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--method=okddip", "--num_peers=2"], "needs 3 peers or more and has 2"),
+        (["--method=dml", "--num_peers=1"], "needs 2 peers or more and has 1"),
+        (["--method=okddip", "--arch=resnet8,resnet8,vgg11"], "unlike sizes [64, 64, 512]"),
+        (["--method=kd"], "needs --teacher"),
+        (["--method=kd", "--teacher=nowhere"], "--teacher=nowhere: there is no such folder"),
+        (["--method=kdcl_general", "--validation_fraction=0"], "pass --validation_fraction above"),
+        (["--share=stage9"], "peer 1, resnet8, has the stages stem, stage1, stage2, stage3"),
+        (["--share=stem", "--arch=vgg11"], "has the stages stage1"),
+        (["--share=stage1", "--arch=resnet8,vgg11"], "unlike shapes [(8, 8, 16), (4, 4, 64)]"),
+        (["--weights=teachr=1"], "did you mean 'teacher'?"),
+        (["--weights=teacher"], "term=number"),
+        (["--weights=teacher=-1"], "teacher=-1.0 must be a number of 0 or more"),
+        (["--augment=augmix", "--jit=on"], "pass --jit=auto"),
+    ],
+)
+def test_a_method_that_cannot_be_had_with_the_other_settings_is_refused(refuse, arguments, hint):
+    assert hint in refuse("train", *arguments)
+
+
+@pytest.mark.parametrize(
     ("argument", "hint"),
     [
         ("--dataset=cifar1", "did you mean 'cifar10'?"),
@@ -152,7 +174,8 @@ def begun(begun_once, tmp_path, refuse) -> pathlib.Path:
         ("--arch=resnet2", "6n+2, such as resnet8 or resnet14"),
         ("--arch=,", "name a network such as resnet8"),
         ("--method=cutnmx", "did you mean 'cutnmix'?"),
-        ("--method=alone", "one of cutnmix, independent"),
+        ("--method=zzz", "one of cl_ilr, cutnmix, dlb, dml"),
+        ("--augment=augmx", "augmix"),
         ("--mix=cutmx", "did you mean 'cutmix'?"),
         ("--export=techer", "did you mean 'teacher'?"),
         ("--schedule=cosin", "cosine"),

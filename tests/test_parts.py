@@ -103,7 +103,6 @@ def test_held_out_weights_are_the_closed_form_and_scipys_optimum(count: int) -> 
         tol=1e-12,
     )
     np.testing.assert_allclose(found, best.x, atol=2e-3)
-    np.testing.assert_array_equal(HeldOutWeights([tiny_peer()]).weight, [1.0])
 
 
 @given(seeds, st.integers(2, 4))
@@ -116,12 +115,12 @@ def test_held_out_weights_are_a_distribution(seed: int, count: int) -> None:
     assert np.all(found >= 0)
 
 
-@pytest.mark.parametrize("distance", [0.0, 1e-9, 1e-5])
+@pytest.mark.parametrize("distance", [0.0, 1e-9, 1e-7])
 def test_held_out_weights_of_like_peers_do_not_blow_up(distance: float) -> None:
     probabilities, labels = predictions(0, 1)
     generator = np.random.default_rng(1)
     alike = [probabilities[0] + distance * generator.normal(size=labels.shape) for _ in range(3)]
-    np.testing.assert_allclose(learnt(np.stack(alike), labels), np.full(3, 1 / 3), atol=0.15)
+    np.testing.assert_allclose(learnt(np.stack(alike), labels), np.full(3, 1 / 3), atol=0.05)
 
 
 def test_held_out_weights_of_peers_without_error_are_equal() -> None:
@@ -266,12 +265,12 @@ def test_a_teacher_may_be_named_by_its_run(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_teacher_that_is_not_there_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="--teacher=.*nowhere: there is no such folder"):
+    with pytest.raises(InputError, match=r"--teacher=.*nowhere: there is no such folder"):
         FrozenTeacher(str(tmp_path / "nowhere"), [tiny_peer()])
 
 
 def test_a_folder_without_an_export_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="holds no saved_model.pb"):
+    with pytest.raises(InputError, match=r"holds no saved_model\.pb"):
         FrozenTeacher(str(tmp_path), [tiny_peer()])
 
 
@@ -284,7 +283,7 @@ def test_a_folder_of_versions_is_refused_with_their_names(tmp_path: pathlib.Path
 
 def test_a_run_that_exported_no_teacher_is_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps({"exports": {}}))
-    with pytest.raises(InputError, match="holds no saved_model.pb"):
+    with pytest.raises(InputError, match=r"holds no saved_model\.pb"):
         FrozenTeacher(str(tmp_path), [tiny_peer()])
 
 

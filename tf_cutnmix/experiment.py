@@ -67,6 +67,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
     check_names(config)
+    _check_together(config)
     earlier = workdir.earlier_run(folder, config)
     splits = _load(config, earlier)
     policy = keras.config.dtype_policy()
@@ -175,6 +176,13 @@ def check_names(config: Config) -> None:
     """Raise `InputError` for a name that nothing knows, before data are read or downloaded."""
     for name in config.architectures:
         architectures.backbone(name)
+    Method(config.method)
+    _mixing(config, num_classes=2)
+    _augmentation(config)
+
+
+def _check_together(config: Config) -> None:
+    """Raise `InputError` for settings that cannot be had together, as early."""
     method = Method(config.method)
     method.check_count(len(config.architectures))
     if method.recipe.held_out and not config.validation_fraction:
@@ -182,7 +190,6 @@ def check_names(config: Config) -> None:
             f"--method={config.method} learns from held-out images: pass --validation_fraction "
             "above 0"
         )
-    _mixing(config, num_classes=2)
     _jit_compile(config, _augmentation(config))
 
 
