@@ -263,10 +263,10 @@ def test_a_parallel_map_repeats_a_serial_one(name):
 
 
 def test_only_crops_and_mirror_images_compile():
-    assert CropAndFlip.jit_compile
+    assert CropAndFlip().supports_jit
     for name in NAMES:
         layer = Augment(name, seed=0)
-        assert not layer.jit_compile
+        assert not layer.supports_jit
         with pytest.raises(tf.errors.InvalidArgumentError, match="unsupported operations"):
             tf.function(layer, jit_compile=True)(photos(), step=0)
 

@@ -17,6 +17,8 @@ import tensorflow as tf
 from tf_cutnmix import command, evaluate, train
 from tf_cutnmix.config import Config
 
+EXPORT = pathlib.Path(__file__).parents[1] / "savedmodels" / "digits_resnet8" / "1"
+
 COMMANDS = {
     "train": (train.SUMMARY, Config, train.main),
     "evaluate": (evaluate.SUMMARY, evaluate.Settings, evaluate.main),
@@ -155,7 +157,11 @@ def begun(begun_once, tmp_path, refuse) -> pathlib.Path:
         (["--weights=teachr=1"], "did you mean 'teacher'?"),
         (["--weights=teacher"], "term=number"),
         (["--weights=teacher=-1"], "teacher=-1.0 must be a number of 0 or more"),
-        (["--augment=augmix", "--jit=on"], "pass --jit=auto"),
+        (["--augment=augmix", "--jit=on"], "XLA cannot compile --augment=augmix"),
+        (
+            ["--method=kd", f"--teacher={EXPORT}", "--jit=on"],
+            "XLA cannot compile --method=kd",
+        ),
     ],
 )
 def test_a_method_that_cannot_be_had_with_the_other_settings_is_refused(refuse, arguments, hint):

@@ -15,6 +15,8 @@ BATCH = 6
 # Between them they have all kinds of parts: a classifier, averages, own views, a memory.
 SOME = ("pcl", "dlb")
 SOME_FAST = [n if n in SOME else pytest.param(n, marks=pytest.mark.slow) for n in METHODS]
+# An export resizes its images, which XLA cannot compile.
+COMPILED = [p for n, p in zip(METHODS, SOME_FAST, strict=True) if n != "kd"]
 TEACHER = str(pathlib.Path(__file__).parents[1] / "savedmodels" / "digits_resnet8" / "1")
 
 
@@ -112,7 +114,7 @@ def test_eager_steps_are_those_of_a_graph(name, in_a_graph):
     assert_close(eager, in_a_graph[name][0], tolerance=2e-3)
 
 
-@pytest.mark.parametrize("name", SOME_FAST)
+@pytest.mark.parametrize("name", COMPILED)
 def test_steps_under_xla_are_those_of_a_graph(name, in_a_graph):
     compiled = distiller(name, jit_compile=True)
     fit(compiled, batches(2), epochs=2)

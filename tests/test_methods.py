@@ -553,6 +553,11 @@ def test_a_weight_of_an_unknown_term_is_refused_with_the_nearest_one() -> None:
         Method("dml", {"mutuel": 1.0}).terms(peers_for("dml", 2))
 
 
+def test_a_method_without_a_term_left_is_refused() -> None:
+    with pytest.raises(InputError, match="switches every term of dml off"):
+        Method("dml", {"cross_entropy": 0.0, "mutual": 0.0}).terms(peers_for("dml", 2))
+
+
 @pytest.mark.parametrize(
     ("name", "nearest"), [("cutnmixx", "cutnmix"), ("CutNmix", "cutnmix"), ("indep", "independent")]
 )

@@ -198,8 +198,6 @@ class Augment(CropAndFlip):
       InputError: there is no such augmentation.
     """
 
-    jit_compile = False
-
     def __init__(
         self,
         augmentation: str,
@@ -211,6 +209,7 @@ class Augment(CropAndFlip):
         super().__init__(crop, flip, seed, **kwargs)
         if augmentation not in _TRANSFORMS:
             raise unknown("augmentation", augmentation, _TRANSFORMS)
+        self.supports_jit = False
         self.augmentation = augmentation
         self.transform = _TRANSFORMS[augmentation]()
 

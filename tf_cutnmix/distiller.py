@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix import losses, sharing, teacher
+from tf_cutnmix.draws import SteppedLayer
 from tf_cutnmix.errors import DivergenceError
 from tf_cutnmix.methods import Method, losses_at, parts_of
 from tf_cutnmix.mixing import CutNMix, overlap, soft_labels
@@ -92,8 +93,8 @@ class OnlineDistiller(keras.Model):
         # XLA pays for mixing on a CPU too, where it does not for networks; a layer of somebody
         # else may not compile.
         layers = [layer for layer in (augment, mixing) if layer is not None]
-        ours = all(getattr(layer, "jit_compile", False) for layer in layers)
-        self._mix = tf.function(self._augment_and_mix, jit_compile=True if ours else None)
+        compiles = all(isinstance(x, SteppedLayer) and x.supports_jit for x in layers)
+        self._mix = tf.function(self._augment_and_mix, jit_compile=True if compiles else None)
         self.step = self._counter("step", 0)
         self.failed_step = self._counter("failed_step", -1)
         self.failed_term = self._counter("failed_term", -1)

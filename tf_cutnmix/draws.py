@@ -64,12 +64,7 @@ class SteppedLayer(keras.layers.Layer):
 
     Args:
       seed: a whole number of 0 or more; drawn from Python's `random` if None.
-
-    Attributes:
-      jit_compile: whether XLA compiles a call.
     """
-
-    jit_compile = True
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         # Autocasting would round labels and change the dtype of images.

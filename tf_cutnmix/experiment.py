@@ -126,9 +126,13 @@ def build_model(config: Config, train: data.Images) -> OnlineDistiller:
         momentum=teacher.momentum_for(steps, config.teacher_memory),
         weight_decay=config.weight_decay,
     )
+    if config.jit == "on" and not model.augment.supports_jit:
+        raise InputError(f"XLA cannot compile --augment={config.augment}: pass --jit=auto")
+    if config.jit == "on" and not all(part.supports_jit for part in model.parts):
+        raise InputError(f"XLA cannot compile --method={config.method}: pass --jit=auto")
     model.compile(
         keras.optimizers.SGD(_schedule(config, steps), config.momentum, nesterov=True),
-        jit_compile=_jit_compile(config, model.augment),
+        jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
     )
     model.optimizer.build(model.trainable_variables)
     return model
@@ -147,17 +151,6 @@ def _shared(peers: list[keras.Model], method: Method, config: Config) -> list[ke
 def _augmentation(config: Config) -> augment.CropAndFlip:
     flip = config.flip == "on" or (config.flip == "auto" and not data.has_direction(config.dataset))
     return augment.build(config.augment, crop=config.crop, flip=flip, seed=config.seed)
-
-
-def _jit_compile(config: Config, augmentation: augment.CropAndFlip) -> bool | str:
-    if augmentation.jit_compile:
-        return {"auto": "auto", "on": True, "off": False}[config.jit]
-    if config.jit == "on":
-        raise InputError(
-            f"--jit=on and --augment={config.augment}: XLA cannot compile what Keras does there; "
-            "pass --jit=auto"
-        )
-    return False
 
 
 def _mixing(config: Config, num_classes: int) -> mixing.Mixing | None:
@@ -190,7 +183,6 @@ def _check_together(config: Config) -> None:
             f"--method={config.method} learns from held-out images: pass --validation_fraction "
             "above 0"
         )
-    _jit_compile(config, _augmentation(config))
 
 
 def _load(config: Config, earlier: checkpoints.Checkpoint | None) -> Splits:

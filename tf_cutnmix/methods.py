@@ -158,7 +158,8 @@ class Method:
         """The terms that are not switched off, with fresh parts, for these peers.
 
         Raises:
-          InputError: the method cannot take them, or has no term of a name in `weights`.
+          InputError: the method cannot take them, has no term of a name in `weights`, or no
+            term that is not switched off.
         """
         self._check(peers)
         terms = self.recipe.terms(self, peers)
@@ -169,7 +170,10 @@ class Method:
             dataclasses.replace(term, weight=float(self.weights.get(term.name, term.weight)))
             for term in terms
         ]
-        return [term for term in weighted if term.weight]
+        kept = [term for term in weighted if term.weight]
+        if not kept:
+            raise InputError(f"--weights switches every term of {self.name} off: leave one on")
+        return kept
 
     def check_count(self, num_peers: int) -> None:
         """Raise `InputError` if the method needs more peers."""
@@ -267,7 +271,7 @@ def kd(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
 def dml(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     """Deep mutual learning: `sum_i CE_i + mean_{j != i} KD(z_j -> i)`.
 
-    Zhang et al. 2018, equations 5 and 8. All peers learn in one step, as in the published
+    Zhang et al. 2018. All peers learn in one step, as in the published
     comparisons, not in turn. The paper has no temperature: T = 1.
     """
     return [CROSS_ENTROPY, Term("mutual", lambda forward: mutual(forward, method.temperature))]
@@ -277,8 +281,9 @@ def dml(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
 def cl_ilr(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     """Collaborative learning on a shared trunk: `sum_i CE_i + r KD(mean_{j != i} z_j -> i)`.
 
-    Song and Chai 2018. The trunk gets the mean of the peers' gradients. One split, weights 1
-    and a ramp, as in OKDDip's comparison; the target is stopped, as in MCL-OKD's.
+    Song and Chai 2018. The trunk gets the mean of the peers' gradients (`mean_gradient=True`
+    of `share_stages`). One split, weights 1 and a ramp, as in OKDDip's comparison; the target is
+    stopped, as in MCL-OKD's.
     """
 
     def consensus(forward: Forward) -> tf.Tensor:

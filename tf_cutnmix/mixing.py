@@ -132,7 +132,7 @@ def sample_mask(
     decay_power: float = 3.0,
     ratio_per: str = "sample",
 ) -> MaskDraw:
-    """Draw ratios, partners and the masks of FMix (Harris et al. 2020, section 4).
+    """Draw ratios, partners and the masks of FMix (Harris et al. 2020).
 
     A mask holds the `round((1 - ratio) H W)` highest pixels of low-frequency noise: of the
     real part of the inverse Fourier transform of complex Gaussian noise that is divided by

@@ -4,13 +4,12 @@ A part is trained with the peers, or remembers something between steps, and is n
 exported. Each is called once a step and its result is found in `Forward.parts`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tf_cutnmix import losses, served
 from tf_cutnmix.architectures import stages
@@ -96,7 +95,7 @@ class FeatureAdapters(Part):
 
 
 class Gate(Part):
-    """Logits `[B, K]` of the peers weighted by a gate on what they share (ONE, section 3.1).
+    """Logits `[B, K]` of the peers weighted by a gate on what they share (ONE, Lan et al. 2018).
 
     `softmax(ReLU(BN(W GAP(shared map))))` weighs the peers of each sample. Where peers see
     views of their own, the gate sees the mean of the shared maps.
@@ -118,7 +117,7 @@ class Gate(Part):
 
 
 class Attention(Part):
-    """Each auxiliary peer's own target, `[n - 1, B, K]` logits (OKDDip, equations 4 and 5).
+    """Each auxiliary peer's own target, `[n - 1, B, K]` logits (OKDDip, Chen et al. 2020).
 
     `t_a = sum_b softmax_b(<W_q h_a, W_k h_b>) z_b` over the auxiliary peers, all but the last,
     a itself among them; the projections go to an eighth of the features' size.
@@ -138,7 +137,7 @@ class Attention(Part):
 
 
 class FeatureClassifier(Part):
-    """Logits `[B, K]` from all peers' features side by side (PCL, section 3.2)."""
+    """Logits `[B, K]` from all peers' features side by side (PCL, Wu and Gong 2021)."""
 
     def __init__(self, peers: Sequence[keras.Model]) -> None:
         super().__init__("feature_classifier")
@@ -149,7 +148,7 @@ class FeatureClassifier(Part):
 
 
 class Fusion(Part):
-    """Logits `[B, K]` from the peers' last maps, fused (FFL, section 3.1).
+    """Logits `[B, K]` from the peers' last maps, fused (FFL, Kim et al. 2019).
 
     Concatenation, a 3x3 convolution of each channel, BN-ReLU, a 1x1 convolution down to one
     peer's channels, BN-ReLU, global pooling and a classifier.
@@ -184,8 +183,9 @@ class Fusion(Part):
 
 
 class Embeddings(Part):
-    """For each pair (i, j) of peers the similarities `[B, B]` of their embeddings (MCL).
+    """For each pair (i, j) of peers the similarities `[B, B]` of their embeddings.
 
+    MCL, Yang et al. 2022:
     `S_ij = e_i e_j^T / tau`, e the unit vectors `Dense-ReLU-Dense(h)` of 128 numbers, tau = 0.1.
     """
 
@@ -210,7 +210,7 @@ class Embeddings(Part):
 class FrozenTeacher(Part):
     """Logits `[B, K]` of a trained export on each peer's view; nothing in it is trained.
 
-    Views of another size than its network's are resized, which XLA cannot compile.
+    It resizes the views to its own size, which XLA cannot compile.
 
     Raises:
       InputError: the folder is no export, or one for another number of classes.
@@ -218,19 +218,19 @@ class FrozenTeacher(Part):
 
     def __init__(self, folder: str, peers: Sequence[keras.Model]) -> None:
         super().__init__("frozen_teacher")
-        teacher = served.load(folder, "teacher")
-        found, wanted = len(teacher.class_names), num_classes(peers)
+        self.supports_jit = False
+        self.teacher = served.load(folder, "teacher")
+        found, wanted = len(self.teacher.class_names), num_classes(peers)
         if found != wanted:
             raise InputError(
                 f"--teacher={folder} tells {found} classes apart and the data have {wanted}"
             )
-        self.predict = _logits_of(teacher, peers[0].input_shape[1:3])
 
     def call(self, forward: Forward) -> list[tf.Tensor]:
         views = (
             tf.saturate_cast(tf.round(tf.cast(v, tf.float32)), tf.uint8) for v in forward.views
         )
-        return [tf.stop_gradient(self.predict(v)) for v in views]
+        return [tf.stop_gradient(self.teacher.predict(images=v)["logits"]) for v in views]
 
 
 class LastBatch(Part):
@@ -315,29 +315,6 @@ class HeldOutWeights(Part):
         covariance += (1e-6 * np.trace(covariance) + 1e-12) * np.eye(len(errors))
         weights = np.maximum(np.linalg.solve(covariance, np.ones(len(errors))), 0.0)
         self.weight.assign(weights / weights.sum())
-
-
-def _logits_of(teacher: served.Served, size: tuple[int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The function from images uint8 to the teacher's logits.
-
-    XLA cannot resize as an export does. Where all images have its network's size already,
-    nothing is left of resizing but the change to float32.
-    """
-    frozen = convert_variables_to_constants_v2(teacher.predict)
-    graph = frozen.graph.as_graph_def()
-    resize = next(node for node in graph.node if node.op == "ScaleAndTranslate")
-    target = next(node for node in graph.node if node.name == resize.input[1])
-    if tuple(tf.make_ndarray(target.attr["value"].tensor)) == tuple(size):
-        resize.op = "Cast"
-        del resize.input[1:]
-        resize.attr.clear()
-        resize.attr["SrcT"].type = tf.uint8.as_datatype_enum
-        resize.attr["DstT"].type = tf.float32.as_datatype_enum
-    logits = frozen.outputs[sorted(teacher.predict.structured_outputs).index("logits")]
-    function = tf.compat.v1.wrap_function(
-        lambda: tf.graph_util.import_graph_def(graph, name=""), []
-    )
-    return function.prune(frozen.inputs[0].name, logits.name)
 
 
 def _dense(inputs: int, outputs: int, use_bias: bool = True) -> keras.layers.Dense:
