@@ -31,7 +31,7 @@ from tf_cutnmix import (
     train,
 )
 from tf_cutnmix.config import Config
-from tf_cutnmix.errors import DivergenceError
+from tf_cutnmix.errors import DivergenceError, InputError
 
 STEPS_PER_EPOCH = 4
 SMALL = {
@@ -285,6 +285,10 @@ def test_the_result_tells_size_speed_and_versions(finished):
     convolutions = [(3, 16), *[(16, 16)] * 2, (16, 32), (32, 32), (32, 64), (64, 64)]
     size = sum(9 * i * o + 2 * o for i, o in convolutions) + 64 * 10 + 10
     assert finished.result["parameters"] == {"peer1": size, "peer2": size}
+    assert finished.result["trained_parameters"] == 2 * size + 2 * 64 * 64
+    assert finished.result["flops_per_image"] > 1e6
+    assert finished.result["peak_memory_bytes"] > 2**27
+    assert finished.result["leader"] is None
     rates = [row["images_per_second"] for row in metrics(finished.folder)[1:]]
     assert finished.result["images_per_second"] == pytest.approx(np.mean(rates), abs=0.1)
     assert 0.1 < finished.result["wall_seconds"] < 600
@@ -568,6 +572,29 @@ def test_every_setting_reaches_the_model(training_images):
 def test_characters_are_mirrored_only_if_asked(dataset, flip, mirrored, training_images):
     config = Config(**{**ALONE, "dataset": dataset, "flip": flip})
     assert experiment.build_model(config, training_images).augment.flip is mirrored
+
+
+@pytest.mark.parametrize("method", ["dlb", "kdcl_general"])
+def test_a_method_that_remembers_goes_on_as_if_there_had_been_no_break(method, tmp_path):
+    settings = {"method": method, "epochs": 2}
+    whole = run(tmp_path / "whole", **settings)
+    run(tmp_path / "broken", **settings, steps=STEPS_PER_EPOCH)
+    run(tmp_path / "broken", **settings, resume=True)
+    assert_equal_to_the_bit(whole.folder, tmp_path / "broken")
+
+
+def test_a_run_learns_from_the_export_of_another_run(tmp_path):
+    teacher = {"export": "teacher", "export_dir": str(tmp_path / "exports")}
+    run(tmp_path / "teacher", ALONE, epochs=1, **teacher)
+    taught = run(tmp_path / "kd", ALONE, epochs=1, method="kd", teacher=str(tmp_path / "teacher"))
+    assert metrics(taught.folder)[0]["frozen_teacher"] > 0
+    with pytest.raises(InputError, match="exported no teacher"):
+        run(tmp_path / "again", ALONE, method="kd", teacher=str(tmp_path / "kd"))
+
+
+def test_a_leader_and_an_augmentation_reach_the_result(tmp_path):
+    settings = {"num_peers": 3, "method": "okddip", "augment": "randaugment", "epochs": 1}
+    assert run(tmp_path / "run", **settings).result["leader"] == "peer3"
 
 
 @pytest.mark.slow

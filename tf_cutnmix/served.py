@@ -34,7 +34,7 @@ def load(folder: str, flag: str) -> Served:
     Raises:
       InputError: the folder is no export of this package.
     """
-    path = _export_of(pathlib.Path(folder))
+    path = _export_of(pathlib.Path(folder), flag)
     names = path / "assets" / "class_names.txt"
     if not path.is_dir():
         raise InputError(f"--{flag}={folder}: there is no such folder")
@@ -52,9 +52,16 @@ def load(folder: str, flag: str) -> Served:
     return Served(model, predict, class_names)
 
 
-def _export_of(folder: pathlib.Path) -> pathlib.Path:
-    """The teacher that a finished run exported, or the folder itself."""
+def _export_of(folder: pathlib.Path, flag: str) -> pathlib.Path:
+    """The teacher that a finished run exported, or the folder itself.
+
+    Raises:
+      InputError: the run exported no teacher.
+    """
     try:
-        return pathlib.Path(json.loads((folder / "result.json").read_text())["exports"]["teacher"])
-    except (OSError, ValueError, KeyError, TypeError):
+        result = json.loads((folder / "result.json").read_text())
+    except (OSError, ValueError):
         return folder
+    if "teacher" not in result.get("exports", {}):
+        raise InputError(f"--{flag}={folder}: that run exported no teacher; name an export")
+    return pathlib.Path(result["exports"]["teacher"])
