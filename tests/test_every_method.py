@@ -234,6 +234,11 @@ def test_held_out_images_are_needed():
         distiller("kdcl_general").fit(batches(1), verbose=0)
 
 
+def test_a_layer_that_cannot_mix_own_views_alike_is_refused():
+    with pytest.raises(ValueError, match=r"CutMix cannot mix views .* own_views=False"):
+        distiller("kdcl", mixing=keras.layers.CutMix())
+
+
 def test_the_overlap_of_boxes_is_logged_where_peers_have_boxes_of_their_own():
     names = [m.name for m in distiller("independent").metrics]
     assert "region_overlap" in names

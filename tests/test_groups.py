@@ -39,6 +39,15 @@ def test_runs_of_several_seeds_are_one_group(tmp_path: pathlib.Path) -> None:
         ([BASE, {**BASE, "alpha": 0.5}], ["alpha=0.5", "alpha=1.0"]),
         ([BASE, {**BASE, "mix": "none", "alpha": 0.5}], ["cutmix, alpha=1.0", "none, alpha=0.5"]),
         ([BASE, {**BASE, "epochs": 3}], ["epochs=2", "epochs=3"]),
+        (
+            [BASE, OURS, {**OURS, "regions": "spread"}],
+            [
+                "independent + cutmix",
+                "cutnmix + cutnmix, regions=spread",
+                "cutnmix + cutnmix, regions=uniform",
+            ],
+        ),
+        ([BASE, {**BASE, "seed": 1, "regions": "spread"}], ["independent + cutmix"]),
     ],
 )
 def test_a_group_is_named_by_the_settings_that_differ(

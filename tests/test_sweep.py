@@ -245,3 +245,13 @@ def cell_process(sweep_process: int) -> int:
         children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
     (cell,) = [c for child in children[sweep_process] for c in children.get(child, [])]
     return cell
+
+
+def test_a_method_that_cannot_take_the_peers_is_recorded_and_the_rest_goes_on(tmp_path):
+    code, stdout, stderr = run(tmp_path / "sweep", "--grid=method=okddip,independent")
+    assert code == 1
+    reason = "--method=okddip needs 3 peers or more and has 1: pass --num_peers=3"
+    assert f"[1/2] method=okddip: failed: {reason}" in stdout
+    assert (tmp_path / "sweep" / "method=okddip" / "error.txt").read_text() == f"{reason}\n"
+    assert (tmp_path / "sweep" / "method=independent" / "result.json").exists()
+    assert stderr.startswith("error: 1 of 2 runs failed")

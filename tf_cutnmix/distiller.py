@@ -11,7 +11,7 @@ from tf_cutnmix import losses, sharing, teacher
 from tf_cutnmix.draws import SteppedLayer
 from tf_cutnmix.errors import DivergenceError
 from tf_cutnmix.methods import Method, losses_at, parts_of
-from tf_cutnmix.mixing import CutNMix, overlap, soft_labels
+from tf_cutnmix.mixing import CutNMix, Mixing, overlap, soft_labels
 from tf_cutnmix.parts import Forward, HeldOutWeights, LastBatch
 
 
@@ -88,6 +88,11 @@ class OnlineDistiller(keras.Model):
         self.mixing = mixing
         self.augment = augment
         self.own_views = self.method.recipe.own_views if own_views is None else own_views
+        if self.own_views and augment is not None and not isinstance(mixing, Mixing | None):
+            raise ValueError(
+                f"{type(mixing).__name__} cannot mix views of each peer's own alike: pass "
+                "own_views=False, or a layer of tf_cutnmix.mixing"
+            )
         self.momentum = momentum
         self.weight_decay = weight_decay
         # XLA pays for mixing on a CPU too, where it does not for networks; a layer of somebody
@@ -295,11 +300,7 @@ class OnlineDistiller(keras.Model):
         """Views and labels of batches (images, labels, step to mix at), one after another."""
         images = tf.concat([images for images, _, _ in batches], axis=0)
         if self.augment is not None:
-            count = len(self.peers) if self.own_views else 1
-            copies = tf.repeat(images, count, axis=0)
-            copies = self.augment(copies, training=True, step=step)
-            shape = [-1, count, *images.shape[1:]]
-            images = tf.reshape(copies, shape) if self.own_views else copies
+            images = self._augmented(images, step)
         if self.mixing is None:
             return images, tf.concat([labels for _, labels, _ in batches], axis=0), []
         mixed, overlaps = [], []
@@ -311,6 +312,14 @@ class OnlineDistiller(keras.Model):
                 overlaps.append(overlap(self.mixing.draw(at, (size[0], size[-3], size[-2]))))
         views, labels = (tf.concat([m[k] for m in mixed], axis=0) for k in ("images", "labels"))
         return views, labels, overlaps[-1:]
+
+    def _augmented(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Augmented images `[B, H, W, C]`, or `[B, n, H, W, C]` if each peer has its own."""
+        if not self.own_views:
+            return self.augment(images, training=True, step=step)
+        copies = tf.repeat(images, len(self.peers), axis=0)
+        copies = self.augment(copies, training=True, step=step)
+        return tf.reshape(copies, [-1, len(self.peers), *images.shape[1:]])
 
     def _probabilities(self, run: sharing.Together, images: tf.Tensor) -> list[tf.Tensor]:
         outputs = run([images] * len(self.peers), training=False)
@@ -359,11 +368,13 @@ class _LearnHeldOut(keras.callbacks.Callback):
             validation_data = tf.data.Dataset.from_tensor_slices(validation_data).batch(500)
         self.validation_data = validation_data
 
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.predict = tf.function(self.model.predict_each)
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        predict = tf.function(self.model.predict_each)
         probabilities, labels = [], []
         for images, batch_labels in self.validation_data:
-            predictions = predict(images)
+            predictions = self.predict(images)
             peers = [predictions[f"peer{i + 1}"] for i in range(len(self.model.peers))]
             probabilities.append(tf.stack(peers))
             labels.append(soft_labels(batch_labels, self.model.num_classes))

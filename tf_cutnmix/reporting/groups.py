@@ -9,6 +9,7 @@ from tf_cutnmix.config import Config
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.reporting.runs import Run
 
+_NO_MEANING = "—"
 # What a run is called and where it is kept says nothing about what it does.
 _NOT_COMPARED = ("seed", "workdir", "export", "export_dir", "data_dir", "resume", "overwrite")
 
@@ -69,12 +70,17 @@ class Baseline(NamedTuple):
 
 
 def settings_of(config: Config) -> Values:
-    """The settings that tell runs apart; networks that are alike are named once and counted."""
+    """The settings that tell runs apart; networks that are alike are named once and counted.
+
+    `regions` has no meaning where peers have no boxes of their own.
+    """
     fields = (field.name for field in dataclasses.fields(config))
     values = {name: getattr(config, name) for name in fields if name not in _NOT_COMPARED}
     values["num_peers"] = len(config.architectures)
     unlike = len(set(config.architectures)) > 1
     values["arch"] = ",".join(config.architectures) if unlike else config.architectures[0]
+    if config.mix != "cutnmix":
+        values["regions"] = _NO_MEANING
     return values
 
 
@@ -119,9 +125,10 @@ def collect(runs: Iterable[Run]) -> Grouping:
 
 
 def differing(every: Sequence[Values]) -> list[str]:
-    """The names under which not all of `every` hold the same value."""
+    """The names under which not all of `every`, where they have a meaning, hold the same value."""
     names = dict.fromkeys(name for values in every for name in values)
-    return [name for name in names if len({values.get(name) for values in every}) > 1]
+    found = {name: {values.get(name) for values in every} - {_NO_MEANING} for name in names}
+    return [name for name in names if len(found[name]) > 1]
 
 
 def choose_baseline(
@@ -211,7 +218,8 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _name(values: Values, told: Iterable[str]) -> str:
     told = list(told)
     plain = " + ".join(str(values[name]) for name in ("method", "mix") if name in told)
-    rest = [f"{name}={values[name]}" for name in told if name not in ("method", "mix")]
+    others = [name for name in told if name not in ("method", "mix")]
+    rest = [f"{name}={values[name]}" for name in others if values[name] != _NO_MEANING]
     return ", ".join([plain, *rest] if plain else rest)
 
 
