@@ -66,7 +66,7 @@ def test_curves_have_a_line_for_each_group_and_a_band_over_seeds(three: list[Gro
 
 def test_one_seed_has_no_band(tmp_path: pathlib.Path) -> None:
     svg = plots.curves(collected(tmp_path, {"seed": 0}))
-    assert "FillBetweenPolyCollection" not in svg
+    assert "PolyCollection" not in svg
     assert "independent + cutmix" in texts(svg)
 
 
