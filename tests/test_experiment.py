@@ -561,6 +561,28 @@ def test_every_setting_reaches_the_model(training_images):
 
 
 @pytest.mark.parametrize(
+    ("settings", "stage", "own_views", "mean_gradient"),
+    [
+        ({"method": "dml"}, None, False, False),
+        ({"method": "one"}, "stage2", False, False),
+        ({"method": "cl_ilr"}, "stage2", False, True),
+        ({"method": "pcl"}, "stage2", True, False),
+        ({"method": "pcl", "views": "shared", "share": "stem"}, "stem", False, False),
+        ({"method": "dml", "views": "own", "share": "stage3"}, "stage3", True, False),
+        ({"method": "independent", "num_peers": 1, "share": "stage1"}, None, False, False),
+    ],
+)
+def test_peers_share_stages_and_views_as_the_paper_has_it_unless_told_otherwise(
+    settings, stage, own_views, mean_gradient, training_images
+):
+    model = experiment.build_model(Config(**{**SMALL, **settings}), training_images)
+    assert sharing.shared_stage(model.peers) == stage
+    assert model.own_views == own_views
+    kinds = {type(layer) for layer in model.peers[0].layers}
+    assert (sharing.MeanGradient in kinds) == mean_gradient
+
+
+@pytest.mark.parametrize(
     ("dataset", "flip", "mirrored"),
     [
         ("digits", "auto", False),
