@@ -1,4 +1,4 @@
-"""The terms of the loss as pure functions; all compute in float32 and return a scalar."""
+"""The terms of the loss and the targets in them, as pure functions; all compute in float32."""
 
 from collections.abc import Iterable
 

@@ -56,37 +56,11 @@ class Term:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a method's name stands for; see `recipe`."""
+    """What a method's name stands for.
 
-    terms: Callable[["Method", Sequence[keras.Model]], list[Term]]
-    temperature: float
-    min_peers: int
-    alike: bool
-    shares: bool
-    mean_gradient: bool
-    own_views: bool
-    held_out: bool
-    leader: int | None
-
-
-METHODS: dict[str, Recipe] = {}
-
-
-def recipe(
-    *,
-    temperature: float = 3.0,
-    min_peers: int = 1,
-    alike: bool = False,
-    shares: bool = False,
-    mean_gradient: bool = False,
-    own_views: bool = False,
-    held_out: bool = False,
-    leader: int | None = None,
-) -> Callable:
-    """Put a function of (method, peers) that lists terms into `METHODS`, under its own name.
-
-    Args:
-      temperature: unless the method's settings say otherwise.
+    Attributes:
+      terms: from the method's settings and the peers to its terms.
+      temperature: unless the settings say otherwise.
       min_peers: that it can take.
       alike: whether the peers' features must be of one size.
       shares: whether the peers must share stages; by default all but the last.
@@ -96,18 +70,25 @@ def recipe(
       leader: index of the peer that the paper deploys, if it names one.
     """
 
+    terms: Callable[["Method", Sequence[keras.Model]], list[Term]]
+    temperature: float = 3.0
+    min_peers: int = 1
+    alike: bool = False
+    shares: bool = False
+    mean_gradient: bool = False
+    own_views: bool = False
+    held_out: bool = False
+    leader: int | None = None
+
+
+METHODS: dict[str, Recipe] = {}
+
+
+def recipe(**facts: Any) -> Callable[[Callable], Callable]:
+    """Put a function that lists terms into `METHODS` under its own name, with facts of `Recipe`."""
+
     def register(terms: Callable) -> Callable:
-        METHODS[terms.__name__] = Recipe(
-            terms,
-            temperature,
-            min_peers,
-            alike,
-            shares,
-            mean_gradient,
-            own_views,
-            held_out,
-            leader,
-        )
+        METHODS[terms.__name__] = Recipe(terms, **facts)
         return terms
 
     return register
