@@ -55,7 +55,11 @@ def test_a_flag_after_the_flagfile_wins():
     assert read(CONFIGS[0], "--epochs=10").epochs == 10
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [p if "resnet32" in p.stem else pytest.param(p, marks=pytest.mark.slow) for p in CONFIGS],
+    ids=lambda path: path.stem,
+)
 def test_config_builds_its_model(path):
     config = read(path)
     num_classes = int(config.dataset.removeprefix("cifar"))

@@ -82,15 +82,15 @@ def assert_close(model: OnlineDistiller, other: OnlineDistiller, tolerance: floa
 
 
 @pytest.fixture(scope="module")
-def in_a_graph() -> dict[str, OnlineDistiller]:
+def eager() -> dict[str, tuple[OnlineDistiller, dict]]:
     """Each method after two epochs of two steps, and its history."""
-    models = {name: distiller(name, jit_compile=False) for name in METHODS}
+    models = {name: distiller(name, run_eagerly=True) for name in METHODS}
     return {name: (model, fit(model, batches(2), epochs=2)) for name, model in models.items()}
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_all_terms_are_finite_and_their_sum_is_the_loss(name, in_a_graph):
-    model, history = in_a_graph[name]
+def test_all_terms_are_finite_and_their_sum_is_the_loss(name, eager):
+    model, history = eager[name]
     terms = [history[term] for term in model.term_names]
     assert np.all(np.isfinite(terms))
     assert np.all(np.array(terms) > -1e-5)
@@ -99,36 +99,32 @@ def test_all_terms_are_finite_and_their_sum_is_the_loss(name, in_a_graph):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_weight_is_trained(name, in_a_graph):
+def test_every_weight_is_trained(name, eager):
     fresh = distiller(name, jit_compile=False)
     for before, after in zip(
-        fresh.trainable_variables, in_a_graph[name][0].trainable_variables, strict=True
+        fresh.trainable_variables, eager[name][0].trainable_variables, strict=True
     ):
         assert not np.array_equal(before, after), before.path
 
 
 @pytest.mark.parametrize("name", SOME_FAST)
-def test_eager_steps_are_those_of_a_graph(name, in_a_graph):
-    eager = distiller(name, run_eagerly=True)
-    fit(eager, batches(2), epochs=2)
-    assert_close(eager, in_a_graph[name][0], tolerance=2e-3)
-
-
-@pytest.mark.parametrize("name", COMPILED)
-def test_steps_under_xla_are_those_of_a_graph(name, in_a_graph):
-    compiled = distiller(name, jit_compile=True)
-    fit(compiled, batches(2), epochs=2)
-    assert_close(compiled, in_a_graph[name][0], tolerance=2e-3)
-
-
-@pytest.mark.parametrize("name", SOME_FAST)
-def test_a_saved_model_goes_on_as_if_there_had_been_no_break(name, in_a_graph, tmp_path):
+def test_a_saved_model_goes_on_eager_as_if_there_had_been_no_break(name, eager, tmp_path):
+    whole = distiller(name, jit_compile=False)
+    fit(whole, batches(2), epochs=2)
+    assert_close(whole, eager[name][0], tolerance=2e-3)
     begun = distiller(name, jit_compile=False)
     fit(begun, batches(2))
     begun.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     fit(loaded, batches(2), start=1)
-    assert_close(loaded, in_a_graph[name][0], tolerance=0)
+    assert_close(loaded, whole, tolerance=0)
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_steps_under_xla_are_those_of_eager_execution(name, eager):
+    compiled = distiller(name, jit_compile=True)
+    fit(compiled, batches(2), epochs=2)
+    assert_close(compiled, eager[name][0], tolerance=2e-3)
 
 
 @pytest.mark.parametrize("name", SOME_FAST)
@@ -217,8 +213,8 @@ def test_a_batch_of_another_size_than_the_last_is_refused():
         )
 
 
-def test_held_out_weights_are_those_of_the_peers_after_the_epoch(in_a_graph):
-    model, _ = in_a_graph["kdcl_general"]
+def test_held_out_weights_are_those_of_the_peers_after_the_epoch(eager):
+    model, _ = eager["kdcl_general"]
     held_out = list(batches(2, seed=9))
     predictions = [model.predict_each(images) for images, _ in held_out]
     peers = [np.concatenate([p[f"peer{k}"] for p in predictions]) for k in (1, 2, 3)]

@@ -458,7 +458,8 @@ def test_every_variable_of_a_part_learns_or_remembers(name: str) -> None:
     assert bool(learn) == (name in {"cutnmix", "one", "okddip", "pcl", "ffl", "mcl"})
 
 
-@pytest.mark.parametrize("name", METHODS)
+# The frozen teacher resizes, which XLA cannot compile.
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "kd"])
 def test_xla_agrees_with_eager_execution(name: str) -> None:
     terms = method_terms(name, 3)
     step = random_step(sizes_for(name, 3))
