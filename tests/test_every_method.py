@@ -108,7 +108,7 @@ def test_every_weight_is_trained(name, eager):
 
 
 @pytest.mark.parametrize("name", SOME_FAST)
-def test_a_saved_model_goes_on_eager_as_if_there_had_been_no_break(name, eager, tmp_path):
+def test_a_saved_model_goes_on_in_a_graph_as_if_there_had_been_no_break(name, eager, tmp_path):
     whole = distiller(name, jit_compile=False)
     fit(whole, batches(2), epochs=2)
     assert_close(whole, eager[name][0], tolerance=2e-3)
