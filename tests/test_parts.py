@@ -275,7 +275,7 @@ def test_a_teacher_that_is_not_there_is_refused(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_folder_without_an_export_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(InputError, match="that run exported no teacher"):
+    with pytest.raises(InputError, match=r"holds no saved_model\.pb"):
         FrozenTeacher(str(tmp_path), [tiny_peer()])
 
 
