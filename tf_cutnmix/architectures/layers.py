@@ -1,6 +1,7 @@
 """What the families of networks share: their layers, and the arithmetic of their depths."""
 
 import keras
+import tensorflow as tf
 
 from tf_cutnmix.errors import InputError
 
@@ -64,9 +65,38 @@ def depthwise_convolution(x: keras.KerasTensor, strides: int) -> keras.KerasTens
     )(x)
 
 
+@keras.saving.register_keras_serializable("tf_cutnmix")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras' layer for maps `[B, h, w, C]`, by TensorFlow's single operation.
+
+    Keras computes it in a dozen operations, which take a quarter of a training step on a CPU.
+    Weights, results and moving statistics are the same, these of the biased variance.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        update = training and self.trainable
+        gamma, beta = (tf.cast(v.value, tf.float32) for v in (self.gamma, self.beta))
+        moving = [self.moving_mean, self.moving_variance]
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            gamma,
+            beta,
+            *([] if update else [v.value for v in moving]),
+            epsilon=self.epsilon,
+            is_training=update,
+        )
+        if update:
+            # The operation's variance is the unbiased one.
+            count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+            batch = [mean, variance * (1.0 - 1.0 / count)]
+            for variable, value in zip(moving, batch, strict=True):
+                variable.assign(self.momentum * variable.value + (1.0 - self.momentum) * value)
+        return outputs
+
+
 def batch_normalisation(x: keras.KerasTensor) -> keras.KerasTensor:
     """BatchNormalization with the constants that all families use."""
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+    return BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
 
 
 def rectified(x: keras.KerasTensor) -> keras.KerasTensor:

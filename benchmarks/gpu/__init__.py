@@ -1,0 +1,1 @@
+"""Training on a GPU that has JAX and no TensorFlow: the same XLA program, another runtime."""

@@ -1,0 +1,118 @@
+"""Pack a data set for run_bundle.py: `python -m benchmarks.gpu.pack --dataset=cifar10 OUT.npz`.
+
+A pack is an .npz file that NumPy and Pillow can read: for `train` and `test` each
+`<split>_bytes`, uint8, the images as they are stored, JPEG or PNG, one after the other;
+`<split>_sizes`, int32 `[N]`, how many bytes each takes; `<split>_labels`, int32 `[N]`; and
+`class_names`. The images keep the order of `tf_cutnmix.data.load`.
+"""
+
+import dataclasses
+import io
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tf_cutnmix import command, files
+from tf_cutnmix.config import check, setting
+from tf_cutnmix.errors import InputError
+
+SUMMARY = """\
+Packs the encoded images of a TFDS data set, its training and its test split, into one file
+that run_bundle.py reads without TensorFlow."""
+
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What to pack.
+
+    Raises:
+      InputError: a setting is missing.
+    """
+
+    out: tuple[str, ...] = setting((), "output", "the file to write: NAME.npz", positional=True)
+    dataset: str = setting("cifar10", "data", "name of a TFDS image-classification data set")
+    data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
+    train_split: str = setting("train", "data", "split to train on, in TFDS syntax")
+    test_split: str = setting("test", "data", "split to evaluate on")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if len(self.out) != 1 or not self.out[0].endswith(".npz"):
+            raise InputError(f"name one file to write that ends in .npz, not {self.out}")
+
+
+class Encoded(NamedTuple):
+    """A split: each image's bytes, and its label."""
+
+    images: Sequence[bytes]
+    labels: Sequence[int]
+
+
+def main(settings: Settings) -> None:
+    """Write the pack and print what it holds.
+
+    Raises:
+      InputError: the data cannot be found, or are neither JPEG nor PNG; nothing was written.
+    """
+    try:
+        builder = tfds.builder(settings.dataset, data_dir=settings.data_dir or None, try_gcs=False)
+        builder.download_and_prepare()
+        train = read(builder, settings.train_split)
+        test = read(builder, settings.test_split)
+    except (ValueError, OSError, tfds.core.DatasetNotFoundError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"--dataset={settings.dataset}: {reason}") from error
+    names = builder.info.features[builder.info.supervised_keys[1]].names
+    write(pathlib.Path(settings.out[0]), train, test, names)
+    print(f"{settings.out[0]}: {len(train.labels)} training, {len(test.labels)} test images")
+
+
+def read(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
+    """The images of a split as they are stored, and their labels.
+
+    Raises:
+      InputError: the data set is not one for image classification.
+    """
+    keys = builder.info.supervised_keys
+    if not keys or not isinstance(builder.info.features[keys[0]], tfds.features.Image):
+        raise InputError(f"--dataset={builder.name} is none for image classification")
+    image, label = keys
+    examples = builder.as_dataset(
+        split=split, shuffle_files=False, decoders={image: tfds.decode.SkipDecoding()}
+    )
+    rows = [(example[image], int(example[label])) for example in examples.as_numpy_iterator()]
+    return Encoded([row[0] for row in rows], [row[1] for row in rows])
+
+
+def write(path: pathlib.Path, train: Encoded, test: Encoded, class_names: Sequence[str]) -> None:
+    """Write a pack.
+
+    Raises:
+      InputError: a split is empty, or an image neither JPEG nor PNG.
+      RunError: the file cannot be written.
+    """
+    arrays = {"class_names": np.array(class_names)}
+    for name, split in (("train", train), ("test", test)):
+        if not split.images:
+            raise InputError(f"the {name} split holds no images")
+        odd = [i for i, image in enumerate(split.images) if not image.startswith(_SIGNATURES)]
+        if odd:
+            raise InputError(f"image {odd[0]} of the {name} split is neither JPEG nor PNG")
+        arrays[f"{name}_bytes"] = np.frombuffer(b"".join(split.images), np.uint8)
+        arrays[f"{name}_sizes"] = np.array([len(image) for image in split.images], np.int32)
+        arrays[f"{name}_labels"] = np.array(split.labels, np.int32)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # the JPEG headers are alike
+    files.write(path, content.getvalue())
+
+
+if __name__ == "__main__":
+    sys.exit(command.run("benchmarks.gpu.pack", SUMMARY, Settings, main))
