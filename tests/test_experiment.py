@@ -455,7 +455,7 @@ def test_unlike_peers_train_in_bfloat16_with_cutmix(tmp_path, monkeypatch):
 def test_divergence_names_step_and_term_and_leaves_the_epoch_before(tmp_path):
     # Each step multiplies the weights by 1 - learning_rate * weight_decay = -9.
     explosive = {"weight_decay": 10.0, "learning_rate": 1.0, "momentum": 0.0}
-    with pytest.raises(DivergenceError, match=r"^step \d+: the (\w+) of the loss is not") as caught:
+    with pytest.raises(DivergenceError, match=r"^step \d+: the .* is not finite") as caught:
         run(tmp_path, ALONE, precision="mixed_bfloat16", epochs=9, **explosive)
     step = int(re.findall(r"\d+", str(caught.value))[0])
     whole_epochs = step // STEPS_PER_EPOCH

@@ -1,6 +1,6 @@
 """Several networks trained together, each other's teachers: `OnlineDistiller`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -95,11 +95,8 @@ class OnlineDistiller(keras.Model):
             )
         self.momentum = momentum
         self.weight_decay = weight_decay
-        # XLA pays for mixing on a CPU too, where it does not for networks; a layer of somebody
-        # else may not compile.
-        layers = [layer for layer in (augment, mixing) if layer is not None]
-        compiles = all(isinstance(x, SteppedLayer) and x.supports_jit for x in layers)
-        self._mix = tf.function(self._augment_and_mix, jit_compile=True if compiles else None)
+        self._augmented = _compiled(self._augment, augment)
+        self._mixed = _compiled(self._mix, mixing)
         self.step = self._counter("step", 0)
         self.failed_step = self._counter("failed_step", -1)
         self.failed_term = self._counter("failed_term", -1)
@@ -169,7 +166,7 @@ class OnlineDistiller(keras.Model):
             for variable, value in zip(statistics, before, strict=True):
                 variable.assign(value)
 
-        tf.cond(self._healthy(terms, gradients, step), take_step, take_back)
+        tf.cond(self._healthy(terms, gradients, statistics, step), take_step, take_back)
         return {m.name: m.result() for m in (*self.loss_metrics, *self.overlap_metrics)}
 
     def make_views(
@@ -192,7 +189,7 @@ class OnlineDistiller(keras.Model):
         for memory in self._memories:
             last = memory.recall(images, labels, step)
             batches.insert(0, (*last, tf.maximum(step - 1, 0)))
-        images, labels, overlaps = self._mix(batches, step)
+        images, labels, overlaps = self._augment_and_mix(batches, step)
         separate = images.shape.rank == 5
         views = tf.unstack(images, axis=1) if separate else [images] * len(self.peers)
         return views, labels, overlaps
@@ -235,10 +232,11 @@ class OnlineDistiller(keras.Model):
         """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
         step = int(self.failed_step.value)
         if step >= 0:
-            term = [*self.term_names, "gradient"][int(self.failed_term.value)]
+            watched = [f"{name} of the loss" for name in (*self.term_names, "gradient")]
+            failed = [*watched, "statistic of BatchNormalization"][int(self.failed_term.value)]
             raise DivergenceError(
-                f"step {step}: the {term} of the loss is not finite; the model is as it was before "
-                "that step. Lower the learning rate or the weight of the term"
+                f"step {step}: the {failed} is not finite; the model is as it was before that "
+                "step. Lower the learning rate or the weight of the term"
             )
 
     def get_config(self) -> dict[str, Any]:
@@ -303,17 +301,14 @@ class OnlineDistiller(keras.Model):
             images = self._augmented(images, step)
         if self.mixing is None:
             return images, tf.concat([labels for _, labels, _ in batches], axis=0), []
-        mixed, overlaps = [], []
-        for part, (_, labels, at) in zip(tf.split(images, len(batches)), batches, strict=True):
-            batch = {"images": part, "labels": labels}
-            mixed.append(self.mixing(batch, training=True, step=at))
-            if self._boxes_differ:
-                size = tf.shape(part)
-                overlaps.append(overlap(self.mixing.draw(at, (size[0], size[-3], size[-2]))))
-        views, labels = (tf.concat([m[k] for m in mixed], axis=0) for k in ("images", "labels"))
-        return views, labels, overlaps[-1:]
+        mixed = [
+            self._mixed(part, labels, at)
+            for part, (_, labels, at) in zip(tf.split(images, len(batches)), batches, strict=True)
+        ]
+        views, labels, overlaps = zip(*mixed, strict=True)
+        return tf.concat(views, axis=0), tf.concat(labels, axis=0), overlaps[-1]
 
-    def _augmented(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Augmented images `[B, H, W, C]`, or `[B, n, H, W, C]` if each peer has its own."""
         if not self.own_views:
             return self.augment(images, training=True, step=step)
@@ -321,18 +316,39 @@ class OnlineDistiller(keras.Model):
         copies = self.augment(copies, training=True, step=step)
         return tf.reshape(copies, [-1, len(self.peers), *images.shape[1:]])
 
+    def _mix(
+        self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Views and labels of one batch, and the overlap of its boxes."""
+        mixed = self.mixing({"images": images, "labels": labels}, training=True, step=step)
+        overlaps = []
+        if self._boxes_differ:
+            size = tf.shape(images)
+            overlaps = [overlap(self.mixing.draw(step, (size[0], size[-3], size[-2])))]
+        return mixed["images"], mixed["labels"], overlaps
+
     def _probabilities(self, run: sharing.Together, images: tf.Tensor) -> list[tf.Tensor]:
         outputs = run([images] * len(self.peers), training=False)
         return [losses.soften(output["logits"], 1.0) for output in outputs]
 
     def _healthy(
-        self, terms: dict[str, tf.Tensor], gradients: Sequence[tf.Tensor], step: tf.Tensor
+        self,
+        terms: dict[str, tf.Tensor],
+        gradients: Sequence[tf.Tensor],
+        statistics: Sequence[keras.Variable],
+        step: tf.Tensor,
     ) -> tf.Tensor:
         """Whether this step may be taken; notes the first step and term that are not finite."""
-        watched = list(terms.values())
-        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            watched.append(tf.linalg.global_norm(gradients))
-        broken = ~tf.math.is_finite(tf.stack(watched))
+        scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        gradient = tf.zeros([]) if scales else tf.linalg.global_norm(gradients)
+        # Activations can overflow while all that comes after BatchNormalization is finite.
+        floats = [
+            tf.cast(v.value, tf.float32)
+            for v in statistics
+            if keras.backend.is_float_dtype(v.dtype)
+        ]
+        statistic = tf.linalg.global_norm([tf.zeros([]), *floats])
+        broken = ~tf.math.is_finite(tf.stack([*terms.values(), gradient, statistic]))
         earlier = self.failed_step.value >= 0
         first = tf.reduce_any(broken) & ~earlier
         self.failed_step.assign(tf.where(first, step, self.failed_step.value))
@@ -379,6 +395,16 @@ class _LearnHeldOut(keras.callbacks.Callback):
             probabilities.append(tf.stack(peers))
             labels.append(soft_labels(batch_labels, self.model.num_classes))
         self.part.learn(np.concatenate(probabilities, axis=1), np.concatenate(labels))
+
+
+def _compiled(function: Callable, layer: keras.layers.Layer | None) -> Callable:
+    """A function of one layer, compiled by XLA unless the layer is somebody else's.
+
+    XLA pays for augmenting and for mixing on a CPU too, where it does not for networks. Not for
+    both at once: it would compute the one anew for every pixel of the other.
+    """
+    compiles = isinstance(layer, SteppedLayer) and layer.supports_jit
+    return tf.function(function, jit_compile=True if compiles else None)
 
 
 def _mean(predictions: Sequence[tf.Tensor]) -> tf.Tensor:
