@@ -3,6 +3,7 @@
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -54,21 +55,22 @@ def _row(
         _FUNCTION: lambda: function(images).numpy(),
         "predict_on_batch": lambda: model.predict_on_batch(pixels),
     }
+    limits = {"seconds": seconds, "warm_up": 5, "most": 1000}
+    times = turns.in_turns(programs, **limits)
+    ratios: dict[str, Any] = {
+        f"{name} / {_FUNCTION}": turns.ratio(times, name, _FUNCTION)
+        for name in (_SAVED, "predict_on_batch")
+    }
     if len(networks) == 1:
-        programs["PyTorch"] = _torch(networks[0].name, pixels)
-    times = turns.in_turns(programs, seconds=seconds, warm_up=5, most=1000)
+        # Not in turns: PyTorch's threads spin on after a call, and would slow whoever is next.
+        times |= turns.in_turns({"PyTorch": _torch(networks[0].name, pixels)}, **limits)
     milliseconds = {name: turns.summary(values) for name, values in times.items()}
-    compared = (_SAVED, "predict_on_batch", "PyTorch")
     return {
         "networks": len(networks),
         "images": batch,
         **{f"{name}, ms": figures for name, figures in milliseconds.items()},
         "SavedModel, images/s": round(batch / milliseconds[_SAVED]["median"] * 1e3),
-        **{
-            f"{name} / {_FUNCTION}": turns.ratio(times, name, _FUNCTION)
-            for name in compared
-            if name in times
-        },
+        **ratios,
     }
 
 
@@ -79,7 +81,12 @@ def _images(count: int) -> np.ndarray:
 def _mean_prediction(networks: Sequence[keras.Model]) -> keras.Model:
     """A model from images `[B, H, W, 3]` to the mean of the networks' probabilities."""
     images = keras.Input(_SHAPE, dtype="uint8")
-    predictions = [keras.layers.Softmax()(network(images)["logits"]) for network in networks]
+    logits = [
+        # Under names of their own: a model may not hold two of one name.
+        keras.Model(network.input, network.output["logits"], name=f"network{number}")(images)
+        for number, network in enumerate(networks)
+    ]
+    predictions = [keras.layers.Softmax()(of_one) for of_one in logits]
     mean = keras.layers.Average()(predictions) if len(networks) > 1 else predictions[0]
     return keras.Model(images, mean)
 

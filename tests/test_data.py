@@ -574,6 +574,23 @@ def test_resize_to_the_same_size_changes_nothing() -> None:
     np.testing.assert_array_equal(data.resize(images, (8, 12)), images)
 
 
+@pytest.mark.parametrize("shape", [[None] * 4, [None, None, None, 3], [None, 8, 12, 3]])
+def test_resize_in_a_graph_for_any_size_resizes_only_images_of_another(shape: list) -> None:
+    resize = tf.function(
+        lambda images: data.resize(images, (8, 12)),
+        input_signature=[tf.TensorSpec(shape, tf.uint8)],
+    )
+    concrete = resize.get_concrete_function()
+    assert concrete.output_shapes.as_list() == [None, 8, 12, shape[-1]]
+    always = {operation.type for operation in concrete.graph.get_operations()}
+    assert "ScaleAndTranslate" not in always
+    images = noise(8, 12)[None]
+    np.testing.assert_array_equal(resize(images), images)
+    if shape[1] is None:
+        other = noise(12, 8)[None]
+        np.testing.assert_array_equal(resize(other), data.resize(other, (8, 12)))
+
+
 @pytest.mark.parametrize(
     ("dataset", "expected"),
     [

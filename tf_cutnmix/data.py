@@ -125,7 +125,14 @@ def ordered_batches(images: Images, batch_size: int) -> tf.data.Dataset:
 
 def resize(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Resize uint8 `[..., H, W, C]` to `(height, width)`, anti-aliased, rounded back to uint8."""
-    return tf.cast(tf.round(tf.image.resize(images, size, antialias=True)), tf.uint8)
+    images = tf.convert_to_tensor(images)
+    # TensorFlow itself skips this for a static size alone; an export takes images of any size.
+    resized = tf.cond(
+        tf.reduce_all(tf.shape(images)[-3:-1] == size),
+        lambda: images,
+        lambda: tf.cast(tf.round(tf.image.resize(images, size, antialias=True)), tf.uint8),
+    )
+    return tf.ensure_shape(resized, [*images.shape[:-3], *size, images.shape[-1]])
 
 
 def _gather(images: Images, positions: tf.data.Dataset) -> tf.data.Dataset:

@@ -124,6 +124,12 @@ class OnlineDistiller(keras.Model):
         return None if leader is None else f"peer{leader % len(self.peers) + 1}"
 
     @property
+    def watched(self) -> list[str]:
+        """What `failed_term` counts: all that must be finite, in words."""
+        of_the_loss = [f"{name} of the loss" for name in (*self.term_names, "gradient")]
+        return [*of_the_loss, "statistic of BatchNormalization"]
+
+    @property
     def metrics(self) -> list[keras.metrics.Metric]:
         return [*self.loss_metrics, *self.overlap_metrics, *self.accuracy_metrics]
 
@@ -232,8 +238,7 @@ class OnlineDistiller(keras.Model):
         """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
         step = int(self.failed_step.value)
         if step >= 0:
-            watched = [f"{name} of the loss" for name in (*self.term_names, "gradient")]
-            failed = [*watched, "statistic of BatchNormalization"][int(self.failed_term.value)]
+            failed = self.watched[int(self.failed_term.value)]
             raise DivergenceError(
                 f"step {step}: the {failed} is not finite; the model is as it was before that "
                 "step. Lower the learning rate or the weight of the term"

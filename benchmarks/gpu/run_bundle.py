@@ -181,8 +181,8 @@ def train(
         _write(args.out, json.dumps(history, indent=1).encode())
         failed = {k: int(rows[-1][k]) for k in ("failed_step", "failed_term")}
         if failed["failed_step"] >= 0:
-            term = index["terms"][failed["failed_term"]]
-            raise BundleError(f"step {failed['failed_step']}: the {term} is not finite")
+            watched = index["watched"][failed["failed_term"]]
+            raise BundleError(f"step {failed['failed_step']}: the {watched} is not finite")
 
 
 def evaluate(bundle: Bundle, images: Images) -> dict[str, float]:

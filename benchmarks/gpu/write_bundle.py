@@ -108,7 +108,7 @@ def main(settings: Settings) -> None:
             "eval_batch_size": settings.eval_batch_size,
             "train_images": len(train.pixels),
             "class_names": train.class_names,
-            "terms": [*model.term_names, "gradient"],
+            "watched": model.watched,
             "flags": dataclasses.asdict(settings),
             "versions": {
                 "tensorflow": tf.__version__,
