@@ -568,6 +568,19 @@ def test_a_saved_model_loads_in_a_fresh_process(saved, tmp_path):
 # Steps that are not finite
 
 
+def test_a_step_is_traced_once(monkeypatch):
+    traced = []
+    original = OnlineDistiller.train_step
+
+    def counting(model: OnlineDistiller, data: tuple) -> dict:
+        traced.append(data)
+        return original(model, data)
+
+    monkeypatch.setattr(OnlineDistiller, "train_step", counting)
+    train(graph_of(small_distiller()), steps=2)
+    assert len(traced) == 1
+
+
 @pytest.mark.parametrize("how", ["eager", "graph", "xla", "mixed_float16"])
 def test_a_step_that_is_not_finite_changes_nothing_nor_does_any_after_it(how, policy):
     if how == "mixed_float16":

@@ -200,6 +200,11 @@ class OnlineDistiller(keras.Model):
         views = tf.unstack(images, axis=1) if separate else [images] * len(self.peers)
         return views, labels, overlaps
 
+    def make_train_function(self, force: bool = False) -> Any:
+        # Were it to make its variables inside the step, TensorFlow would trace that twice.
+        self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels = self._unpack(data)
         classes = tf.argmax(labels, axis=-1) if labels.shape.rank == 2 else labels
