@@ -201,8 +201,9 @@ class OnlineDistiller(keras.Model):
         return views, labels, overlaps
 
     def make_train_function(self, force: bool = False) -> Any:
-        # Were it to make its variables inside the step, TensorFlow would trace that twice.
-        self.optimizer.build(self.trainable_variables)
+        if not self.optimizer.built:
+            # Were it to make its variables inside the step, TensorFlow would trace that twice.
+            self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
