@@ -12,15 +12,20 @@ def in_turns(
     programs: Mapping[str, Callable[[], Any]],
     *,
     seconds: float,
+    calls: int = 1,
+    lead: int = 0,
     warm_up: int = 2,
     least: int = 5,
     most: int = 200,
 ) -> Times:
-    """Milliseconds of each call of each program, one call each in every round.
+    """Milliseconds a call of each program, one turn each in every round.
 
     Args:
       programs: by name; a call returns when its result is there.
       seconds: after which no further round begins.
+      calls: in a turn, one after another; a turn's figure is their mean.
+      lead: calls before them in a turn that are not counted: the first ones find the caches full
+        of another program's data, which is most of what a call of less than a millisecond costs.
       warm_up: rounds that are not counted: they compile, and fill caches.
       least: counted rounds, however long they take.
       most: counted rounds.
@@ -34,9 +39,12 @@ def in_turns(
         if count >= least and time.perf_counter() - begin > seconds:
             break
         for name, program in programs.items():
+            for _ in range(lead):
+                program()
             start = time.perf_counter()
-            program()
-            times[name].append((time.perf_counter() - start) * 1e3)
+            for _ in range(calls):
+                program()
+            times[name].append((time.perf_counter() - start) * 1e3 / calls)
     return times
 
 

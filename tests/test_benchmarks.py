@@ -32,6 +32,20 @@ def test_programs_take_turns_for_as_many_rounds(
     assert all(value >= 0 for values in times.values() for value in values)
 
 
+def test_calls_that_lead_a_turn_are_not_counted() -> None:
+    pauses = {0: 0.2, 1: 0.2, 3: 0.03}  # of a turn of two calls that lead and three that count
+    calls = []
+
+    def program() -> None:
+        calls.append(len(calls))
+        time.sleep(pauses.get((len(calls) - 2) % 5, 0))
+
+    times = turns.in_turns({"A": program}, seconds=60, calls=3, lead=2, warm_up=1, most=3)["A"]
+    assert len(calls) == 1 + 3 * 5
+    assert len(times) == 3
+    assert all(10 <= milliseconds < 60 for milliseconds in times)
+
+
 def test_times_are_in_milliseconds() -> None:
     def sum_up() -> None:
         np.ones(3_000_000).sum()
