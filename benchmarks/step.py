@@ -1,6 +1,7 @@
 """The training step: the whole framework against n plain steps of the same peers."""
 
-from collections.abc import Callable, Iterator
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -9,15 +10,18 @@ import torch
 
 from benchmarks import pytorch, turns
 from benchmarks.tables import Row
-from tf_cutnmix import CutNMix, Method, OnlineDistiller, build_network
+from tf_cutnmix import CutNMix, Method, OnlineDistiller, build_network, cost
 from tf_cutnmix.augment import CropAndFlip
 
 TITLE = (
     "Milliseconds a step, float32, without XLA, images 32 x 32. Whole: crops, mirror images, "
     "Cut^nMix, n peers, n averaged peers, adapters, all terms, the moving average. Plain: one "
-    "network's forward, backward and SGD, n times one after another. Compiled: torch.compile."
+    "network's forward, backward and SGD, n times one after another. Compiled: torch.compile. "
+    "Floor: the arithmetic of the whole step's convolutions, at the speed of TensorFlow's product "
+    "of two large matrices."
 )
 _NUM_CLASSES = 10
+_MATRIX = 2048
 
 
 def rows(quick: bool) -> Iterator[Row]:
@@ -29,19 +33,22 @@ def rows(quick: bool) -> Iterator[Row]:
         labels = generator.integers(0, _NUM_CLASSES, batch).astype(np.int32)
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # channels_last memory
         soft = torch.from_numpy(np.eye(_NUM_CLASSES, dtype=np.float32)[labels])
+        model = _distiller(depth, num_peers)
         programs = {
-            "whole": _whole(depth, num_peers, images, labels),
+            "whole": _stepping([model], images, labels),
             "plain": _plain(depth, num_peers, images, labels),
             "PyTorch whole": _torch_whole(depth, num_peers, pixels, soft, None),
             "PyTorch whole, compiled": _torch_whole(depth, num_peers, pixels, soft, "default"),
             "PyTorch plain": _torch_plain(depth, num_peers, pixels, soft, None),
             "PyTorch plain, compiled": _torch_plain(depth, num_peers, pixels, soft, "default"),
+            "matrix product": _matrix_product(),
         }
         times = turns.in_turns(programs, seconds=0 if quick else 60, least=2 if quick else 8)
         yield {
             "network": f"resnet{depth}",
             "n": num_peers,
             "batch": batch,
+            "floor, ms": _floor(model, batch, times["matrix product"]),
             **{f"{name}, ms": turns.summary(values) for name, values in times.items()},
             "whole / plain": turns.ratio(times, "whole", "plain"),
             "plain / PyTorch plain": turns.ratio(times, "plain", "PyTorch plain"),
@@ -56,7 +63,7 @@ def _optimizer() -> keras.optimizers.Optimizer:
     return keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)
 
 
-def _whole(depth: int, num_peers: int, images: np.ndarray, labels: np.ndarray) -> Callable:
+def _distiller(depth: int, num_peers: int) -> OnlineDistiller:
     peers = [build_network(f"resnet{depth}", (32, 32, 3), _NUM_CLASSES) for _ in range(num_peers)]
     model = OnlineDistiller(
         peers,
@@ -66,7 +73,7 @@ def _whole(depth: int, num_peers: int, images: np.ndarray, labels: np.ndarray) -
         weight_decay=5e-4,
     )
     model.compile(_optimizer())
-    return _stepping([model], images, labels)
+    return model
 
 
 def _plain(depth: int, num_peers: int, images: np.ndarray, labels: np.ndarray) -> Callable:
@@ -78,6 +85,17 @@ def _plain(depth: int, num_peers: int, images: np.ndarray, labels: np.ndarray) -
         model.compile(_optimizer(), loss)
         models.append(model)
     return _stepping(models, images, labels)
+
+
+def _matrix_product() -> Callable:
+    matrix = tf.random.stateless_normal([_MATRIX, _MATRIX], seed=[0, 0])
+    return tf.function(lambda: tf.matmul(matrix, matrix))
+
+
+def _floor(model: OnlineDistiller, batch: int, milliseconds: Sequence[float]) -> float:
+    """Milliseconds that a step's arithmetic takes at the speed of the matrix product."""
+    operations = batch * cost.training_flops(model)
+    return operations / (2 * _MATRIX**3) * statistics.median(milliseconds)
 
 
 def _stepping(models: list[keras.Model], images: np.ndarray, labels: np.ndarray) -> Callable:
