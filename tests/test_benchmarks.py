@@ -121,6 +121,18 @@ def test_the_head_says_what_was_measured_on_what_with_which_versions() -> None:
         assert part in caption
 
 
+@pytest.mark.parametrize(
+    "file",
+    sorted(command.RESULTS.rglob("*.json")),
+    ids=lambda file: str(file.relative_to(command.RESULTS)),
+)
+def test_the_document_shows_what_was_measured(file: pathlib.Path) -> None:
+    results = json.loads(file.read_text())
+    document = command.RESULTS.with_name("README.md").read_text()
+    for shown in (results["title"], tables.caption(results), tables.markdown(results)):
+        assert shown in document
+
+
 def test_results_are_read_of_those_benchmarks_that_have_some(tmp_path: pathlib.Path) -> None:
     list(tables.record(FACTS, [{"n": 1}], tmp_path / "some.json"))
     found = tables.read(tmp_path, ["other", "some"])
