@@ -47,6 +47,7 @@ ORDER = [
     "experiment",
     "grid",
     "cell",
+    "processes",
     "reporting.runs",
     "reporting.groups",
     "reporting.comparison",

@@ -29,12 +29,14 @@ def check_names(configs: Sequence[Config], answer: Connection) -> None:
         answer.send("")
 
 
-def run(config: Config) -> None:
-    """Make a run whose folder exists, and exit with 1 if it fails.
+def run(config: Config, cores: Sequence[int] | None) -> None:
+    """Make a run whose folder exists, on some cores if not on all; exit with 1 if it fails.
 
     What it prints is added to `log.txt` in its folder, why it failed is left in `error.txt`.
     """
     _end_with_the_sweep()
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
     folder = pathlib.Path(config.workdir)
     _print_into(folder / "log.txt")
     try:

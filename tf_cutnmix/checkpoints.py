@@ -12,6 +12,9 @@ import numpy as np
 from tf_cutnmix import files
 from tf_cutnmix.errors import RunError
 
+# 2: the averaged networks' statistics of BatchNormalization are their own.
+_FORMAT = 2
+
 
 class Checkpoint(NamedTuple):
     """What a file holds: the values of the variables in their order, and named facts."""
@@ -28,7 +31,7 @@ def save(path: pathlib.Path, variables: Sequence[keras.Variable], **facts: Any) 
     """
     values = {f"{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)}
     content = io.BytesIO()
-    np.savez(content, **values, **facts, count=len(values) + len(facts))
+    np.savez(content, **values, **facts, format=_FORMAT, count=len(values) + len(facts) + 1)
     files.write(path, content.getvalue())
 
 
@@ -36,7 +39,7 @@ def read(path: pathlib.Path) -> Checkpoint:
     """Read a file that `save` wrote.
 
     Raises:
-      RunError: it is missing or damaged.
+      RunError: it is missing, damaged, or of an earlier version of this package.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -47,6 +50,11 @@ def read(path: pathlib.Path) -> Checkpoint:
             raise ValueError("it is damaged")
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise RunError(f"cannot read the checkpoint {path}: {error}") from error
+    if content.pop("format", 1) != _FORMAT:
+        raise RunError(
+            f"{path} is of an earlier version, whose averaged networks had no statistics of their "
+            "own: train the run anew, with --overwrite"
+        )
     values = [value for name, value in sorted(content.items()) if name.isdigit()]
     facts = {name: value for name, value in content.items() if not name.isdigit()}
     return Checkpoint(values, facts)

@@ -206,6 +206,12 @@ class Config:
         "of the arithmetic; weights stay float32",
         choices=("float32", "mixed_bfloat16", "mixed_float16"),
     )
+    threads: int = setting(
+        0,
+        "run",
+        "threads of the arithmetic, on which the last bits depend; 0: one for each core",
+        rule=NOT_NEGATIVE,
+    )
     jit: str = setting(
         "auto",
         "run",
@@ -286,3 +292,13 @@ class Config:
             if field.name not in ("resume", "overwrite") and value is not None:
                 lines.append(f"--{field.name}={value}\n")
         return "".join(lines)
+
+
+def settings_in(flagfile: str) -> dict[str, str]:
+    """The settings of a run as its `flags.cfg` has them, by name.
+
+    What the file does not name has its default: it is of before there was such a setting.
+    """
+    lines = (Config().flagfile() + flagfile).splitlines()
+    parts = (line.removeprefix("--").partition("=") for line in lines if line)
+    return {name: value for name, _, value in parts}

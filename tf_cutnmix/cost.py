@@ -1,5 +1,6 @@
 """What training costs: parameters, arithmetic, memory."""
 
+import pathlib
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -48,6 +49,15 @@ def peak_memory() -> int:
     """The most memory that this process has held so far, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def multiplies_in_bfloat16() -> bool:
+    """Whether the processor has instructions for products of bfloat16; False where unknown."""
+    try:
+        flags = pathlib.Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
 def _products(operation: tf.Operation) -> int:

@@ -30,8 +30,12 @@ class OnlineDistiller(keras.Model):
     The teacher is the mean prediction of the averaged peers. `predict` and calling the model
     give the teacher's probabilities; `evaluate` gives the accuracy of the teacher, of the
     peers' ensemble, of each peer and each averaged peer, and the teacher's negative log
-    likelihood as `loss`. `fit` logs the loss and each of its terms. The teacher's statistics
-    of BatchNormalization are averaged as its weights are, and it always predicts with them.
+    likelihood as `loss`. `fit` logs the loss and each of its terms.
+
+    While the averaged peers teach, they normalise as the peers do, by the batch that they see,
+    without dropout, and keep moving statistics of their own of what they saw; they are
+    evaluated and exported with these. Where no term looks at them, their statistics are
+    averaged as their weights are. A layer that is frozen in a peer stays frozen in its average.
 
     With `CutNMix`, `region_overlap` is logged too, the mean overlap of the peers' boxes.
 
@@ -139,9 +143,11 @@ class OnlineDistiller(keras.Model):
         step = tf.identity(self.step.value)
         views, mixed_labels, overlaps = self.make_views(images, labels, step)
         teach = any(term.uses_averages for term in self.terms)
-        averages = self.run_averages(views, training=False) if teach else []
-        statistics = [v for v in _variables([*self.peers, *self.parts]) if not v.trainable]
+        normalising = teacher.Normalising(self.averages, self.peers) if teach else None
+        own = normalising.statistics if normalising else []
+        statistics = [v for v in _variables([*self.peers, *self.parts]) if not v.trainable] + own
         before = [tf.identity(v.value) for v in statistics]
+        averages = normalising.teach(self.run_averages, views) if normalising else []
 
         with tf.GradientTape() as tape:
             outputs = self.run_peers(views, training=True)
@@ -159,7 +165,7 @@ class OnlineDistiller(keras.Model):
         def take_step() -> None:
             self.optimizer.apply(gradients, self.trainable_variables)
             momentum = teacher.momentum_at(step, self.momentum)
-            teacher.update(_variables(self.averages), _variables(self.peers), momentum)
+            teacher.update(_variables(self.averages), _variables(self.peers), momentum, own)
             for memory in self._memories:
                 memory.remember(images, labels, forward.logits)
             self.step.assign_add(1)

@@ -35,6 +35,7 @@ from tf_cutnmix.export import export
 from tf_cutnmix.methods import Method
 from tf_cutnmix.progress import Progress
 
+_SHORT_RUN = 500
 _EVALUATION_BATCH = 500
 _COMPARED_EXAMPLES = 32
 _PICTURED = 8
@@ -66,6 +67,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     """
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
+    _set_threads(config.threads)
     check_names(config)
     _check_together(config)
     earlier = workdir.earlier_run(folder, config)
@@ -86,6 +88,8 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         if earlier:
             progress.restore(earlier)
         workdir.open_folder(folder, config, fresh=earlier is None)
+        for hint in hints(config, progress.steps_per_epoch * config.epochs):
+            print(hint, flush=True)
         with _tensorboard_errors(folder):
             if earlier is None:
                 _write_picture(folder, model, splits, config)
@@ -163,6 +167,41 @@ def _mixing(config: Config, num_classes: int) -> mixing.Mixing | None:
         num_classes=num_classes,
         seed=config.seed,
     )
+
+
+def hints(config: Config, steps: int) -> list[str]:
+    """What the user of a run of so many steps may want to know before it begins."""
+    lines = []
+    if steps < _SHORT_RUN:
+        memory = 1 / (1 - teacher.momentum_for(steps, config.teacher_memory))
+        lines.append(
+            f"short run: {steps} steps; the teacher remembers {memory:.0f} (--teacher_memory), "
+            f"distillation grows over {round(config.ramp * steps)} (--ramp)"
+        )
+    if config.precision == "float32" and cost.multiplies_in_bfloat16():
+        lines.append(
+            "this processor multiplies in bfloat16: --precision=mixed_bfloat16 may be faster"
+        )
+    return lines
+
+
+def _set_threads(threads: int) -> None:
+    """Set the threads of TensorFlow's arithmetic, unless they are to be as they are.
+
+    Raises:
+      InputError: TensorFlow runs already in this process, with another number.
+    """
+    now = tf.config.threading.get_intra_op_parallelism_threads()
+    if threads in (0, now):
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        raise InputError(
+            f"--threads={threads}: TensorFlow has begun in this process with {now or 'all'} "
+            "threads: set it in a fresh process, before TensorFlow's first operation"
+        ) from error
 
 
 def check_names(config: Config) -> None:

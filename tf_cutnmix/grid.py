@@ -58,9 +58,23 @@ def folder_name(settings: Mapping[str, Any]) -> str:
     return name
 
 
-def seconds_left(finished: Sequence[float], runs: int) -> float | None:
-    """How long so many runs will take, if the seconds of any are known."""
-    return sum(finished) / len(finished) * runs if finished else None
+def seconds_left(
+    finished: Sequence[float], running: Sequence[float], waiting: int, at_once: int
+) -> float | None:
+    """How long a sweep will still take, if the seconds of any finished run are known.
+
+    Args:
+      finished: seconds of each finished run.
+      running: seconds that each of those that are on has taken so far.
+      waiting: runs that are not begun.
+      at_once: how many are made at a time.
+    """
+    if not finished:
+        return None
+    each = sum(finished) / len(finished)
+    # The longest of those that are on, or all that there is to do shared out evenly.
+    rest = [max(each - seconds, 0.0) for seconds in running]
+    return max([*rest, (sum(rest) + waiting * each) / at_once], default=0.0)
 
 
 def duration(seconds: float) -> str:

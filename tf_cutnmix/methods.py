@@ -214,7 +214,8 @@ def independent(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
 def cutnmix(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     """Cross-entropy, the self-ensemble teacher and feature-level mutual learning (ours).
 
-    Our reading of Shen et al. 2022 (arXiv 2206.12370). Both distillation terms are ramped.
+    Our reading of Shen et al. 2022 (arXiv 2206.12370). All distillation terms are ramped. The
+    term `mutual`, the peers' own logits as in `dml`, is off unless it is given a weight.
     """
     return [
         CROSS_ENTROPY,
@@ -225,6 +226,12 @@ def cutnmix(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
             uses_averages=True,
         ),
         Term("feature", mutual_features, ramped=True, part=FeatureAdapters(peers)),
+        Term(
+            "mutual",
+            lambda forward: mutual(forward, method.temperature),
+            weight=0.0,
+            ramped=True,
+        ),
     ]
 
 
@@ -359,9 +366,9 @@ def pcl(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     """Peer collaborative learning: an ensemble and the others' averages teach each peer.
 
     Wu and Gong 2021: `CE(z_e) + sum_i CE_i + r KD(z_e -> i) + r mean_{j != i} KD(zbar_j -> i)`,
-    `z_e` a classifier on all features, `zbar` the averaged peers. Theirs keep BatchNormalization
-    statistics of their own; ours average them, as everywhere in this package. The ramp is the
-    paper's, not that of the public code, which divides by 1 instead of 80.
+    `z_e` a classifier on all features, `zbar` the averaged peers, which normalise by the batch
+    as in the public code. The ramp is the paper's, not that of this code, which divides by 1
+    instead of 80.
     """
     return [
         CROSS_ENTROPY,
@@ -488,8 +495,13 @@ def mutual_features(forward: Forward) -> tf.Tensor:
 def mutual(
     forward: Forward, temperature: float, targets: Sequence[tf.Tensor] | None = None
 ) -> tf.Tensor:
-    """`sum_i mean_{j != i} KD(t_j -> i)`, the targets the peers' own logits unless given."""
+    """`sum_i mean_{j != i} KD(t_j -> i)`, the targets the peers' own logits unless given.
+
+    It is 0 for a single peer.
+    """
     logits = forward.logits
+    if len(logits) == 1:
+        return tf.constant(0.0)
     targets = logits if targets is None else targets
     pairs = [(j, i) for i in range(len(logits)) for j in range(len(logits)) if j != i]
     distances = [losses.imitation(targets[j], logits[i], temperature) for j, i in pairs]

@@ -118,9 +118,13 @@ class Together:
 
     def __call__(self, views: Sequence[tf.Tensor], training: bool) -> list[Mapping[str, tf.Tensor]]:
         """Each network's outputs on its view."""
-        if self.joined and all(view is views[0] for view in views):
+        if self.sees_one(views):
             return self.joined(views[0], training=training)
         return [n(v, training=training) for n, v in zip(self.networks, views, strict=True)]
+
+    def sees_one(self, views: Sequence[tf.Tensor]) -> bool:
+        """Whether the networks share stages and one view, so that one call computes all."""
+        return self.joined is not None and all(view is views[0] for view in views)
 
 
 def _branch(

@@ -2,32 +2,34 @@
 
 import dataclasses
 import json
-import multiprocessing
 import pathlib
 import re
-import signal
 import statistics
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from tf_cutnmix import command, files, grid
-from tf_cutnmix.config import Config, Rule, setting
+from tf_cutnmix import command, grid, processes
+from tf_cutnmix.config import NOT_NEGATIVE, Config, Rule, setting, settings_in
 from tf_cutnmix.errors import InputError, RunError, unknown
 
 SUMMARY = """\
-Trains once for each combination of the values that --grid names, on top of the other flags,
-one run after another: --grid="method=independent,cutnmix" --grid="seed=0,1,2" makes 6 runs.
-Each has a folder of its own below --workdir. The same command goes on where a sweep stopped:
-runs that are done are left alone, one that was interrupted is resumed, one that failed is
-tried again."""
+Trains once for each combination of the values that --grid names, on top of the other flags:
+--grid="method=independent,cutnmix" --grid="seed=0,1,2" makes 6 runs, one after another or
+--jobs at once. Each has a folder of its own below --workdir. The same command goes on where a
+sweep stopped: runs that are done are left alone, one that was interrupted is resumed, one that
+failed is tried again."""
 
 _INSIDE = Rule(
     lambda path: not pathlib.PurePath(path).is_absolute() and ".." not in path.split("/"),
     "a path inside the folder of a run",
 )
+_JOBS = Rule(
+    lambda jobs: jobs == "auto" or (jobs.isdecimal() and int(jobs) >= 1),
+    "a whole number of 1 or more, or auto",
+)
 _NOT_VARIED = ("workdir", "resume", "overwrite", "export_dir")
+_FLAGFILE = "flagfile"
 _PLACES = ("workdir", "export_dir", "data_dir")
 
 
@@ -46,13 +48,27 @@ class Settings(Config):
     export: str = setting(
         "", "run", "what each run exports, a comma list of teacher, peer and ensemble"
     )
+    threads: int | None = setting(
+        None,
+        "run",
+        "threads of each run, on which its last bits depend; 0: one for each core; by default "
+        "its share of the cores, and in a sweep that is gone on with what it has",
+        rule=NOT_NEGATIVE,
+    )
     resume: bool = setting(False, "run", "needless here: a sweep goes on with what it finds")
     overwrite: bool = setting(False, "run", "make all runs anew")
     grid: tuple[str, ...] = setting(
         (),
         "grid",
         "a setting and its values: seed=0,1,2; values that hold commas are separated by '|': "
-        "arch=resnet8,resnet14|resnet20",
+        "arch=resnet8,resnet14|resnet20; flagfile=one.cfg,other.cfg varies several at once",
+    )
+    jobs: str = setting(
+        "1",
+        "grid",
+        "runs at once, each on its share of the cores; auto: as many runs of one thread as cores "
+        "and memory have room for, once the first has shown what it needs",
+        rule=_JOBS,
     )
 
     def __post_init__(self) -> None:
@@ -71,39 +87,78 @@ def main(settings: Settings) -> None:
       RunError: a run failed, and the rest are done.
     """
     configs = make_configs(settings)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tf_cutnmix.cell"])
-    _check_names(context, list(configs.values()))
-    _make_folder(pathlib.Path(settings.workdir))
-    done = [name for name, config in configs.items() if not config.overwrite and is_done(config)]
-    to_do = [name for name in configs if name not in done]
-    seconds: list[float] = []
-    failed = []
-    for number, (name, config) in enumerate(configs.items(), start=1):
-        head = f"[{number:>{len(str(len(configs)))}}/{len(configs)}] {name}:"
-        if name in done:
-            print(f"{head} done already", flush=True)
-            continue
-        print(f"{head} started", flush=True)
-        begin = time.perf_counter()
-        reason = _run(context, config)
-        if reason:
-            failed.append(name)
-            news = f"failed: {reason}"
-        else:
-            seconds.append(time.perf_counter() - begin)
-            teacher = accuracies(_read_result(config))["teacher"]
-            news = f"teacher {teacher:.2%} ({grid.duration(seconds[-1])})"
-        left = grid.seconds_left(seconds, len(to_do) - to_do.index(name) - 1)
-        print(
-            f"{head} {news}" + (f"; about {grid.duration(left)} left" if left else ""), flush=True
-        )
+    measured = settings.jobs != "auto"
+    with processes.Runs(at_once=int(settings.jobs) if measured else 1) as runs:
+        # Its first process starts the server that imports TensorFlow, and stderr with it.
+        with command.quiet_tensorflow(find_devices=False):
+            unknown_name = runs.check_names(list(configs.values()))
+        if unknown_name:
+            raise InputError(unknown_name)
+        _make_folder(pathlib.Path(settings.workdir))
+        sweep = _Sweep(configs, runs)
+        if settings.threads is None and (settings.jobs != "1" or sweep.done):
+            print(f"--threads={next(iter(configs.values())).threads} for each run", flush=True)
+        for name, config in configs.items():
+            while len(runs) == runs.at_once:
+                sweep.wait()
+                if not measured and (needed := sweep.memory_of_one()):
+                    runs.at_once, measured = processes.that_fit(needed), True
+                    print(f"--jobs={runs.at_once}: a run takes {needed / 1e9:.1f} GB", flush=True)
+            sweep.start(name, config)
+        while len(runs):
+            sweep.wait()
+    failed = sweep.failed
     print(table({n: _read_result(c) for n, c in configs.items() if n not in failed}))
     if failed:
         raise RunError(
             f"{len(failed)} of {len(configs)} runs failed, see error.txt and log.txt in "
             f"{settings.workdir}/{failed[0]}; the same command tries again"
         )
+
+
+class _Sweep:
+    """Which runs are done, how long they took, which failed; a line is printed for each change."""
+
+    def __init__(self, configs: Mapping[str, Config], runs: processes.Runs) -> None:
+        self.configs = configs
+        self.runs = runs
+        self.done = [n for n, c in configs.items() if not c.overwrite and is_done(c)]
+        self.failed: list[str] = []
+        self._waiting = len(configs) - len(self.done)
+        self._seconds: list[float] = []
+
+    def start(self, name: str, config: Config) -> None:
+        """Begin a run, unless it is done."""
+        if name in self.done:
+            self._say(name, "done already")
+            return
+        self._waiting -= 1
+        self._say(name, "started")
+        _make_folder(pathlib.Path(config.workdir))
+        self.runs.start(name, config)
+
+    def wait(self) -> None:
+        """Wait until a run has ended."""
+        name, reason, seconds = self.runs.wait()
+        if reason:
+            self.failed.append(name)
+            news = f"failed: {reason}"
+        else:
+            self._seconds.append(seconds)
+            teacher = accuracies(_read_result(self.configs[name]))["teacher"]
+            news = f"teacher {teacher:.2%} ({grid.duration(seconds)})"
+        left = grid.seconds_left(self._seconds, self.runs.elapsed, self._waiting, self.runs.at_once)
+        self._say(name, news + (f"; about {grid.duration(left)} left" if left else ""))
+
+    def memory_of_one(self) -> int | None:
+        """The most bytes that a finished run has held, if any is finished."""
+        results = [_read_result(config) for config in self.configs.values()]
+        return max((result["peak_memory_bytes"] for result in results if result), default=None)
+
+    def _say(self, name: str, news: str) -> None:
+        count = len(self.configs)
+        number = list(self.configs).index(name) + 1
+        print(f"[{number:>{len(str(count))}}/{count}] {name}: {news}", flush=True)
 
 
 def make_configs(settings: Settings) -> dict[str, Config]:
@@ -116,15 +171,22 @@ def make_configs(settings: Settings) -> dict[str, Config]:
     shared = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Config)}
     values = grid.parse(settings.grid)
     for name in values:
-        if name not in shared:
+        if name not in (*shared, _FLAGFILE):
             raise unknown("setting in --grid", name, shared)
         if name in _NOT_VARIED:
             raise InputError(f"--grid cannot vary {name}: it does not change what a run learns")
+    if settings.threads is None:
+        shared["threads"] = _threads(settings)
     flags = Config(**shared).flagfile().strip("\n").split("\n")
     configs: dict[str, Config] = {}
     for cell in grid.cells(values):
         config = command.parse(Config, [*flags, *(f"--{k}={v}" for k, v in cell.items())])
-        name = grid.folder_name({key: getattr(config, key) for key in cell})
+        name = grid.folder_name(
+            {
+                key: pathlib.PurePath(value).stem if key == _FLAGFILE else getattr(config, key)
+                for key, value in cell.items()
+            }
+        )
         if name in configs:
             raise InputError(f"--grid: two runs would share the folder {name}: tell them apart")
         folder = pathlib.PurePath(settings.workdir) / name
@@ -138,12 +200,23 @@ def make_configs(settings: Settings) -> dict[str, Config]:
     return configs
 
 
+def _threads(settings: Settings) -> int:
+    """The threads of each run unless they are set: those of runs that are there, or its share."""
+    if not settings.overwrite:
+        for flags in sorted(pathlib.Path(settings.workdir).glob("*/flags.cfg")):
+            return int(settings_in(flags.read_text())["threads"])
+    if settings.jobs == "auto":
+        return 1
+    jobs = int(settings.jobs)
+    return 0 if jobs == 1 else max(1, len(processes.available_cores()) // jobs)
+
+
 def is_done(config: Config) -> bool:
     """Whether the run's folder holds its result, made with the same settings."""
     flags = pathlib.Path(config.workdir) / "flags.cfg"
     if not (flags.exists() and _read_result(config)):
         return False
-    return _without_places(flags.read_text()) == _without_places(config.flagfile())
+    return _that_matter(flags.read_text()) == _that_matter(config.flagfile())
 
 
 def accuracies(result: Mapping[str, Any]) -> dict[str, float]:
@@ -167,54 +240,6 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _in_cell(function: str, *arguments: Any) -> None:
-    """Call a function of `cell`, whose import takes TensorFlow's seconds."""
-    from tf_cutnmix import cell
-
-    getattr(cell, function)(*arguments)
-
-
-def _check_names(context: Any, configs: Sequence[Config]) -> None:
-    """Raise `InputError` for a name in the grid that nothing knows."""
-    receiver, sender = context.Pipe(duplex=False)
-    # The first process starts the server that imports TensorFlow, and stderr with it.
-    with command.quiet_tensorflow(find_devices=False):
-        code = _finish(context.Process(target=_in_cell, args=("check_names", configs, sender)))
-        if code:
-            raise RunError("the names in the grid could not be checked")
-    message = receiver.recv()
-    if message:
-        raise InputError(message)
-
-
-def _run(context: Any, config: Config) -> str:
-    """Make a run in a process of its own; why it failed, in one line, or ""."""
-    folder = pathlib.Path(config.workdir)
-    _make_folder(folder)
-    error = folder / "error.txt"
-    error.unlink(missing_ok=True)
-    code = _finish(context.Process(target=_in_cell, args=("run", config)))
-    if code and not error.exists():
-        end = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        reason = f"the process ended with {end}, see {folder / 'log.txt'}\n"
-        files.write(error, reason.encode())
-    return error.read_text().splitlines()[-1] if code else ""
-
-
-def _finish(process: multiprocessing.process.BaseProcess) -> int:
-    """Start a process and wait for it; its exit code, negative if a signal ended it."""
-    # Ctrl-C reaches every process of a terminal, and these leave it to the sweep.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    process.start()
-    signal.signal(signal.SIGINT, before)
-    try:
-        process.join()
-    finally:
-        process.terminate()
-        process.join()
-    return process.exitcode
-
-
 def _make_folder(folder: pathlib.Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -230,9 +255,9 @@ def _read_result(config: Config) -> dict[str, Any] | None:
         return None
 
 
-def _without_places(flagfile: str) -> set[str]:
-    lines = flagfile.split("\n")
-    return {line for line in lines if line.removeprefix("--").split("=")[0] not in _PLACES}
+def _that_matter(flagfile: str) -> dict[str, str]:
+    settings = settings_in(flagfile)
+    return {name: value for name, value in settings.items() if name not in _PLACES}
 
 
 if __name__ == "__main__":

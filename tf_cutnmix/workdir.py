@@ -5,7 +5,7 @@ import pathlib
 import shutil
 
 from tf_cutnmix import checkpoints, files
-from tf_cutnmix.config import Config
+from tf_cutnmix.config import Config, settings_in
 from tf_cutnmix.errors import InputError
 
 _MAY_CHANGE = ("workdir", "data_dir", "export_dir", "export", "steps")
@@ -31,9 +31,9 @@ def earlier_run(folder: pathlib.Path, config: Config) -> checkpoints.Checkpoint 
             f"{folder} holds a run already: pass --resume to go on with it, --overwrite to "
             "replace it, or another --workdir"
         )
-    before, now = set(flags.read_text().split("\n")), set(config.flagfile().split("\n"))
-    changed = [line for line in sorted(before - now) if _name(line) not in _MAY_CHANGE]
-    added = [line for line in sorted(now - before) if _name(line) not in _MAY_CHANGE]
+    before, now = settings_in(flags.read_text()), settings_in(config.flagfile())
+    changed = _not_in(now, before)
+    added = _not_in(before, now)
     if changed or added:
         raise InputError(
             f"{folder} was begun with {' '.join(changed) or 'fewer settings'}, "
@@ -60,8 +60,13 @@ def open_folder(folder: pathlib.Path, config: Config, fresh: bool) -> None:
     files.write(folder / "flags.cfg", config.flagfile().encode())
 
 
-def _name(line: str) -> str:
-    return line.removeprefix("--").split("=")[0]
+def _not_in(others: dict[str, str], settings: dict[str, str]) -> list[str]:
+    """The settings that others have not, or not with this value, as flags."""
+    return [
+        f"--{name}={value}"
+        for name, value in sorted(settings.items())
+        if name not in _MAY_CHANGE and others.get(name) != value
+    ]
 
 
 def _check_writable(path: pathlib.Path) -> None:

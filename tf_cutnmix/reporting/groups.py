@@ -11,7 +11,16 @@ from tf_cutnmix.reporting.runs import Run
 
 _NO_MEANING = "—"
 # What a run is called and where it is kept says nothing about what it does.
-_NOT_COMPARED = ("seed", "workdir", "export", "export_dir", "data_dir", "resume", "overwrite")
+_NOT_COMPARED = (
+    "seed",
+    "workdir",
+    "export",
+    "export_dir",
+    "data_dir",
+    "threads",
+    "resume",
+    "overwrite",
+)
 
 # Accuracies are compared only where these settings are equal.
 _CONDITIONS = (
