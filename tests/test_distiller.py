@@ -142,8 +142,9 @@ class PlainDistiller:
         self.velocity = [np.zeros(weight.shape) for weight in self.trained]
 
     def losses(self, views, labels, outputs, ramp, temperature) -> dict[str, tf.Tensor]:
+        # In training, for its BatchNormalization; nothing here drops out.
         soft = [
-            tf.nn.softmax(average(view, training=False)["logits"] / temperature)
+            tf.nn.softmax(average(view, training=True)["logits"] / temperature)
             for average, view in zip(self.averages, views, strict=True)
         ]
         target = (soft[0] + soft[1]) / 2
@@ -178,8 +179,9 @@ class PlainDistiller:
             weight.assign_add(0.9 * self.velocity[i] - rate * gradient)
         kept = min(1 - 1 / (step + 1), momentum)
         for average, peer in zip(self.averages, self.peers, strict=True):
-            pairs = zip(average.get_weights(), peer.get_weights(), strict=True)
-            average.set_weights([kept * old + (1 - kept) * new for old, new in pairs])
+            pairs = zip(average.trainable_weights, peer.trainable_weights, strict=True)
+            for old, new in pairs:
+                old.assign(kept * old.numpy() + (1 - kept) * new.numpy())
         return {name: float(value) for name, value in terms.items()}
 
 

@@ -21,6 +21,7 @@ import tensorflow as tf
 from tf_cutnmix import (
     augment,
     command,
+    cost,
     data,
     evaluate,
     experiment,
@@ -31,7 +32,7 @@ from tf_cutnmix import (
     train,
 )
 from tf_cutnmix.config import Config
-from tf_cutnmix.errors import DivergenceError, InputError
+from tf_cutnmix.errors import DivergenceError, InputError, RunError
 
 STEPS_PER_EPOCH = 4
 SMALL = {
@@ -397,6 +398,33 @@ def test_a_resumed_run_equals_one_without_interruption_to_the_bit(finished, resu
         assert resumed.result[moment] == finished.result[moment]
 
 
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_line(finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "run")
+    last = tmp_path / "run" / "last.npz"
+    content = arrays(last)
+    del content["format"]
+    np.savez(last, **{**content, "count": content["count"] - 1})
+    with pytest.raises(RunError, match=r"last\.npz is of an earlier version, whose averaged") as e:
+        run(tmp_path / "run", resume=True)
+    assert "\n" not in str(e.value)
+    assert "--overwrite" in str(e.value)
+
+
+@pytest.mark.parametrize("name", ["views", "share", "seed"])
+def test_a_run_of_before_there_was_a_setting_is_resumed_if_it_has_its_default(
+    name, finished, tmp_path
+):
+    shutil.copytree(finished.folder, tmp_path / "run")
+    flags = tmp_path / "run" / "flags.cfg"
+    lines = flags.read_text().splitlines(keepends=True)
+    flags.write_text("".join(line for line in lines if not line.startswith(f"--{name}=")))
+    assert len(flags.read_text().splitlines()) == len(lines) - 1
+    again = run(tmp_path / "run", resume=True)
+    assert again.result["last"] == finished.result["last"]
+    with pytest.raises(InputError, match=f"was begun with --{name}=.*, not with --{name}="):
+        run(tmp_path / "run", resume=True, **{name: {"views": "own", "share": "stem"}.get(name, 1)})
+
+
 def test_a_finished_run_is_resumed_without_training(resumed):
     before = arrays(resumed.folder / "last.npz"), metrics(resumed.folder)
     again = run(resumed.folder, resume=True)
@@ -651,3 +679,43 @@ def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(kind, code, tmp_pat
     assert process.returncode == 0, process.stderr
     run(tmp_path / "whole", settings)
     assert_equal_to_the_bit(killed, tmp_path / "whole")
+
+
+def test_a_short_run_is_told_what_its_parts_of_the_run_come_to():
+    hint, *_ = experiment.hints(Config(), steps=120)
+    assert hint == (
+        "short run: 120 steps; the teacher remembers 1 (--teacher_memory), distillation grows "
+        "over 30 (--ramp)"
+    )
+    hint, *_ = experiment.hints(Config(teacher_memory=0.1, ramp=0.0), steps=499)
+    assert "remembers 50 " in hint
+    assert "over 0 " in hint
+    assert not [hint for hint in experiment.hints(Config(), steps=500) if "short run" in hint]
+
+
+def test_bfloat16_is_recommended_where_the_processor_has_it():
+    found = experiment.hints(Config(), steps=1000)
+    assert bool(found) == cost.multiplies_in_bfloat16()
+    assert experiment.hints(Config(precision="mixed_bfloat16"), steps=1000) == []
+
+
+def test_the_threads_of_a_run_are_set_once_in_a_process(tmp_path):
+    script = f"""
+import tensorflow as tf
+from tf_cutnmix import Config, train_and_evaluate
+settings = {{**{SMALL!r}, "steps": 1, "overwrite": True}}
+train_and_evaluate(Config(**settings, threads=1, workdir="run"))
+print("threads", tf.config.threading.get_intra_op_parallelism_threads())
+train_and_evaluate(Config(**settings, threads=1, workdir="run"))
+train_and_evaluate(Config(**settings, threads=2, workdir="run"))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 1
+    assert "short run: 12 steps" in process.stdout
+    assert "threads 1\n" in process.stdout
+    assert "InputError: --threads=2: TensorFlow has begun in this process with 1 thread" in (
+        process.stderr
+    )
+    assert "--threads=1\n" in (tmp_path / "run" / "flags.cfg").read_text()

@@ -70,10 +70,25 @@ def test_a_name_too_long_for_a_file_system_is_refused() -> None:
     assert len(grid.folder_name({"dataset": "u" * 100})) == 108
 
 
-def test_the_time_left_is_the_mean_of_the_finished_runs_for_each_that_remains() -> None:
-    assert grid.seconds_left([10.0, 20.0], 4) == 60.0
-    assert grid.seconds_left([10.0], 0) == 0.0
-    assert grid.seconds_left([], 4) is None
+@pytest.mark.parametrize(
+    ("finished", "running", "waiting", "at_once", "left"),
+    [
+        ([10.0, 20.0], [], 4, 1, 60.0),
+        ([10.0, 20.0], [], 4, 2, 30.0),
+        ([10.0], [], 0, 1, 0.0),
+        # 6 s are left of the one that is on, and 10 for each that waits.
+        ([10.0], [4.0], 2, 2, 13.0),
+        # Nothing waits: the one that is on ends last.
+        ([10.0], [4.0], 0, 2, 6.0),
+        # One that takes longer than the others did may end at any moment.
+        ([10.0], [25.0], 0, 2, 0.0),
+        ([], [4.0], 4, 2, None),
+    ],
+)
+def test_the_time_left_takes_each_run_to_last_as_long_as_the_finished_ones(
+    finished: list[float], running: list[float], waiting: int, at_once: int, left: float | None
+) -> None:
+    assert grid.seconds_left(finished, running, waiting, at_once) == left
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from tf_cutnmix import command, experiment, sweep
-from tf_cutnmix.config import Config
+from tf_cutnmix import command, experiment, processes, sweep
+from tf_cutnmix.config import Config, settings_in
 from tf_cutnmix.errors import InputError
 
 BASE = (
@@ -111,6 +111,12 @@ def test_overwriting_takes_the_place_of_resuming() -> None:
         (["--grid=seed=0", "--export_dir=/tmp"], ["--export_dir=/tmp", "inside the folder"]),
         (["--grid=seed=0", "--export_dir=../x"], ["--export_dir=../x", "inside the folder"]),
         (["--grid=seed=0", "--workdir="], ["--workdir is missing"]),
+        (["--grid=seed=0", "--jobs=0"], ["--jobs=0", "1 or more, or auto"]),
+        (["--grid=seed=0", "--jobs=-2"], ["--jobs=-2", "1 or more, or auto"]),
+        (["--grid=seed=0", "--jobs=all"], ["--jobs=all", "1 or more, or auto"]),
+        (["--grid=seed=0", "--threads=-1"], ["--threads=-1", "0 or more"]),
+        (["--grid=flagfile=nowhere.cfg"], ["nowhere.cfg"]),
+        (["--grid=flagfile=a/x.cfg,b/x.cfg"], ["a/x.cfg"]),
     ],
 )
 def test_a_grid_that_cannot_be_used_is_refused(flags: list[str], words: list[str]) -> None:
@@ -222,10 +228,12 @@ def test_a_run_whose_process_dies_and_one_with_other_settings_fail_alone(
     folder = tmp_path / "x"
     other = folder / "seed=1"
     other.mkdir(parents=True)
-    (other / "flags.cfg").write_text("--epochs=77\n")
+    flags = command.parse(Config, [*BASE, "--epochs=77", "--seed=1", "--export="])
+    (other / "flags.cfg").write_text(flags.flagfile())
     process = start(folder, "--grid=seed=0,1,2", "--epochs=1")
     wait_for(folder / "seed=0" / "log.txt")
-    os.kill(cell_process(process.pid), signal.SIGKILL)
+    (only,) = cell_processes(process.pid)
+    os.kill(only, signal.SIGKILL)
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "error: 2 of 3 runs failed" in stderr
@@ -234,8 +242,8 @@ def test_a_run_whose_process_dies_and_one_with_other_settings_fail_alone(
     assert "[3/3] seed=2: teacher" in stdout
 
 
-def cell_process(sweep_process: int) -> int:
-    """The one grandchild that trains: the server's child."""
+def cell_processes(sweep_process: int) -> list[int]:
+    """The grandchildren, which train: the server's children."""
     children: dict[int, list[int]] = {}
     for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -243,8 +251,7 @@ def cell_process(sweep_process: int) -> int:
         except OSError:
             continue
         children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    (cell,) = [c for child in children[sweep_process] for c in children.get(child, [])]
-    return cell
+    return [cell for child in children[sweep_process] for cell in children.get(child, [])]
 
 
 def test_a_method_that_cannot_take_the_peers_is_recorded_and_the_rest_goes_on(tmp_path):
@@ -255,3 +262,166 @@ def test_a_method_that_cannot_take_the_peers_is_recorded_and_the_rest_goes_on(tm
     assert (tmp_path / "sweep" / "method=okddip" / "error.txt").read_text() == f"{reason}\n"
     assert (tmp_path / "sweep" / "method=independent" / "result.json").exists()
     assert stderr.startswith("error: 1 of 2 runs failed")
+
+
+# Runs side by side
+
+
+def threads_of(folder: pathlib.Path) -> str:
+    return settings_in((folder / "flags.cfg").read_text())["threads"]
+
+
+def test_a_flagfile_in_the_grid_varies_several_settings_at_once(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "quick.cfg").write_text("--epochs=3\n--mix=mixup\n")
+    (tmp_path / "slow.cfg").write_text("--epochs=9\n")
+    grid = f"--grid=flagfile={tmp_path}/quick.cfg,{tmp_path}/slow.cfg"
+    configs = sweep.make_configs(settings(grid, "--grid=seed=0,1", "--mix=none"))
+    assert list(configs) == [f"flagfile={n},seed={s}" for n in ("quick", "slow") for s in (0, 1)]
+    found = [(c.epochs, c.mix, c.seed) for c in configs.values()]
+    assert found == [(3, "mixup", 0), (3, "mixup", 1), (9, "none", 0), (9, "none", 1)]
+
+
+def test_two_flagfiles_of_one_name_are_told_apart_by_the_user(tmp_path: pathlib.Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.cfg").write_text("--epochs=3\n")
+    with pytest.raises(InputError, match="two runs would share the folder flagfile=x"):
+        sweep.make_configs(settings(f"--grid=flagfile={tmp_path}/a/x.cfg,{tmp_path}/b/x.cfg"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "cores", "threads"),
+    [
+        ([], 4, 0),
+        (["--jobs=1"], 4, 0),
+        (["--jobs=2"], 4, 2),
+        (["--jobs=3"], 4, 1),
+        (["--jobs=8"], 4, 1),
+        (["--jobs=auto"], 4, 1),
+        (["--jobs=2", "--threads=3"], 4, 3),
+        (["--jobs=2", "--threads=0"], 4, 0),
+        (["--jobs=2", "--grid=threads=5"], 4, 5),
+    ],
+)
+def test_runs_of_a_new_sweep_have_their_share_of_the_threads(
+    flags: list[str], cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "available_cores", lambda: list(range(cores)))
+    (config,) = sweep.make_configs(settings("--grid=seed=0", *flags)).values()
+    assert config.threads == threads
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "threads"),
+    [
+        ("--threads=3\n", ["--jobs=2"], 3),
+        ("--threads=3\n", [], 3),
+        ("--threads=3\n", ["--jobs=2", "--overwrite"], 1),
+        ("--threads=3\n", ["--threads=2"], 2),
+        # A run of before there were threads to set.
+        ("", ["--jobs=2"], 0),
+    ],
+)
+def test_a_sweep_that_is_gone_on_with_keeps_its_threads(
+    line: str,
+    flags: list[str],
+    threads: int,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(processes, "available_cores", lambda: [0, 1])
+    (tmp_path / "seed=0").mkdir()
+    (tmp_path / "seed=0" / "flags.cfg").write_text(f"--seed=0\n{line}")
+    configs = sweep.make_configs(settings(f"--workdir={tmp_path}", "--grid=seed=0,1", *flags))
+    assert [config.threads for config in configs.values()] == [threads, threads]
+
+
+@pytest.mark.parametrize(("bytes_each", "fit"), [(1, len(processes.available_cores())), (2**60, 1)])
+def test_as_many_runs_fit_as_there_are_cores_and_memory(bytes_each: int, fit: int) -> None:
+    assert processes.that_fit(bytes_each) == fit
+
+
+def test_two_runs_at_once_are_the_runs_that_train_makes(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "x"
+    code, stdout, stderr = run(folder, "--grid=seed=3,4,5", "--jobs=2", "--epochs=4")
+    assert (code, stderr) == (0, "")
+    threads = max(1, len(processes.available_cores()) // 2)
+    lines = stdout.splitlines()
+    assert lines[:3] == [
+        f"--threads={threads} for each run",
+        "[1/3] seed=3: started",
+        "[2/3] seed=4: started",
+    ]
+    assert re.fullmatch(r"\[[12]/3\] seed=[34]: teacher .*; about \d+ (s|min) left", lines[3])
+    assert lines[4] == "[3/3] seed=5: started"
+    assert threads_of(folder / "seed=5") == str(threads)
+
+    alone = [
+        *(sys.executable, "-m", "tf_cutnmix.train", *BASE, "--epochs=4", "--seed=4", "--export="),
+        *(f"--threads={threads}", f"--workdir={tmp_path}/alone"),
+    ]
+    subprocess.run(alone, cwd=tmp_path, check=True, capture_output=True)
+    results = [folder / "seed=4" / "result.json", tmp_path / "alone" / "result.json"]
+    made, expected = (json.loads(path.read_text())["last"] for path in results)
+    assert made == expected
+
+    # Gone on with by other --jobs; a line is missing as in a run of before threads could be set.
+    (folder / "seed=3" / "flags.cfg").write_text(
+        (folder / "seed=3" / "flags.cfg").read_text().replace("--share=auto\n", "")
+    )
+    code, stdout, _ = run(folder, "--grid=seed=3,4,5,6", "--epochs=4")
+    assert code == 0
+    assert stdout.count("done already") == 3
+    assert threads_of(folder / "seed=6") == str(threads)
+
+
+def test_one_of_two_runs_dies_for_want_of_memory_and_the_other_goes_on(
+    tmp_path: pathlib.Path,
+) -> None:
+    folder = tmp_path / "x"
+    process = start(folder, "--grid=seed=0,1", "--epochs=8", "--jobs=2")
+    for seed in (0, 1):
+        wait_for(folder / f"seed={seed}" / "flags.cfg")
+    # The system's killer of processes sends this signal.
+    os.kill(min(cell_processes(process.pid)), signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert stderr.startswith("error: 1 of 2 runs failed")
+    (reason,) = [line for line in stdout.splitlines() if "failed:" in line]
+    assert "SIGKILL, as it does where memory runs out (fewer --jobs need less)" in reason
+    assert len(list(folder.glob("*/result.json"))) == 1
+    code, stdout, _ = run(folder, "--grid=seed=0,1", "--epochs=8", "--jobs=2")
+    assert code == 0
+    assert stdout.count("done already") == 1
+    assert not list(folder.glob("*/error.txt"))
+
+
+def test_an_interrupt_ends_all_runs_and_the_same_command_goes_on(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "x"
+    flags = ("--grid=seed=0,1", "--epochs=40", "--jobs=2")
+    process = start(folder, *flags)
+    for seed in (0, 1):
+        wait_for(folder / f"seed={seed}" / "last.npz")
+    cells = cell_processes(process.pid)
+    assert len(cells) == 2
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (130, "interrupted\n")
+    assert not any(pathlib.Path(f"/proc/{cell}").exists() for cell in cells)
+    assert not list(folder.glob("*/result.json"))
+    code, _, stderr = run(folder, *flags)
+    assert (code, stderr) == (0, "")
+    for seed in (0, 1):
+        assert epochs(folder / f"seed={seed}") == list(range(1, 41))
+        log = (folder / f"seed={seed}" / "log.txt").read_text().splitlines()
+        assert len([line for line in log if "Epoch 1/" in line]) == 1
+
+
+def test_the_first_run_shows_how_many_fit(tmp_path: pathlib.Path) -> None:
+    code, stdout, stderr = run(tmp_path / "x", "--grid=seed=0,1,2", "--jobs=auto")
+    assert (code, stderr) == (0, "")
+    lines = stdout.splitlines()
+    assert lines[0] == "--threads=1 for each run"
+    assert "[1/3] seed=0: teacher" in lines[2]
+    assert re.fullmatch(r"--jobs=\d+: a run takes \d\.\d GB", lines[3])
+    assert threads_of(tmp_path / "x" / "seed=2") == "1"

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_peers import tiny_peer
 
-from tf_cutnmix import teacher
+from tf_cutnmix import share_stages, sharing, teacher
+from tf_cutnmix.architectures.layers import BatchNormalization
 
 values = st.floats(-100, 100, width=32)
 momenta = st.floats(0, 0.999)
@@ -145,3 +147,157 @@ def test_an_averaged_copy_stays_as_it_is_when_the_peer_changes(images):
     before = average(images)["logits"]
     disturb(peer, seed=3)
     np.testing.assert_array_equal(average(images)["logits"], before)
+
+
+# Statistics while the averages teach
+
+
+class Composite(keras.layers.Layer):
+    """Normalises and drops out inside, as the layers of foreign networks may."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.normalise = keras.layers.BatchNormalization(momentum=0.8)
+        self.drop = keras.layers.Dropout(0.9)
+
+    def call(self, inputs, training=None):
+        return self.drop(self.normalise(inputs, training=training), training=training)
+
+
+class Centring(keras.layers.Layer):
+    """Has statistics of its own, and a part that drops out."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.drop = keras.layers.Dropout(0.9)
+
+    def build(self, shape) -> None:
+        self.mean = self.add_weight(shape=shape[-1:], initializer="zeros", trainable=False)
+
+    def call(self, inputs, training=None):
+        mean = self.mean
+        if training:
+            mean = keras.ops.mean(inputs, axis=(0, 1, 2))
+            self.mean.assign(0.8 * self.mean + 0.2 * mean)
+        return self.drop(inputs - mean, training=training)
+
+
+def keras_normalisation(x):
+    return keras.layers.BatchNormalization(momentum=0.8)(x)
+
+
+def our_normalisation(x):
+    return BatchNormalization(momentum=0.8)(x)
+
+
+def nested(x):
+    inner = keras.Input(x.shape[1:])
+    return keras.Model(inner, keras_normalisation(keras.layers.Dropout(0.9)(inner)))(x)
+
+
+NORMALISING = {
+    "Keras' layer": keras_normalisation,
+    "our layer": our_normalisation,
+    "inside a model": nested,
+    "inside a layer": lambda x: Composite()(x),
+    "a layer of somebody's own": lambda x: Centring()(x),
+}
+
+
+def first_normalises(normalise) -> keras.Model:
+    """A network whose statistics are those of its images."""
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Dropout(0.9)(normalise(images))
+    features = keras.layers.GlobalMaxPooling2D()(x)
+    return keras.Model(images, {"features": features, "logits": keras.layers.Dense(5)(features)})
+
+
+def taught(peers, views) -> tuple[list[keras.Model], list, teacher.Normalising]:
+    averages = teacher.averaged_copies(peers)
+    normalising = teacher.Normalising(averages, peers)
+    return averages, normalising.teach(sharing.Together(averages), views), normalising
+
+
+@pytest.mark.parametrize("name", NORMALISING)
+def test_statistics_move_to_those_of_the_batch_that_is_seen(name, images):
+    (average,), _, normalising = taught([first_normalises(NORMALISING[name])], [images])
+    mean = 0.2 * images.mean(axis=(0, 1, 2))
+    np.testing.assert_allclose(normalising.statistics[0], mean, rtol=1e-4, atol=1e-6)
+    if name != "a layer of somebody's own":
+        variance = 0.8 + 0.2 * images.var(axis=(0, 1, 2))
+        np.testing.assert_allclose(normalising.statistics[1], variance, rtol=1e-4, atol=1e-6)
+    own = {id(v) for v in average.non_trainable_weights}
+    assert all(id(v) in own for v in normalising.statistics)
+
+
+@pytest.mark.parametrize("name", NORMALISING)
+def test_what_teaches_is_normalised_by_the_batch_and_nothing_drops_out(name, images):
+    (average,), (output,), normalising = taught([first_normalises(NORMALISING[name])], [images])
+
+    def features(mean, *variance) -> np.ndarray:
+        scale = np.sqrt(variance[0] + 1e-3) if variance else 1.0
+        return ((images - mean) / scale).max(axis=(1, 2))
+
+    moving = [statistic.numpy() for statistic in normalising.statistics]
+    batch = [images.mean(axis=(0, 1, 2)), images.var(axis=(0, 1, 2))][: len(moving)]
+    np.testing.assert_allclose(output["features"], features(*batch), rtol=1e-4, atol=1e-5)
+    # Afterwards it predicts with its moving statistics again.
+    found = average(images, training=False)["features"]
+    np.testing.assert_allclose(found, features(*moving), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NORMALISING)
+def test_a_layer_that_is_frozen_in_a_peer_is_frozen_in_its_average(name, images):
+    peer = first_normalises(NORMALISING[name])
+    averages = teacher.averaged_copies([peer])
+    for layer in peer.layers[1:2]:
+        layer.trainable = False
+    normalising = teacher.Normalising(averages, [peer])
+    assert normalising.statistics == []
+    before = averages[0].get_weights()
+    (output,) = normalising.teach(sharing.Together(averages), [images])
+    np.testing.assert_array_equal(output["features"], averages[0](images)["features"])
+    for found, old in zip(averages[0].get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, old)
+
+
+def test_a_wrapper_leaves_the_weights_of_what_it_wraps(images):
+    peer = first_normalises(keras.layers.SpectralNormalization(keras.layers.Conv2D(4, 3)))
+    before = peer.get_weights()
+    (average,), _, normalising = taught([peer], [images])
+    assert normalising.statistics == []
+    for found, old in zip(average.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(found, old)
+
+
+def test_what_peers_share_moves_its_statistics_once_in_a_step(images):
+    peers = [tiny_peer() for _ in range(3)]
+    peers = share_stages(peers, "stage1")
+    views = [images * 60, images * 90, 255 - images]
+    averages, outputs, normalising = taught(peers, views)
+    (shared,) = [layer for layer in averages[0].layers if "batch_norm" in layer.name][:1]
+    stems = [np.asarray(output["stem"]) for output in outputs]
+    mean = 0.01 * np.mean([stem.mean(axis=(0, 1, 2)) for stem in stems], axis=0)
+    np.testing.assert_allclose(shared.moving_mean, mean, rtol=1e-4, atol=1e-6)
+    variance = 0.99 + 0.01 * np.mean([stem.var(axis=(0, 1, 2)) for stem in stems], axis=0)
+    np.testing.assert_allclose(shared.moving_variance, variance, rtol=1e-4)
+    # Two of what is shared, and two of each peer's own.
+    assert len(normalising.statistics) == 2 + 3 * 2
+
+
+def test_one_view_moves_what_is_shared_as_several_equal_ones_do(images):
+    peers = share_stages([tiny_peer() for _ in range(2)], "stage1")
+    once, outputs, _ = taught(peers, [images, images])
+    apart, others, _ = taught(peers, [images, images.copy()])
+    for found, expected in zip(once, apart, strict=True):
+        for a, b in zip(found.get_weights(), expected.get_weights(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    for found, expected in zip(outputs, others, strict=True):
+        np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-4, atol=1e-5)
+
+
+def test_an_update_leaves_what_is_the_averages_own():
+    averages = [variable([1.0]), variable([2.0])]
+    teacher.update(averages, [variable([5.0]), variable([6.0])], 0.5, own=averages[:1])
+    np.testing.assert_array_equal(averages[0], [1.0])
+    np.testing.assert_array_equal(averages[1], [4.0])

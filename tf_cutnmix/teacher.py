@@ -67,17 +67,23 @@ class Normalising:
 
     @contextlib.contextmanager
     def _told_to_train(self) -> Iterator[None]:
-        """Within, the layers are called as in training, whatever calls them.
+        """Within, the layers are called as in training and what they hold is not, whoever calls.
 
         Keras has one `training` for all layers of a network, and in training dropout drops.
         """
-        layers = _once([layer for own in self._of_networks for layer in own])
+        normalising = _once([layer for own in self._of_networks for layer in own])
+        told = {
+            part: part in normalising
+            for layer in normalising
+            for part in layer._flatten_layers()
+            if part._call_has_training_arg
+        }
         try:
-            for layer in layers:
-                vars(layer)["call"] = _in_training(layer.call)
+            for layer, training in told.items():
+                vars(layer)["call"] = _told(layer.call, training)
             yield
         finally:
-            for layer in layers:
+            for layer in told:
                 vars(layer).pop("call", None)
 
 
@@ -148,8 +154,8 @@ def _statistics(copy: keras.layers.Layer, layer: keras.layers.Layer) -> list[ker
     ]
 
 
-def _in_training(call: Any) -> Any:
-    return lambda *args, **kwargs: call(*args, **{**kwargs, "training": True})
+def _told(call: Any, training: bool) -> Any:
+    return lambda *args, **kwargs: call(*args, **{**kwargs, "training": training})
 
 
 def _assign(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]) -> None:
