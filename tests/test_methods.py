@@ -25,6 +25,8 @@ TEMPERATURE = 2.5
 TEACHER = str(pathlib.Path(__file__).parents[1] / "savedmodels" / "digits_resnet8" / "1")
 COUNTS = [(name, count) for name in METHODS for count in (2, 3, 4)]
 POSSIBLE = [(name, count) for name, count in COUNTS if count >= METHODS[name].min_peers]
+# Weights of terms that a method has and leaves out unless asked.
+OFF_BY_DEFAULT = {"cutnmix": {"mutual": 1.0}}
 
 
 @dataclasses.dataclass
@@ -88,9 +90,10 @@ def peers_for(name: str, count: int) -> list[keras.Model]:
 
 @functools.cache
 def method_terms(name: str, count: int) -> list[Term]:
-    """The terms of a method at its own weights, their parts' variables random."""
+    """All terms of a method, those that are on at its own weights; parts' variables random."""
     teacher = TEACHER if name == "kd" else ""
-    method = Method(name, temperature=TEMPERATURE, batch_size=BATCH // 2, teacher=teacher)
+    settings = {"temperature": TEMPERATURE, "batch_size": BATCH // 2, "teacher": teacher}
+    method = Method(name, OFF_BY_DEFAULT.get(name, {}), **settings)
     terms = method.terms(peers_for(name, count))
     generator = np.random.default_rng(5)
     for part in parts_of(terms):
@@ -235,7 +238,11 @@ def cutnmix_terms(s: Step, t: Step, parts: dict) -> dict:
         ]
         feature += np.mean(distances)
     teacher = np.mean([softmax(z / TEMPERATURE, -1) for z in t.averages], 0)
-    return {"teacher": sum(kl(teacher, z) for z in s.logits), "feature": feature}
+    return {
+        "teacher": sum(kl(teacher, z) for z in s.logits),
+        "feature": feature,
+        "mutual": mutual(s, t.logits),
+    }
 
 
 @functools.cache
@@ -353,7 +360,7 @@ TEMPERATURES = {
     **{"pcl": 3, "ffl": 3, "dlb": 3, "mcl": 3},
 }
 RAMPED = {
-    "cutnmix": {"teacher", "feature"},
+    "cutnmix": {"teacher", "feature", "mutual"},
     "cl_ilr": {"consensus"},
     "one": {"gate"},
     "okddip": {"attention", "leader"},
@@ -507,10 +514,18 @@ def test_the_first_step_has_no_last_batch() -> None:
     assert found["cross_entropy"] > 0.0
 
 
-def test_a_single_peer_has_no_feature_loss() -> None:
-    terms = Method("cutnmix").terms([tiny_peer()])
+def test_the_peers_own_logits_teach_in_cutnmix_only_if_they_are_given_a_weight() -> None:
+    names = [term.name for term in Method("cutnmix").terms(peers_for("cutnmix", 2))]
+    assert names == ["cross_entropy", "teacher", "feature"]
+    terms = Method("cutnmix", {"teacher": 0, "mutual": 0.5}).terms(peers_for("cutnmix", 2))
+    assert [(t.name, t.weight) for t in terms][1:] == [("feature", 1.0), ("mutual", 0.5)]
+    assert not any(term.uses_averages for term in terms)
+
+
+def test_a_single_peer_learns_nothing_from_others() -> None:
+    terms = Method("cutnmix", {"mutual": 1.0}).terms([tiny_peer()])
     found = loss_of(terms, random_step((6,)).forward())
-    assert found["feature"] == 0.0
+    assert found["feature"] == found["mutual"] == 0.0
     assert found["teacher"] > 0.0
 
 
@@ -531,7 +546,8 @@ def test_a_weight_multiplies_its_term_and_zero_removes_it_and_its_part(name: str
     teacher = TEACHER if name == "kd" else ""
     settings = {"temperature": TEMPERATURE, "batch_size": BATCH // 2, "teacher": teacher}
     off = {term.name: 0.0 for term in every if term.part}
-    kept = Method(name, {**off, "cross_entropy": 2.5}, **settings).terms(peers_for(name, 3))
+    weights = {**OFF_BY_DEFAULT.get(name, {}), **off, "cross_entropy": 2.5}
+    kept = Method(name, weights, **settings).terms(peers_for(name, 3))
     assert [term.name for term in kept] == [t.name for t in every if t.name not in off]
     assert parts_of(kept) == []
     step = random_step(sizes_for(name, 3))

@@ -58,12 +58,12 @@ def main() -> None:
 
 def run(workdir: pathlib.Path, arguments: argparse.Namespace) -> None:
     """Make the runs that are not done, regime by regime, giving way to other programs."""
-    os.nice(19)
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "study.pid").write_text(str(os.getpid()))
     regimes = arguments.regimes.split(",")
     if "letters" in regimes and not arguments.fonts:
         sys.exit("--fonts is missing: name the folder of the letters, or leave them out: --regimes")
+    os.nice(19)
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "study.pid").write_text(str(os.getpid()))
     rows = ",".join(str(HERE / "rows" / f"{name}.cfg") for name in arguments.rows.split(","))
     for regime in regimes:
         bring_back(workdir / regime)
