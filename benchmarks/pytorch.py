@@ -221,9 +221,11 @@ class Distiller(nn.Module):
         self.precision = precision
         self.compile_mode = compile_mode
         self.peers = nn.ModuleList(ResNet(depth, num_classes) for _ in range(num_peers))
-        self.averages = copy.deepcopy(self.peers).eval().requires_grad_(False)
+        # Averages that teach normalise by their batch and keep statistics of their own.
+        self.teaches = method == "cutnmix"
+        self.averages = copy.deepcopy(self.peers).train(self.teaches).requires_grad_(False)
         self.pairs = [(k, j) for k in range(num_peers) for j in range(num_peers) if j != k]
-        pairs = self.pairs if method == "cutnmix" else []
+        pairs = self.pairs if self.teaches else []
         self.adapters = nn.ModuleList(nn.Linear(64, 64, bias=False) for _ in pairs)
         # The step twice: compiled code reads the tensor, as a new number would recompile it;
         # the momentum of the averages needs a number on the host, and must not wait for one.
@@ -232,7 +234,8 @@ class Distiller(nn.Module):
         self.to(device=device, memory_format=torch.channels_last)
         trained = [*self.peers.parameters(), *self.adapters.parameters()]
         self.optimizer = _sgd(trained, learning_rate, weight_decay)
-        self._averaged, self._followed = _float_state(self.averages), _float_state(self.peers)
+        state = _weights if self.teaches else _float_state
+        self._averaged, self._followed = state(self.averages), state(self.peers)
         # On a CPU compiled views take five times as long as the plain operations (measured).
         on_gpu = torch.device(device).type == "cuda"
         self._views = _compiled(self.make_views, compile_mode if on_gpu else None)
@@ -282,7 +285,7 @@ class Distiller(nn.Module):
             ]
         logits = [z.float() for _, z in outputs]
         terms = {"cross_entropy": sum(functional.cross_entropy(z, labels) for z in logits)}
-        if self.method == "cutnmix":
+        if self.teaches:
             ramp = self._ramp()
             terms["teacher"] = ramp * self._teacher_term(views, logits)
             terms["feature"] = ramp * self._feature_term([f for f, _ in outputs], adapted)
@@ -363,6 +366,10 @@ def _sgd(weights: list[nn.Parameter], learning_rate: float, decay: float) -> tor
     return torch.optim.SGD(
         weights, learning_rate, momentum=0.9, weight_decay=decay, nesterov=True, fused=True
     )
+
+
+def _weights(networks: nn.Module) -> list[Tensor]:
+    return [parameter.detach() for parameter in networks.parameters()]
 
 
 def _float_state(networks: nn.Module) -> list[Tensor]:

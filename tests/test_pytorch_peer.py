@@ -175,6 +175,7 @@ def trained(request) -> tuple[OnlineDistiller, pytorch.Distiller, list[tuple[dic
         copy_weights(network, peer)
         copy_weights(network, average)
         keep_biased_variances(peer)
+        keep_biased_variances(average)
     for part in ours.parts:
         for adapter, to in zip(part.adapters, theirs.adapters, strict=True):
             to.weight.data.copy_(torch.tensor(np.asarray(adapter.kernel)).T)

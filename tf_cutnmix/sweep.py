@@ -101,9 +101,9 @@ def main(settings: Settings) -> None:
         for name, config in configs.items():
             while len(runs) == runs.at_once:
                 sweep.wait()
-                if not measured and (needed := sweep.memory_of_one()):
-                    runs.at_once, measured = processes.that_fit(needed), True
-                    print(f"--jobs={runs.at_once}: a run takes {needed / 1e9:.1f} GB", flush=True)
+            if not measured and (needed := sweep.memory_of_one()):
+                runs.at_once, measured = processes.that_fit(needed), True
+                print(f"--jobs={runs.at_once}: a run takes {needed / 1e9:.1f} GB", flush=True)
             sweep.start(name, config)
         while len(runs):
             sweep.wait()
@@ -153,7 +153,7 @@ class _Sweep:
     def memory_of_one(self) -> int | None:
         """The most bytes that a finished run has held, if any is finished."""
         results = [_read_result(config) for config in self.configs.values()]
-        return max((result["peak_memory_bytes"] for result in results if result), default=None)
+        return max((r["peak_memory_bytes"] for r in results if r), default=None)
 
     def _say(self, name: str, news: str) -> None:
         count = len(self.configs)
