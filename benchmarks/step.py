@@ -14,8 +14,8 @@ from tf_cutnmix import CutNMix, Method, OnlineDistiller, build_network, cost
 from tf_cutnmix.augment import CropAndFlip
 
 TITLE = (
-    "Milliseconds a step, float32, without XLA, images 32 x 32. Whole: crops, mirror images, "
-    "Cut^nMix, n peers, n averaged peers, adapters, all terms, the moving average. Plain: one "
+    "Milliseconds a step, float32 unless named, without XLA, images 32 x 32. Whole: crops, mirror "
+    "images, Cut^nMix, n peers, n averages, adapters, all terms, the moving average. Plain: one "
     "network's forward, backward and SGD, n times one after another. Compiled: torch.compile. "
     "Floor: the arithmetic of the whole step's convolutions, at the speed of TensorFlow's product "
     "of two large matrices."
@@ -33,9 +33,11 @@ def rows(quick: bool) -> Iterator[Row]:
         labels = generator.integers(0, _NUM_CLASSES, batch).astype(np.int32)
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2)  # channels_last memory
         soft = torch.from_numpy(np.eye(_NUM_CLASSES, dtype=np.float32)[labels])
-        model = _distiller(depth, num_peers)
+        model = _distiller(depth, num_peers, "float32")
+        in_bfloat16 = _distiller(depth, num_peers, "mixed_bfloat16")
         programs = {
             "whole": _stepping([model], images, labels),
+            "whole, bfloat16": _stepping([in_bfloat16], images, labels),
             "plain": _plain(depth, num_peers, images, labels),
             "PyTorch whole": _torch_whole(depth, num_peers, pixels, soft, None),
             "PyTorch whole, compiled": _torch_whole(depth, num_peers, pixels, soft, "default"),
@@ -51,6 +53,7 @@ def rows(quick: bool) -> Iterator[Row]:
             "floor, ms": _floor(model, batch, times["matrix product"]),
             **{f"{name}, ms": turns.summary(values) for name, values in times.items()},
             "whole / plain": turns.ratio(times, "whole", "plain"),
+            "whole / whole, bfloat16": turns.ratio(times, "whole", "whole, bfloat16"),
             "plain / PyTorch plain": turns.ratio(times, "plain", "PyTorch plain"),
             "whole / PyTorch whole": turns.ratio(times, "whole", "PyTorch whole"),
             "whole / PyTorch whole, compiled": turns.ratio(
@@ -63,16 +66,22 @@ def _optimizer() -> keras.optimizers.Optimizer:
     return keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)
 
 
-def _distiller(depth: int, num_peers: int) -> OnlineDistiller:
-    peers = [build_network(f"resnet{depth}", (32, 32, 3), _NUM_CLASSES) for _ in range(num_peers)]
-    model = OnlineDistiller(
-        peers,
-        CutNMix(num_peers, num_classes=_NUM_CLASSES, seed=0),
-        Method("cutnmix"),
-        augment=CropAndFlip(seed=0),
-        weight_decay=5e-4,
-    )
-    model.compile(_optimizer())
+def _distiller(depth: int, num_peers: int, precision: str) -> OnlineDistiller:
+    keras.config.set_dtype_policy(precision)
+    try:
+        peers = [
+            build_network(f"resnet{depth}", (32, 32, 3), _NUM_CLASSES) for _ in range(num_peers)
+        ]
+        model = OnlineDistiller(
+            peers,
+            CutNMix(num_peers, num_classes=_NUM_CLASSES, seed=0),
+            Method("cutnmix"),
+            augment=CropAndFlip(seed=0),
+            weight_decay=5e-4,
+        )
+        model.compile(_optimizer())
+    finally:
+        keras.config.set_dtype_policy("float32")
     return model
 
 

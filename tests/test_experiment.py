@@ -681,22 +681,44 @@ def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(kind, code, tmp_pat
     assert_equal_to_the_bit(killed, tmp_path / "whole")
 
 
-def test_a_short_run_is_told_what_its_parts_of_the_run_come_to():
-    hint, *_ = experiment.hints(Config(), steps=120)
-    assert hint == (
-        "short run: 120 steps; the teacher remembers 1 (--teacher_memory), distillation grows "
-        "over 30 (--ramp)"
-    )
-    hint, *_ = experiment.hints(Config(teacher_memory=0.1, ramp=0.0), steps=499)
-    assert "remembers 50 " in hint
-    assert "over 0 " in hint
-    assert not [hint for hint in experiment.hints(Config(), steps=500) if "short run" in hint]
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {},
+            "short run: 12 steps; the teacher remembers 1 (--teacher_memory), distillation grows "
+            "over 3 (--ramp)",
+        ),
+        (
+            {"epochs": 30, "teacher_memory": 0.1, "ramp": 0.5},
+            "short run: 120 steps; the teacher remembers 12 (--teacher_memory), distillation grows "
+            "over 60 (--ramp)",
+        ),
+        (
+            {"method": "independent"},
+            "short run: 12 steps; the teacher remembers 1 (--teacher_memory)",
+        ),
+        ({"epochs": 124}, "short run: 496 steps; the teacher remembers 5 (--teacher_memory), "),
+        ({"epochs": 125}, None),
+    ],
+)
+def test_a_short_run_is_told_what_its_parts_of_the_run_come_to(settings, told, training_images):
+    config = Config(**{**SMALL, "teacher_memory": 0.01, **settings})
+    model = experiment.build_model(config, training_images)
+    found = experiment.hints(config, model, steps=STEPS_PER_EPOCH * config.epochs)
+    found = [hint for hint in found if "short run" in hint]
+    assert len(found) == (told is not None)
+    assert all(hint.startswith(told) for hint in found)
+    if told and told.endswith(")"):
+        assert found == [told]
 
 
-def test_bfloat16_is_recommended_where_the_processor_has_it():
-    found = experiment.hints(Config(), steps=1000)
-    assert bool(found) == cost.multiplies_in_bfloat16()
-    assert experiment.hints(Config(precision="mixed_bfloat16"), steps=1000) == []
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_bfloat16_is_recommended_where_the_processor_has_it(precision, training_images):
+    config = Config(**{**ALONE, "precision": precision})
+    model = experiment.build_model(Config(**ALONE), training_images)
+    found = experiment.hints(config, model, steps=1000)
+    assert bool(found) == (precision == "float32" and cost.multiplies_in_bfloat16())
 
 
 def test_the_threads_of_a_run_are_set_once_in_a_process(tmp_path):

@@ -78,6 +78,8 @@ def test_a_name_too_long_for_a_file_system_is_refused() -> None:
         ([10.0], [], 0, 1, 0.0),
         # 6 s are left of the one that is on, and 10 for each that waits.
         ([10.0], [4.0], 2, 2, 13.0),
+        # One waits for a place and takes its 10 s.
+        ([10.0], [5.0], 1, 2, 10.0),
         # Nothing waits: the one that is on ends last.
         ([10.0], [4.0], 0, 2, 6.0),
         # One that takes longer than the others did may end at any moment.

@@ -75,13 +75,14 @@ def test_results_are_kept_without_places_and_count_as_done_elsewhere(study, tmp_
     assert read.config.train_split == "train[:1000]"
 
 
-def test_what_was_begun_here_is_not_replaced_by_results(study, tmp_path):
+def test_what_was_ended_here_is_not_replaced_by_results(study, tmp_path):
     write_run(tmp_path / "results" / "letters" / "seed=0")
     begun = tmp_path / "letters" / "seed=0" / "flags.cfg"
     begun.parent.mkdir(parents=True)
-    begun.write_text("--seed=0\n")
+    begun.write_text("--seed=7\n")
+    (begun.parent / "result.json").touch()
     study.bring_back(tmp_path / "letters")
-    assert begun.read_text() == "--seed=0\n"
+    assert begun.read_text() == "--seed=7\n"
 
 
 def test_the_study_stands_still_and_goes_on_with_all_of_its_processes(study, tmp_path):
@@ -92,8 +93,9 @@ def test_the_study_stands_still_and_goes_on_with_all_of_its_processes(study, tmp
             time.sleep(0.02)
 
     sleep = "import time; time.sleep(300)"
-    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleep!r}])"
-    parent = psutil.Popen([sys.executable, "-c", child])
+    program = tmp_path / "study.py"
+    program.write_text(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {sleep!r}])")
+    parent = psutil.Popen([sys.executable, str(program)])
     both = [parent]
     try:
         until(parent.children)
@@ -111,8 +113,54 @@ def test_the_study_stands_still_and_goes_on_with_all_of_its_processes(study, tmp
         study.signal_all(tmp_path, "pause")
 
 
-def test_letters_without_their_folder_are_refused_before_anything_runs(study, tmp_path):
-    arguments = argparse.Namespace(regimes="letters", rows="dml_none", fonts=None)
-    with pytest.raises(SystemExit, match="--fonts is missing"):
-        study.run(tmp_path / "x", arguments)
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"regimes": "letters"}, "--fonts: name the folder 'fonts'"),
+        ({"regimes": "letters", "fonts": pathlib.Path("letters")}, "--fonts: name the folder"),
+        ({"regimes": "train1000,train10"}, "--regimes: there is no train10 "),
+        ({"rows": "dml_none,dlm"}, "--rows: there is no dlm "),
+    ],
+)
+def test_what_the_study_has_not_is_refused_before_anything_runs(settings, words, study, tmp_path):
+    defaults = {"regimes": "train1000", "rows": "dml_none", "fonts": None}
+    with pytest.raises(SystemExit, match=words):
+        study.run(tmp_path / "x", argparse.Namespace(**{**defaults, **settings}))
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("content", ["", "x", "1"])
+def test_a_file_that_names_no_study_stops_nothing(content, study, tmp_path):
+    """Process 1 is somebody else's."""
+    (tmp_path / "study.pid").write_text(content)
+    with pytest.raises(SystemExit, match="no study runs in"):
+        study.signal_all(tmp_path, "pause")
+
+
+def test_a_copy_that_was_broken_off_is_made_again(study, tmp_path):
+    write_run(tmp_path / "runs" / "train1000" / "seed=0")
+    broken = tmp_path / "results" / "train1000" / ".seed=0"
+    broken.mkdir(parents=True)
+    (broken / "flags.cfg").write_text("--se")
+    study.collect(tmp_path / "runs")
+    kept = [path.name for path in (tmp_path / "results" / "train1000").iterdir()]
+    assert kept == ["seed=0"]
+    assert "--seed=0\n" in (tmp_path / "results/train1000/seed=0/flags.cfg").read_text()
+
+
+def test_reports_are_drawn_of_each_regime_and_of_the_precisions(study, tmp_path):
+    with pytest.raises(SystemExit, match="there are no results"):
+        study.report(tmp_path / "report")
+    results = tmp_path / "results"
+    for seed in (0, 1):
+        write_run(results / "train1000" / f"a{seed}", seed=seed)
+        write_run(results / "train1000" / f"b{seed}", seed=seed, method="dml")
+        write_run(
+            *(results / "train1000_bfloat16" / f"seed={seed}",),
+            **{"seed": seed, "method": "dml", "precision": "mixed_bfloat16"},
+        )
+    study.report(tmp_path / "report")
+    for regime in ("train1000", "train1000_bfloat16"):
+        page = (tmp_path / "report" / regime / "report.md").read_text()
+        assert "defaults assumed" not in page
+    assert "mixed_bfloat16" in page

@@ -336,9 +336,29 @@ def test_a_sweep_that_is_gone_on_with_keeps_its_threads(
     assert [config.threads for config in configs.values()] == [threads, threads]
 
 
-@pytest.mark.parametrize(("bytes_each", "fit"), [(1, len(processes.available_cores())), (2**60, 1)])
-def test_as_many_runs_fit_as_there_are_cores_and_memory(bytes_each: int, fit: int) -> None:
-    assert processes.that_fit(bytes_each) == fit
+@pytest.mark.parametrize(
+    ("bytes_each", "threads_each", "fit"),
+    [(1, 1, 4), (1, 2, 2), (1, 3, 1), (1, 0, 1), (1, 8, 1), (2**60, 1, 1)],
+)
+def test_as_many_runs_fit_as_there_are_cores_and_memory(
+    bytes_each: int, threads_each: int, fit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "available_cores", lambda: [0, 1, 2, 3])
+    assert processes.that_fit(bytes_each, threads_each) == fit
+
+
+@pytest.mark.parametrize("content", [b"--threads=\n", b"--threads=two\n", b"--threads=\xff\n"])
+def test_a_damaged_flags_file_of_the_sweep_is_named(content: bytes, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "seed=0").mkdir()
+    (tmp_path / "seed=0" / "flags.cfg").write_bytes(content)
+    with pytest.raises(InputError, match=r"seed=0/flags.cfg is damaged: --threads="):
+        sweep.make_configs(settings(f"--workdir={tmp_path}", "--grid=seed=0,1"))
+
+
+def test_a_flagfile_that_is_no_text_is_refused(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "x.cfg").write_bytes(b"--seed=\xff\xfe\n")
+    with pytest.raises(InputError, match="decode"):
+        sweep.make_configs(settings(f"--grid=flagfile={tmp_path}/x.cfg"))
 
 
 def test_two_runs_at_once_are_the_runs_that_train_makes(tmp_path: pathlib.Path) -> None:

@@ -296,6 +296,37 @@ def test_one_view_moves_what_is_shared_as_several_equal_ones_do(images):
         np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-4, atol=1e-5)
 
 
+class Counting(Centring):
+    """Counts the batches that it has seen."""
+
+    def build(self, shape) -> None:
+        super().build(shape)
+        self.seen = self.add_weight(shape=(), initializer="zeros", dtype="int32", trainable=False)
+
+    def call(self, inputs, training=None):
+        if training:
+            self.seen.assign_add(1)
+        return super().call(inputs, training=training)
+
+
+def test_a_count_belongs_to_the_statistics_and_moves_once(images):
+    peer = first_normalises(lambda x: Counting()(x))
+    _, _, normalising = taught([peer], [images])
+    assert [int(v) for v in normalising.statistics if v.dtype == "int32"] == [1]
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = Counting()(inputs)
+    outputs = [keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x)) for _ in range(2)]
+    shared = [
+        keras.Model(inputs, {"features": out, "logits": keras.layers.Dense(5)(out)})
+        for out in outputs
+    ]
+    _, _, normalising = taught(shared, [images, images + 1])
+    mean, seen = normalising.statistics
+    assert int(seen) == 1
+    np.testing.assert_allclose(mean, 0.2 * (images.mean(axis=(0, 1, 2)) + 0.5), rtol=1e-4)
+
+
 def test_an_update_leaves_what_is_the_averages_own():
     averages = [variable([1.0]), variable([2.0])]
     teacher.update(averages, [variable([5.0]), variable([6.0])], 0.5, own=averages[:1])

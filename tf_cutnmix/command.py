@@ -55,7 +55,7 @@ def parse(settings: type, arguments: Sequence[str]) -> Any:
         _define(field, values)
     try:
         rest = values(["", *arguments])[1:]
-    except flags.Error as error:
+    except (flags.Error, UnicodeDecodeError) as error:
         raise InputError(_plain(error)) from error
     positional = [field.name for field in _positional(settings)]
     if rest and not positional:
@@ -103,7 +103,7 @@ def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
             os.close(stderr)
 
 
-def _plain(error: flags.Error) -> str:
+def _plain(error: Exception) -> str:
     """absl's message without the marks of its making."""
     message = str(error).removeprefix("ERROR:: ")
     return re.sub(r"\('(.*)', '(.*)'\)$", r"\1", message)

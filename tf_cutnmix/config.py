@@ -209,7 +209,8 @@ class Config:
     threads: int = setting(
         0,
         "run",
-        "threads of the arithmetic, on which the last bits depend; 0: one for each core",
+        "threads of the arithmetic, on which the last bits depend; 0: as TensorFlow is set up, "
+        "one for each core",
         rule=NOT_NEGATIVE,
     )
     jit: str = setting(

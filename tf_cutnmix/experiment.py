@@ -88,7 +88,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         if earlier:
             progress.restore(earlier)
         workdir.open_folder(folder, config, fresh=earlier is None)
-        for hint in hints(config, progress.steps_per_epoch * config.epochs):
+        for hint in hints(config, model, progress.steps_per_epoch * config.epochs):
             print(hint, flush=True)
         with _tensorboard_errors(folder):
             if earlier is None:
@@ -169,15 +169,14 @@ def _mixing(config: Config, num_classes: int) -> mixing.Mixing | None:
     )
 
 
-def hints(config: Config, steps: int) -> list[str]:
+def hints(config: Config, model: OnlineDistiller, steps: int) -> list[str]:
     """What the user of a run of so many steps may want to know before it begins."""
     lines = []
     if steps < _SHORT_RUN:
-        memory = 1 / (1 - teacher.momentum_for(steps, config.teacher_memory))
-        lines.append(
-            f"short run: {steps} steps; the teacher remembers {memory:.0f} (--teacher_memory), "
-            f"distillation grows over {round(config.ramp * steps)} (--ramp)"
-        )
+        memory = f"the teacher remembers {1 / (1 - model.momentum):.0f} (--teacher_memory)"
+        ramp = f", distillation grows over {model.method.ramp_steps} (--ramp)"
+        ramped = any(term.ramped for term in model.terms)
+        lines.append(f"short run: {steps} steps; {memory}{ramp if ramped else ''}")
     if config.precision == "float32" and cost.multiplies_in_bfloat16():
         lines.append(
             "this processor multiplies in bfloat16: --precision=mixed_bfloat16 may be faster"

@@ -72,9 +72,10 @@ def seconds_left(
     if not finished:
         return None
     each = sum(finished) / len(finished)
-    # The longest of those that are on, or all that there is to do shared out evenly.
     rest = [max(each - seconds, 0.0) for seconds in running]
-    return max([*rest, (sum(rest) + waiting * each) / at_once], default=0.0)
+    # All that there is to do shared out evenly, or else the longest single run of it.
+    longest = each if waiting else max(rest, default=0.0)
+    return max(longest, (sum(rest) + waiting * each) / at_once)
 
 
 def duration(seconds: float) -> str:

@@ -117,10 +117,16 @@ def available_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def that_fit(bytes_each: int) -> int:
-    """How many runs of one thread the cores and the free memory have room for, at least 1."""
+def that_fit(bytes_each: int, threads_each: int) -> int:
+    """How many runs the cores and the free memory have room for, at least 1.
+
+    Args:
+      bytes_each: that a run holds.
+      threads_each: that a run has; 0 for one on each core.
+    """
+    cores = len(available_cores())
     free = psutil.virtual_memory().available
-    return max(1, min(len(available_cores()), free // bytes_each))
+    return max(1, min(cores // (threads_each or cores), free // bytes_each))
 
 
 def _cores(share: int, shares: int) -> list[int]:

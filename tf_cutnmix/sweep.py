@@ -96,13 +96,14 @@ def main(settings: Settings) -> None:
             raise InputError(unknown_name)
         _make_folder(pathlib.Path(settings.workdir))
         sweep = _Sweep(configs, runs)
-        if settings.threads is None and (settings.jobs != "1" or sweep.done):
-            print(f"--threads={next(iter(configs.values())).threads} for each run", flush=True)
+        threads = max(config.threads for config in configs.values())
+        if settings.threads is None and (settings.jobs != "1" or threads):
+            print(f"--threads={threads} for each run", flush=True)
         for name, config in configs.items():
             while len(runs) == runs.at_once:
                 sweep.wait()
             if not measured and (needed := sweep.memory_of_one()):
-                runs.at_once, measured = processes.that_fit(needed), True
+                runs.at_once, measured = processes.that_fit(needed, threads), True
                 print(f"--jobs={runs.at_once}: a run takes {needed / 1e9:.1f} GB", flush=True)
             sweep.start(name, config)
         while len(runs):
@@ -124,12 +125,13 @@ class _Sweep:
         self.runs = runs
         self.done = [n for n, c in configs.items() if not c.overwrite and is_done(c)]
         self.failed: list[str] = []
+        self._done_before = frozenset(self.done)
         self._waiting = len(configs) - len(self.done)
         self._seconds: list[float] = []
 
     def start(self, name: str, config: Config) -> None:
         """Begin a run, unless it is done."""
-        if name in self.done:
+        if name in self._done_before:
             self._say(name, "done already")
             return
         self._waiting -= 1
@@ -145,15 +147,16 @@ class _Sweep:
             news = f"failed: {reason}"
         else:
             self._seconds.append(seconds)
+            self.done.append(name)
             teacher = accuracies(_read_result(self.configs[name]))["teacher"]
             news = f"teacher {teacher:.2%} ({grid.duration(seconds)})"
         left = grid.seconds_left(self._seconds, self.runs.elapsed, self._waiting, self.runs.at_once)
         self._say(name, news + (f"; about {grid.duration(left)} left" if left else ""))
 
     def memory_of_one(self) -> int | None:
-        """The most bytes that a finished run has held, if any is finished."""
-        results = [_read_result(config) for config in self.configs.values()]
-        return max((r["peak_memory_bytes"] for r in results if r), default=None)
+        """The most bytes that a run has held of those that are done, if any is."""
+        results = [_read_result(self.configs[name]) for name in self.done]
+        return max((result["peak_memory_bytes"] for result in results), default=None)
 
     def _say(self, name: str, news: str) -> None:
         count = len(self.configs)
@@ -204,7 +207,10 @@ def _threads(settings: Settings) -> int:
     """The threads of each run unless they are set: those of runs that are there, or its share."""
     if not settings.overwrite:
         for flags in sorted(pathlib.Path(settings.workdir).glob("*/flags.cfg")):
-            return int(settings_in(flags.read_text())["threads"])
+            threads = settings_in(flags.read_text(errors="replace"))["threads"]
+            if not threads.isdecimal():
+                raise InputError(f"{flags} is damaged: --threads={threads}")
+            return int(threads)
     if settings.jobs == "auto":
         return 1
     jobs = int(settings.jobs)

@@ -16,10 +16,6 @@ import tensorflow as tf
 
 from tf_cutnmix import sharing
 
-# Of how many steps the moving average tells at least, and which part of a run at most for that.
-_SHORTEST_MEMORY = 10
-_LARGEST_PART = 0.5
-
 
 class Normalising:
     """The layers of averaged networks that normalise by the batch while they teach.
@@ -27,7 +23,9 @@ class Normalising:
     These are the layers, at any depth, that have statistics: numbers of their own that are not
     trained, and a `training` argument to say when they are updated. Layers that are frozen
     (`trainable=False`) in a peer are left out, and so are wrappers, whose numbers are about the
-    weights of what they wrap.
+    weights of what they wrap. Two things cannot be told from outside: a layer that calls a part
+    of its own with `training=False` whatever it is called with, where freezing that part says
+    the same; and a layer that has such numbers and draws, itself and not by a part of its own.
 
     Args:
       averages: of `averaged_copies`.
@@ -60,9 +58,7 @@ class Normalising:
                 _assign(shared, before)
                 outputs.append(network(view, training=False))
                 after.append([tf.identity(v.value) for v in shared])
-            _assign(
-                shared, [tf.add_n(list(values)) / len(views) for values in zip(*after, strict=True)]
-            )
+            _assign(shared, [_mean(values) for values in zip(*after, strict=True)])
         return outputs
 
     @contextlib.contextmanager
@@ -143,15 +139,14 @@ def _normalising(
 
 
 def _statistics(copy: keras.layers.Layer, layer: keras.layers.Layer) -> list[keras.Variable]:
-    """The variables of a layer's copy that are the layer's own, floats and not trained."""
-    of_others = {id(v) for part in layer._flatten_layers(include_self=False) for v in part.weights}
-    return [
+    """The variables of a layer's copy that are its own and not trained; none if none is a float."""
+    of_parts = {id(v) for part in layer._flatten_layers(include_self=False) for v in part.weights}
+    found = [
         statistic
         for statistic, variable in zip(copy.weights, layer.weights, strict=True)
-        if id(variable) not in of_others
-        and not variable.trainable
-        and keras.backend.is_float_dtype(variable.dtype)
+        if id(variable) not in of_parts and not variable.trainable
     ]
+    return found if any(keras.backend.is_float_dtype(v.dtype) for v in found) else []
 
 
 def _told(call: Any, training: bool) -> Any:
@@ -161,6 +156,11 @@ def _told(call: Any, training: bool) -> Any:
 def _assign(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
+
+
+def _mean(values: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Of one dtype with the values, which may be whole numbers."""
+    return tf.cast(tf.add_n(list(values)) / len(values), values[0].dtype)
 
 
 def _once(objects: Sequence[Any]) -> list[Any]:

@@ -18,7 +18,7 @@ def earlier_run(folder: pathlib.Path, config: Config) -> checkpoints.Checkpoint 
     Raises:
       InputError: the folder or the exports' folder cannot be written, the folder holds a run
         that is neither to be resumed nor overwritten, or one that had other settings.
-      RunError: the checkpoint is damaged.
+      RunError: the checkpoint is damaged, or of an earlier version of this package.
     """
     _check_writable(folder)
     if config.exports:

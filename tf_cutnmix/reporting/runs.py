@@ -14,6 +14,8 @@ from tf_cutnmix.errors import InputError, RunError
 MOMENTS = {"best": "best_on_validation", "last": "last"}
 
 _FILES = ("flags.cfg", "metrics.jsonl", "result.json")
+# Where a run was kept says nothing about it: results that are handed on leave these out.
+_PLACES = {"--workdir", "--data_dir", "--export_dir"}
 _COSTS = ("images_per_second", "trained_parameters", "flops_per_image", "peak_memory_bytes")
 
 # A figure is missing where the run did not record it, and None where there is no such thing.
@@ -77,7 +79,8 @@ def read(folder: pathlib.Path, read_flags: Callable[[pathlib.Path], Config]) -> 
         raise RunError(f"broken: {folder} has no flags.cfg, its settings are unknown")
     try:
         config = read_flags(flags)
-        assumed = tuple(sorted(_flags(config.flagfile()) - _flags(flags.read_text("utf-8"))))
+        named = _flags(flags.read_text("utf-8")) | _PLACES
+        assumed = tuple(sorted(_flags(config.flagfile()) - named))
     except (OSError, ValueError) as error:
         raise RunError(f"broken: {flags}: {error}") from error
     if not result.exists():
