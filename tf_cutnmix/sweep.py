@@ -125,13 +125,12 @@ class _Sweep:
         self.runs = runs
         self.done = [n for n, c in configs.items() if not c.overwrite and is_done(c)]
         self.failed: list[str] = []
-        self._done_before = frozenset(self.done)
         self._waiting = len(configs) - len(self.done)
         self._seconds: list[float] = []
 
     def start(self, name: str, config: Config) -> None:
         """Begin a run, unless it is done."""
-        if name in self._done_before:
+        if name in self.done:
             self._say(name, "done already")
             return
         self._waiting -= 1
