@@ -12,66 +12,54 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "tf_cutnmix"
-
-# The order in which the package is read.
-ORDER = [
-    "errors",
-    "config",
-    "files",
-    "data",
-    "draws",
-    "augment",
-    "mixing",
-    "architectures.layers",
-    "architectures.resnet",
-    "architectures.wide_resnet",
-    "architectures.vgg",
-    "architectures.densenet",
-    "architectures.mobilenet",
-    "architectures.shufflenet",
-    "architectures",
-    "sharing",
-    "losses",
-    "served",
-    "parts",
-    "methods",
-    "teacher",
-    "distiller",
-    "checkpoints",
-    "export",
-    "progress",
-    "workdir",
-    "pictures",
-    "scores",
-    "cost",
-    "experiment",
-    "grid",
-    "cell",
-    "processes",
-    "reporting.runs",
-    "reporting.groups",
-    "reporting.comparison",
-    "reporting.tables",
-    "reporting.plots",
-    "reporting.documents",
-    "reporting",
-    "command",
-    "train",
-    "evaluate",
-    "sweep",
-    "report",
-]
-COMMANDS = {"command", "train", "evaluate", "sweep", "report"}
 DISTRIBUTIONS = {"absl": "absl-py", "sklearn": "scikit-learn"}
+DOORS = ("train", "evaluate", "sweep", "report")
 
 
 def module_name(path: pathlib.Path) -> str:
-    """The name below the package; `__init__` for the package itself."""
+    """The name below the package; `__init__` for the package itself, a wing's for its own."""
     name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     return name.removesuffix(".__init__")
 
 
 FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+METHODS = [module for module in FILES if module.startswith("distillation.methods.")]
+
+
+def wing(name: str, *files: str) -> list[str]:
+    """The files of a wing in their order, then what it offers."""
+    return [*(f"{name}.{file}" for file in files), name]
+
+
+FAMILIES = wing(
+    "networks.families",
+    *("layers", "resnet", "wide_resnet", "vgg", "densenet", "mobilenet", "shufflenet"),
+)
+
+# The order in which the package is read.
+ORDER = [
+    *("errors", "files", "settings", "command"),
+    *wing("data", "images", "splits", "digits", "folder", "tfds", "sources", "batches"),
+    *wing(
+        "mixing",
+        *("draws", "augment", "quantiles", "sampling", "masks", "pasting", "labels", "batch"),
+        *("layer", "layers", "function", "dataset"),
+    ),
+    *FAMILIES,
+    *wing("networks", "build", "foreign", "sharing", "served"),
+    *(f"distillation.{file}" for file in ("losses", "peers", "forward", "method", "terms")),
+    *METHODS,
+    "distillation.methods",
+    *wing("distillation", "teacher", "views", "guard", "callbacks", "distiller"),
+    *wing("serving", "savedmodel"),
+    # The wing offers its settings alone: the rest waits for TensorFlow.
+    *wing("runs", "config"),
+    *(f"runs.{file}" for file in ("checkpoints", "workdir", "progress", "scores", "cost")),
+    *(f"runs.{file}" for file in ("pictures", "build", "results", "experiment")),
+    *wing("sweeps", "grid", "cell", "processes"),
+    *wing("reporting", "runs", "groups", "comparison", "tables", "plots", "documents"),
+    *DOORS,
+]
 
 
 def tree(module: str) -> ast.Module:
@@ -86,9 +74,10 @@ def imports(module: str) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports name the package"
-            inside = {f"{node.module}.{alias.name}" for alias in node.names}
-            modules = {name for name in inside if name.removeprefix("tf_cutnmix.") in FILES}
-            names |= modules or {node.module}
+            for alias in node.names:
+                inside = f"{node.module}.{alias.name}"
+                is_module = inside.removeprefix("tf_cutnmix.") in FILES
+                names.add(inside if is_module else node.module)
     return names
 
 
@@ -110,7 +99,8 @@ def public_definitions(module: str) -> list[ast.FunctionDef | ast.ClassDef]:
 
 
 def test_every_file_has_its_place_in_the_order() -> None:
-    assert set(FILES) == {"__init__", *ORDER, "serve_once"}
+    assert set(FILES) == {"__init__", *ORDER, "serving.serve_once"}
+    assert len(set(ORDER)) == len(ORDER)
 
 
 @pytest.mark.parametrize("module", ORDER)
@@ -119,17 +109,28 @@ def test_a_file_imports_only_from_those_before_it(module: str) -> None:
 
 
 def test_a_family_of_networks_knows_nothing_but_errors() -> None:
-    families = {module for module in FILES if module.startswith("architectures.")}
+    families = [module for module in FAMILIES if "." in module.removeprefix("networks.")]
     assert families
     for family in families:
-        assert own_imports(family) <= {"errors", "architectures.layers"}
+        assert own_imports(family) <= {"errors", "networks.families.layers"}
+
+
+def test_a_method_is_known_by_its_name_alone() -> None:
+    assert METHODS
+    for module in FILES:
+        assert own_imports(module).isdisjoint(METHODS), module
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_file_can_be_seen_at_a_glance(module: str) -> None:
+    assert len(FILES[module].read_text().splitlines()) <= 300
 
 
 def test_the_serving_script_knows_nothing_of_the_package() -> None:
-    assert not own_imports("serve_once")
+    assert not own_imports("serving.serve_once")
 
 
-@pytest.mark.parametrize("module", sorted(set(FILES) - COMMANDS))
+@pytest.mark.parametrize("module", sorted({*FILES} - {"command", *DOORS}))
 def test_flags_live_in_the_commands_alone(module: str) -> None:
     assert "absl" not in other_imports(module)
     assert "command" not in own_imports(module)
@@ -141,7 +142,7 @@ def test_keras_cv_is_imported_only_where_it_is_used(module: str) -> None:
         alias.name for n in tree(module).body if isinstance(n, ast.Import) for alias in n.names
     }
     assert "keras_cv" not in on_top
-    assert module == "augment" or "keras_cv" not in other_imports(module)
+    assert module == "mixing.augment" or "keras_cv" not in other_imports(module)
 
 
 def test_what_is_imported_is_a_declared_dependency() -> None:
@@ -170,7 +171,16 @@ def test_the_package_offers_what_it_lists() -> None:
         assert getattr(package, name).__module__.startswith("tf_cutnmix.")
 
 
-@pytest.mark.parametrize("module", ["config", "command", "errors"])
+@pytest.mark.parametrize("name", ["data", "mixing", "networks", "distillation", "serving", "runs"])
+def test_a_wing_offers_what_it_lists_and_hides_no_file_by_it(name: str) -> None:
+    package = importlib.import_module(f"tf_cutnmix.{name}")
+    assert package.__all__ == sorted(package.__all__)
+    for offered in package.__all__:
+        assert hasattr(package, offered)
+        assert f"{name}.{offered}" not in FILES
+
+
+@pytest.mark.parametrize("module", ["runs.config", "command", "errors"])
 def test_what_the_commands_begin_with_does_not_import_tensorflow(
     module: str, tmp_path: pathlib.Path
 ) -> None:

@@ -7,14 +7,19 @@ __version__ = "0.1.0"
 # While Python looks for the module of `python -m tf_cutnmix.train`, argv[0] is "-m". The
 # commands import what they need themselves: --help does not wait for TensorFlow.
 if sys.argv[:1] != ["-m"]:
-    from tf_cutnmix.architectures import adapt, build_network
-    from tf_cutnmix.augment import CropAndFlip
-    from tf_cutnmix.config import Config
-    from tf_cutnmix.distiller import OnlineDistiller
-    from tf_cutnmix.experiment import train_and_evaluate
-    from tf_cutnmix.methods import Method
-    from tf_cutnmix.mixing import CutMix, CutNMix, FMix, MixUp, cutnmix, mix_dataset
-    from tf_cutnmix.sharing import share_stages
+    from tf_cutnmix.distillation import Method, OnlineDistiller
+    from tf_cutnmix.mixing import (
+        CropAndFlip,
+        CutMix,
+        CutNMix,
+        FMix,
+        MixUp,
+        cutnmix,
+        mix_dataset,
+    )
+    from tf_cutnmix.networks import adapt, build_network, share_stages
+    from tf_cutnmix.runs.config import Config
+    from tf_cutnmix.runs.experiment import train_and_evaluate
 
 __all__ = [
     "Config",

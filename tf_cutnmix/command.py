@@ -25,7 +25,7 @@ def run(name: str, summary: str, settings: type, main: Callable[[Any], None]) ->
     Args:
       name: of the module, for the help text.
       summary: what the command does.
-      settings: a dataclass whose fields are made with `config.setting`.
+      settings: a dataclass whose fields are made with `settings.setting`.
       main: is called with the settings.
     """
     arguments = sys.argv[1:]
@@ -114,12 +114,12 @@ def _positional(settings: type) -> list[dataclasses.Field]:
 
 
 def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
-    options = {"name": field.name, "default": field.default, "help": "", "flag_values": values}
+    options: Any = {"name": field.name, "default": field.default, "help": "", "flag_values": values}
     kind = _kind(field)
     if field.metadata["choices"]:
         flags.DEFINE_enum(enum_values=list(field.metadata["choices"]), **options)
     else:
-        define = {
+        define: dict[type, Callable[..., object]] = {
             bool: flags.DEFINE_bool,
             int: flags.DEFINE_integer,
             float: flags.DEFINE_float,
@@ -129,7 +129,7 @@ def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
         define[kind](**options)
 
 
-def _kind(field: dataclasses.Field) -> type:
+def _kind(field: dataclasses.Field) -> Any:
     if isinstance(field.type, types.UnionType):
         return next(t for t in typing.get_args(field.type) if t is not types.NoneType)
     return typing.get_origin(field.type) or field.type
@@ -140,12 +140,12 @@ def _help_lines(field: dataclasses.Field) -> list[str]:
     flag = f"  --[no]{field.name}" if _kind(field) is bool else f"  --{field.name}"
     flag = f"{flag}={choices}" if choices else flag
     flag = f"  {field.name.upper()} ..." if field.metadata["positional"] else flag
-    text = field.metadata["help"]
+    text, default = field.metadata["help"], field.default
     if _kind(field) is tuple and not field.metadata["positional"]:
         text = f"{text} (may be given several times)"
-    if field.default not in ("", None, ()) and _kind(field) is not bool:
-        default = " ".join(field.default) if _kind(field) is tuple else field.default
-        text = f"{text} (default: {default})"
+    if default not in ("", None, ()) and _kind(field) is not bool:
+        shown = " ".join(default) if isinstance(default, tuple) else default
+        text = f"{text} (default: {shown})"
     body = textwrap.wrap(text, width=66)
     if len(flag) < 24:
         body[0] = f"{flag:<24}{body[0]}"

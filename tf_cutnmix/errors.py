@@ -24,3 +24,8 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
         return InputError(f"unknown {kind} {name!r}: did you mean {near[0]!r}?")
     known = f": one of {', '.join(allowed)}" if len(allowed) <= 20 else ""
     return InputError(f"unknown {kind} {name!r}{known}")
+
+
+def first_line(error: BaseException) -> str:
+    """What somebody else's error says in one line, or its kind if it says nothing."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

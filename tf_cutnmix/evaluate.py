@@ -5,8 +5,8 @@ import json
 import sys
 
 from tf_cutnmix import command
-from tf_cutnmix.config import AT_LEAST_1, NOT_NEGATIVE, check, setting
 from tf_cutnmix.errors import InputError
+from tf_cutnmix.settings import AT_LEAST_1, NOT_NEGATIVE, check, setting
 
 SUMMARY = """\
 Prints accuracy, top-5 accuracy, negative log likelihood and expected calibration error of an
@@ -39,7 +39,9 @@ class Settings:
 def main(settings: Settings) -> None:
     """Print the scores of an export as JSON."""
     with command.quiet_tensorflow():
-        from tf_cutnmix import data, scores, served
+        from tf_cutnmix import data
+        from tf_cutnmix.networks import served
+        from tf_cutnmix.runs import scores
     export = served.load(settings.savedmodel, "savedmodel")
     images = data.load(
         settings.dataset,

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tf_cutnmix import command
-from tf_cutnmix.config import Config, check, setting
 from tf_cutnmix.errors import InputError, RunError, unknown
+from tf_cutnmix.runs.config import Config
+from tf_cutnmix.settings import check, setting
 
 SUMMARY = """\
 Compares finished runs: tables of accuracy, calibration, diversity and cost over seeds, paired

@@ -9,9 +9,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from tf_cutnmix import command, grid, processes
-from tf_cutnmix.config import NOT_NEGATIVE, Config, Rule, setting, settings_in
+from tf_cutnmix import command
 from tf_cutnmix.errors import InputError, RunError, unknown
+from tf_cutnmix.runs.config import Config, settings_in
+from tf_cutnmix.settings import NOT_NEGATIVE, Rule, setting
+from tf_cutnmix.sweeps import grid, processes
 
 SUMMARY = """\
 Trains once for each combination of the values that --grid names, on top of the other flags:
@@ -48,7 +50,8 @@ class Settings(Config):
     export: str = setting(
         "", "run", "what each run exports, a comma list of teacher, peer and ensemble"
     )
-    threads: int | None = setting(
+    # A sweep decides for its runs what is not set.
+    threads: int | None = setting(  # type: ignore[assignment]
         None,
         "run",
         "threads of each run, on which its last bits depend; 0: one for each core; by default "
@@ -252,12 +255,12 @@ def _make_folder(folder: pathlib.Path) -> None:
         raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error
 
 
-def _read_result(config: Config) -> dict[str, Any] | None:
-    """The content of `result.json`, unless there is none or it is damaged."""
+def _read_result(config: Config) -> dict[str, Any]:
+    """The content of `result.json`; nothing if there is none or it is damaged."""
     try:
         return json.loads((pathlib.Path(config.workdir) / "result.json").read_text())
     except (OSError, ValueError):
-        return None
+        return {}
 
 
 def _that_matter(flagfile: str) -> dict[str, str]:

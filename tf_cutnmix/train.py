@@ -3,7 +3,7 @@
 import sys
 
 from tf_cutnmix import command
-from tf_cutnmix.config import Config
+from tf_cutnmix.runs.config import Config
 
 SUMMARY = """\
 Trains several small networks together with Cut^nMix, their features and a moving-average
@@ -14,7 +14,7 @@ ResNet-8 on scikit-learn's handwritten digits."""
 def main(config: Config) -> None:
     """Train as `config` says and print how it went."""
     with command.quiet_tensorflow():
-        from tf_cutnmix import experiment
+        from tf_cutnmix.runs import experiment
     result = experiment.train_and_evaluate(config)
     print(summary(config, result))
 

@@ -19,12 +19,12 @@ class Summary(NamedTuple):
     Attributes:
       mean: over the runs that recorded the figure.
       deviation: standard deviation with ddof=1, None for one run.
-      count: runs that recorded it.
+      runs: that recorded it.
     """
 
     mean: float
     deviation: float | None
-    count: int
+    runs: int
 
 
 class Difference(NamedTuple):
@@ -54,23 +54,22 @@ def summarise(values: Sequence[float]) -> Summary:
 
 def summary(group: Group, figure: str) -> Summary | None:
     """A figure of `Run.figures` over a group's runs; None where no run has it."""
-    values = [run.figures.get(figure) for run in group.runs.values()]
-    values = [value for value in values if value is not None]
+    recorded = [run.figures.get(figure) for run in group.runs.values()]
+    values = [value for value in recorded if value is not None]
     return summarise(values) if values else None
 
 
 def difference(group: Group, baseline: Group, figure: str) -> Difference | None:
     """How far a group's figure is above its baseline's; None where no seed has both."""
-    pairs = {
-        seed: (run.figures.get(figure), baseline.runs[seed].figures.get(figure))
-        for seed, run in group.runs.items()
-        if seed in baseline.runs
-    }
-    pairs = {seed: pair for seed, pair in pairs.items() if None not in pair}
-    if not pairs:
+    differences = {}
+    for seed in (seed for seed in group.runs if seed in baseline.runs):
+        own, other = (runs[seed].figures.get(figure) for runs in (group.runs, baseline.runs))
+        if own is not None and other is not None:
+            differences[seed] = own - other
+    if not differences:
         return None
-    values = [own - other for own, other in pairs.values()]
-    return Difference(float(np.mean(values)), bootstrap_interval(values), tuple(pairs))
+    values = list(differences.values())
+    return Difference(float(np.mean(values)), bootstrap_interval(values), tuple(differences))
 
 
 def bootstrap_interval(values: Sequence[float]) -> tuple[float, float] | None:

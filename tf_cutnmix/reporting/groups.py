@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
-from tf_cutnmix.config import Config
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.reporting.runs import Run
+from tf_cutnmix.runs.config import Config
 
 _NO_MEANING = "—"
 # What a run is called and where it is kept says nothing about what it does.
@@ -154,7 +154,7 @@ def choose_baseline(
     Raises:
       InputError: `wanted` fits several groups, or none at all.
     """
-    asked = {"method": "independent"} if wanted is None else wanted
+    asked: Values = {"method": "independent"} if wanted is None else wanted
     fitting = [g for g in groups if asked.items() <= g.settings.items()]
     near = [g for g in fitting if g.comparable_set == group.comparable_set]
     if wanted is None:
@@ -202,7 +202,7 @@ def _first(runs: dict[int, Run]) -> Run:
 
 
 def _circumstances(run: Run) -> Values:
-    return {"steps trained": int(run.figures["last_step"]), **run.versions}
+    return {"steps trained": int(run.figures["last_step"] or 0), **run.versions}
 
 
 def _conditions(run: Run) -> Values:

@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from tf_cutnmix.config import Config
 from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.runs.config import Config
 
 MOMENTS = {"best": "best_on_validation", "last": "last"}
 

@@ -1,5 +1,6 @@
 """The tables of a report, for Markdown and for HTML."""
 
+import functools
 import html
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -91,11 +92,17 @@ def differences(groups: Sequence[Group], baselines: dict[str, Baseline]) -> Tabl
         found = compared(group, "teacher")
         return ", ".join(map(str, found.seeds)) if found else NO_SUCH_THING
 
+    def points(group: Group, name: str) -> str:
+        return _points(compared(group, name))
+
+    def interval(group: Group, name: str) -> str:
+        return _interval(compared(group, name))
+
     columns.append(("Common seeds", seeds))
     for name in ("teacher", "mean_peer"):
         paired += [found for group in others if (found := compared(group, name))]
-        columns.append((_NETWORKS[name], lambda g, name=name: _points(compared(g, name))))
-        columns.append(("95 % interval", lambda g, name=name: _interval(compared(g, name))))
+        columns.append((_NETWORKS[name], functools.partial(points, name=name)))
+        columns.append(("95 % interval", functools.partial(interval, name=name)))
     title = "Difference to the baseline: best epoch, paired by seed"
     return _table(title, others, columns, *_caution(paired))
 
@@ -181,7 +188,7 @@ def _with_deviation(figure: str) -> Cell:
         if found is None:
             return _absent(group, figure)
         deviation = "" if found.deviation is None else f" ± {100 * found.deviation:.2f}"
-        return f"{100 * found.mean:.2f}{deviation}{_share(group, found.count)}"
+        return f"{100 * found.mean:.2f}{deviation}{_share(group, found.runs)}"
 
     return cell
 
@@ -191,7 +198,7 @@ def _mean(figure: str, form: str, unit: float = 1.0) -> Cell:
         found = summary(group, figure)
         if found is None:
             return _absent(group, figure)
-        return form.format(found.mean / unit).replace("%", " %") + _share(group, found.count)
+        return form.format(found.mean / unit).replace("%", " %") + _share(group, found.runs)
 
     return cell
 

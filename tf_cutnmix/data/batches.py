@@ -1,0 +1,47 @@
+"""Batches of images, whose order is a function of (seed, epoch) alone."""
+
+import numpy as np
+import tensorflow as tf
+
+from tf_cutnmix.data.images import Images
+
+
+def shuffled_batches(
+    images: Images, batch_size: int, *, seed: int, first_epoch: int = 0
+) -> tf.data.Dataset:
+    """Endless training batches `([B, H, W, 3] uint8, [B] int32)`, of no more than all images.
+
+    The order within epoch e is a function of (seed, e): a run that starts at `first_epoch`
+    sees what a run from the start would see from there on. The remainder that does not fill
+    a batch is left out, another one in each epoch.
+    """
+    steps = len(images.pixels) // batch_size
+
+    def order(epoch: np.ndarray) -> np.ndarray:
+        positions = np.random.default_rng((seed, int(epoch))).permutation(len(images.pixels))
+        return positions[: steps * batch_size].reshape(steps, batch_size)
+
+    def epoch_of_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        positions = tf.numpy_function(order, [epoch], tf.int64)
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(positions, [steps, batch_size]))
+
+    positions = tf.data.Dataset.counter(first_epoch).flat_map(epoch_of_batches)
+    return _gather(images, positions)
+
+
+def ordered_batches(images: Images, batch_size: int) -> tf.data.Dataset:
+    """All images once, in their order, the last batch as small as it comes."""
+    return _gather(images, tf.data.Dataset.range(len(images.pixels)).batch(batch_size))
+
+
+def _gather(images: Images, positions: tf.data.Dataset) -> tf.data.Dataset:
+    def rows(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels, labels = tf.numpy_function(
+            lambda at: (images.pixels[at], images.labels[at]), [batch], [tf.uint8, tf.int32]
+        )
+        pixels.set_shape([*batch.shape, *images.pixels.shape[1:]])
+        labels.set_shape(batch.shape)
+        return pixels, labels
+
+    batches = positions.map(rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return batches.prefetch(tf.data.AUTOTUNE)

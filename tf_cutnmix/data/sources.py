@@ -1,0 +1,47 @@
+"""From the name of a data set to its images."""
+
+import os
+import pathlib
+
+from tf_cutnmix.data import digits, folder, tfds
+from tf_cutnmix.data.images import Images
+from tf_cutnmix.errors import InputError
+
+_CHARACTERS = ("digits", "mnist", "emnist", "kmnist", "svhn_cropped", "omniglot")
+
+
+def load(dataset: str, split: str, *, data_dir: str = "", image_size: int = 0) -> Images:
+    """Read one split of a data set.
+
+    Args:
+      dataset: "digits", a folder, or the name of a TFDS image-classification data set.
+      split: TFDS split syntax, for every kind of source: "train", "train[:2000]", "train+test".
+      data_dir: where TFDS looks; its own default if empty.
+      image_size: pixels a side that the images are resized to; 0 keeps them as stored.
+
+    A folder holds either class sub-folders with images, of which every fifth image in the
+    order of the names is the test split, or one folder of class sub-folders for each split
+    (`train`, `test`). Of the digits the last 360 are the test split.
+
+    Raises:
+      InputError: the data cannot be found, read or used as they are.
+    """
+    if not dataset:
+        raise InputError("--dataset is empty: name 'digits', a TFDS data set or a folder")
+    path = pathlib.Path(dataset).expanduser()
+    if dataset == "digits":
+        images = digits.load(split, image_size)
+    elif path.is_dir() and (os.sep in dataset or not tfds.knows(dataset)):
+        images = folder.load(path, split, image_size)
+    elif dataset.startswith((".", "~", os.sep)):
+        raise InputError(f"--dataset={dataset}: there is no such folder")
+    else:
+        images = tfds.load(dataset, split, data_dir, image_size)
+    if len(images.class_names) < 2:
+        raise InputError(f"{dataset} holds one class, {images.class_names[0]!r}: 2 are needed")
+    return images
+
+
+def has_direction(dataset: str) -> bool:
+    """Whether mirror images of this data set mean something else (it shows characters)."""
+    return dataset.split("/")[0].split(":")[0] in _CHARACTERS

@@ -1,0 +1,13 @@
+"""What the peers learn from: the labels, each other, and their own moving average.
+
+Read `losses`, `peers` (what they must be), `forward` (what a step computed), `method` (a named
+list of terms), `terms` (those that several methods share), `methods` (one file a paper), `teacher`
+(the moving average), `views` (what each peer sees), `guard` (a step that must not be taken),
+`callbacks`, `distiller` (the train step, on one page).
+"""
+
+from tf_cutnmix.distillation.distiller import OnlineDistiller
+from tf_cutnmix.distillation.method import Method
+from tf_cutnmix.distillation.methods import METHODS
+
+__all__ = ["METHODS", "Method", "OnlineDistiller"]

@@ -1,0 +1,300 @@
+"""Several networks trained together, each other's teachers: `OnlineDistiller`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_cutnmix.distillation import losses, teacher
+from tf_cutnmix.distillation.callbacks import LearnHeldOut, StopAtDivergence
+from tf_cutnmix.distillation.forward import Forward, HeldOutPart, Memory
+from tf_cutnmix.distillation.guard import Guard
+from tf_cutnmix.distillation.method import Method, losses_at, parts_of
+from tf_cutnmix.distillation.peers import check_peers
+from tf_cutnmix.distillation.views import Views
+from tf_cutnmix.mixing.labels import soft_labels
+from tf_cutnmix.networks import sharing
+
+
+@keras.saving.register_keras_serializable("tf_cutnmix")
+class OnlineDistiller(keras.Model):
+    """Peers, their feature adapters and their moving averages, trained in one step.
+
+    ```python
+    peers = [build_network("resnet20", (32, 32, 3), 10) for _ in range(2)]
+    model = OnlineDistiller(peers, CutNMix(num_peers=2, num_classes=10), "cutnmix")
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True))
+    model.fit(images, labels, batch_size=128, epochs=10)
+    model.predict(images)  # the teacher's probabilities, [N, 10]
+    ```
+
+    The teacher is the mean prediction of the averaged peers. `predict` and calling the model
+    give the teacher's probabilities; `evaluate` gives the accuracy of the teacher, of the
+    peers' ensemble, of each peer and each averaged peer, and the teacher's negative log
+    likelihood as `loss`. `fit` logs the loss and each of its terms.
+
+    While the averaged peers teach, they normalise as the peers do, by the batch that they see,
+    without dropout, and keep moving statistics of their own of what they saw; they are
+    evaluated and exported with these. Where no term looks at them, their statistics are
+    averaged as their weights are. A layer that is frozen in a peer stays frozen in its average.
+
+    With `CutNMix`, `region_overlap` is logged too, the mean overlap of the peers' boxes.
+
+    The method is the loss: `compile` takes an optimizer and how to run, no loss and no
+    metrics. Should a term or a gradient stop being finite, that step and all after it change
+    nothing, and `fit` raises.
+
+    Args:
+      peers: models from images `[B, H, W, C]` to `{"features": [B, D_k], "logits": [B, K]}`;
+        their architectures may differ. The model trains these very objects. They may share
+        stages, see `share_stages`.
+      mixing: a layer of `tf_cutnmix.mixing`, or None. Views `[B, n, H, W, C]` go one to each
+        peer, plain batches `[B, H, W, C]` to all of them.
+      method: a `Method`, or the name of one with its default settings.
+      augment: a layer that is called as `augment(images, training=True, step=step)` before
+        mixing, or None.
+      own_views: whether each peer gets an augmentation of its own; None for what the method's
+        paper does.
+      momentum: the largest momentum of the moving average, in [0, 1).
+      weight_decay: adds `weight_decay / 2 * |w|^2` over all trained weights to the loss.
+
+    Raises:
+      ValueError: the peers, or the peers and the mixing, do not fit together.
+    """
+
+    def __init__(
+        self,
+        peers: Sequence[keras.Model],
+        mixing: keras.layers.Layer | None = None,
+        method: Method | str = "cutnmix",
+        *,
+        augment: keras.layers.Layer | None = None,
+        own_views: bool | None = None,
+        momentum: float = 0.999,
+        weight_decay: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_classes = check_peers(peers)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1. Received: {momentum}")
+        if not 0 <= weight_decay < float("inf"):
+            raise ValueError(f"weight_decay must be 0 or more. Received: {weight_decay}")
+        self.method = Method(method) if isinstance(method, str) else method
+        self.terms = self.method.terms(peers)
+        self.parts = parts_of(self.terms)
+        self.peers = list(peers)
+        self.averages = teacher.averaged_copies(peers)
+        self.run_peers = sharing.Together(self.peers)
+        self.run_averages = sharing.Together(self.averages)
+        self.mixing: Any = mixing
+        self.augment: Any = augment
+        self.own_views = self.method.recipe.own_views if own_views is None else own_views
+        self._views = Views(augment, mixing, len(peers), self.own_views)
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.step = self._counter("step", 0)
+        self.failed_step = self._counter("failed_step", -1)
+        self.failed_term = self._counter("failed_term", -1)
+
+        names = [term.name for term in self.terms] + ["weight_decay"] * (weight_decay > 0)
+        self.term_names = names
+        self.guard = Guard(names, self.failed_step, self.failed_term)
+        self.loss_metrics = [keras.metrics.Mean(name) for name in ("loss", *names)]
+        self.overlap_metrics = [keras.metrics.Mean("region_overlap")] * self._views.boxes_differ
+        self.accuracy_metrics = [
+            keras.metrics.SparseCategoricalAccuracy(f"{name}_accuracy")
+            for name in ("teacher", "ensemble", *self.networks)
+        ]
+        self.built = True
+
+    @property
+    def networks(self) -> dict[str, keras.Model]:
+        """Each single network by the name it has in the metrics: average1, ..., peer1, ..."""
+        kinds = {"average": self.averages, "peer": self.peers}
+        return {f"{k}{i}": n for k, ns in kinds.items() for i, n in enumerate(ns, start=1)}
+
+    @property
+    def leader(self) -> str | None:
+        """The name of the peer that the method's paper deploys, if it names one."""
+        leader = self.method.recipe.leader
+        return None if leader is None else f"peer{leader % len(self.peers) + 1}"
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [*self.loss_metrics, *self.overlap_metrics, *self.accuracy_metrics]
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        images, labels = self._unpack(data)
+        labels = soft_labels(labels, self.num_classes)
+        step = tf.identity(self.step.value)
+        views, mixed_labels, overlaps = self.make_views(images, labels, step)
+        teach = any(term.uses_averages for term in self.terms)
+        normalising = teacher.Normalising(self.averages, self.peers) if teach else None
+        own = normalising.statistics if normalising else []
+        statistics = [v for v in _variables([*self.peers, *self.parts]) if not v.trainable] + own
+        before = [tf.identity(v.value) for v in statistics]
+        averages = normalising.teach(self.run_averages, views) if normalising else []
+        weights = self.trainable_variables
+
+        with tf.GradientTape() as tape:
+            outputs = self.run_peers(views, training=True)
+            forward = Forward(step, mixed_labels, views, outputs, averages)
+            forward = forward._replace(parts={part.name: part(forward) for part in self.parts})
+            terms = losses_at(self.terms, forward, self.method.ramp_steps)
+            if self.weight_decay:
+                terms["weight_decay"] = losses.weight_decay(weights, self.weight_decay)
+            loss = tf.add_n(list(terms.values()))
+            scaled_loss = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled_loss, weights)
+
+        def take_step() -> None:
+            self.optimizer.apply(gradients, weights)
+            momentum = teacher.momentum_at(step, self.momentum)
+            teacher.update(_variables(self.averages), _variables(self.peers), momentum, own)
+            for memory in self._memories:
+                memory.remember(images, labels, forward.logits)
+            self.step.assign_add(1)
+            values = (loss, *terms.values(), *overlaps)
+            metrics = (*self.loss_metrics, *self.overlap_metrics)
+            for metric, value in zip(metrics, values, strict=True):
+                metric.update_state(value)
+
+        def take_back() -> None:
+            for variable, value in zip(statistics, before, strict=True):
+                variable.assign(value)
+
+        # An optimizer that scales the loss skips overflown gradients by itself.
+        scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        watched = (list(terms.values()), [] if scales else gradients, statistics)
+        tf.cond(self.guard.allows(*watched, step), take_step, take_back)
+        return {m.name: m.result() for m in (*self.loss_metrics, *self.overlap_metrics)}
+
+    def make_views(
+        self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, list[tf.Tensor]]:
+        """What each peer sees at one step, the labels `[B, K]` that they share, the overlap.
+
+        Args:
+          images: `[B, H, W, C]`.
+          labels: integers `[B]`, or `[B, K]`.
+          step: number of the step.
+
+        Returns:
+          A view `[B, H, W, C]` for each peer, one object where they see the same; labels
+          float32; the mean overlap of the peers' boxes, if they have boxes of their own. With a
+          method that remembers the last batch, that one comes first, and `B` is both.
+        """
+        labels = soft_labels(labels, self.num_classes)
+        batches = [(images, labels, step)]
+        for memory in self._memories:
+            last = memory.recall(images, labels, step)
+            batches.insert(0, (*last, tf.maximum(step - 1, 0)))
+        return self._views(batches, step)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        if not self.optimizer.built:
+            # Were it to make its variables inside the step, TensorFlow would trace that twice.
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        images, labels = self._unpack(data)
+        classes = tf.argmax(labels, axis=-1) if labels.shape.rank == 2 else labels
+        predictions = self.predict_each(images)
+        likelihood = tf.gather(predictions["teacher"], tf.cast(classes, tf.int32), batch_dims=1)
+        self.loss_metrics[0].update_state(-tf.math.log(tf.maximum(likelihood, 1e-30)))
+        for metric, prediction in zip(self.accuracy_metrics, predictions.values(), strict=True):
+            metric.update_state(classes, prediction)
+        return {m.name: m.result() for m in (self.loss_metrics[0], *self.accuracy_metrics)}
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """The teacher's probabilities, `[B, K]` float32."""
+        return _mean(self._probabilities(self.run_averages, images))
+
+    def predict_each(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Probabilities `[B, K]` float32 of the teacher, of the ensemble and of each network."""
+        averages = self._probabilities(self.run_averages, images)
+        peers = self._probabilities(self.run_peers, images)
+        singles = zip(self.networks, (*averages, *peers), strict=True)
+        return {"teacher": _mean(averages), "ensemble": _mean(peers), **dict(singles)}
+
+    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`; raises `DivergenceError` when the loss is no longer finite."""
+        own: list[keras.callbacks.Callback] = [StopAtDivergence()]
+        for part in self.parts:
+            if isinstance(part, HeldOutPart):
+                own.append(LearnHeldOut(part, self.method.name, kwargs.get("validation_data")))
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            for callback in own:
+                callbacks.append(callback)
+        else:
+            callbacks = [*own, *keras.tree.flatten(callbacks or [])]
+        return super().fit(*args, callbacks=callbacks, **kwargs)
+
+    def check_finite(self) -> None:
+        """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
+        self.guard.check()
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        joined = self.run_peers.joined
+        return {
+            **super().get_config(),
+            "peers": [serialize(network) for network in ([joined] if joined else self.peers)],
+            "mixing": serialize(self.mixing),
+            "method": self.method.get_config(),
+            "augment": serialize(self.augment),
+            "own_views": self.own_views,
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "OnlineDistiller":
+        deserialize = keras.saving.deserialize_keras_object
+        networks = [deserialize(network) for network in config["peers"]]
+        return cls(
+            **{
+                **config,
+                "peers": [peer for network in networks for peer in sharing.split(network)],
+                "mixing": deserialize(config["mixing"]),
+                "method": Method(**config["method"]),
+                "augment": deserialize(config["augment"]),
+            }
+        )
+
+    def _counter(self, name: str, value: int) -> keras.Variable:
+        initializer = keras.initializers.Constant(value)
+        return self.add_weight(
+            shape=(), initializer=initializer, dtype="int64", trainable=False, name=name
+        )
+
+    def _unpack(self, data: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        if self.loss is not None:
+            raise ValueError("OnlineDistiller's loss is its method: compile it without a loss")
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if labels is None or weights is not None:
+            raise ValueError("OnlineDistiller needs pairs (images, labels), without sample weights")
+        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+        if labels.shape.rank == 2 and labels.shape[1] == 1 and self.num_classes > 1:
+            labels = tf.squeeze(labels, axis=1)
+        return images, labels
+
+    @property
+    def _memories(self) -> list[Memory]:
+        return [part for part in self.parts if isinstance(part, Memory)]
+
+    def _probabilities(self, run: sharing.Together, images: tf.Tensor) -> list[tf.Tensor]:
+        outputs = run([images] * len(self.peers), training=False)
+        return [losses.soften(output["logits"], 1.0) for output in outputs]
+
+
+def _mean(predictions: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.add_n(list(predictions)) / len(predictions)
+
+
+def _variables(layers: Sequence[keras.Layer]) -> list[keras.Variable]:
+    """All variables of some layers, those that they share once."""
+    return list({id(v): v for layer in layers for v in layer.variables}.values())

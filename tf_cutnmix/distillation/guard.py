@@ -1,0 +1,73 @@
+"""A step in which something is no longer a finite number is not taken, nor any after it."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tf_cutnmix.errors import DivergenceError
+
+
+class Guard:
+    """Remembers the first step that must not be taken, and what was not finite in it.
+
+    Args:
+      term_names: of the loss.
+      failed_step: a variable, -1 until a step fails.
+      failed_term: a variable, the position in `watched` of what failed.
+
+    Attributes:
+      watched: all that must be finite, in words.
+    """
+
+    def __init__(
+        self,
+        term_names: Sequence[str],
+        failed_step: keras.Variable,
+        failed_term: keras.Variable,
+    ) -> None:
+        of_the_loss = [f"{name} of the loss" for name in (*term_names, "gradient")]
+        self.watched = [*of_the_loss, "statistic of BatchNormalization"]
+        self.failed_step = failed_step
+        self.failed_term = failed_term
+
+    def allows(
+        self,
+        terms: Sequence[tf.Tensor],
+        gradients: Sequence[tf.Tensor],
+        statistics: Sequence[keras.Variable],
+        step: tf.Tensor,
+    ) -> tf.Tensor:
+        """Whether this step may be taken, a scalar bool; notes what fails first.
+
+        Args:
+          terms: of the loss, scalars, as many as there are names.
+          gradients: of the weights; empty if they need not be finite.
+          statistics: that the step has moved.
+          step: number of the step.
+        """
+        gradient = tf.linalg.global_norm([tf.zeros([]), *gradients])
+        # Activations can overflow while all that comes after BatchNormalization is finite.
+        floats = [
+            tf.cast(v.value, tf.float32)
+            for v in statistics
+            if keras.backend.is_float_dtype(v.dtype)
+        ]
+        statistic = tf.linalg.global_norm([tf.zeros([]), *floats])
+        broken = ~tf.math.is_finite(tf.stack([*terms, gradient, statistic]))
+        earlier = self.failed_step.value >= 0
+        first = tf.reduce_any(broken) & ~earlier
+        self.failed_step.assign(tf.where(first, step, self.failed_step.value))
+        term = tf.argmax(broken)
+        self.failed_term.assign(tf.where(first, term, self.failed_term.value))
+        return ~(earlier | first)
+
+    def check(self) -> None:
+        """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
+        step = int(self.failed_step.value)
+        if step >= 0:
+            failed = self.watched[int(self.failed_term.value)]
+            raise DivergenceError(
+                f"step {step}: the {failed} is not finite; the model is as it was before that "
+                "step. Lower the learning rate or the weight of the term"
+            )

@@ -1,0 +1,76 @@
+"""The terms of the loss and what they are made of, as pure functions; all give float32."""
+
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Mean over the batch of `-sum_c y_c log softmax(z)_c`.
+
+    Args:
+      labels: `[B, K]`, each row a distribution.
+      logits: `[B, K]`.
+    """
+    return tf.reduce_mean(sample_cross_entropy(labels, logits))
+
+
+def sample_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """`-sum_c y_c log softmax(z)_c` of each sample, `[..., B]`, for logits `[..., B, K]`."""
+    log_predictions = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    return -tf.reduce_sum(labels * log_predictions, axis=-1)
+
+
+def soften(logits: tf.Tensor, temperature: float) -> tf.Tensor:
+    """`softmax(z / T)`, `[B, K]` float32."""
+    return tf.nn.softmax(tf.cast(logits, tf.float32) / temperature)
+
+
+def distillation(target: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
+    """`T^2 KL(target || softmax(z / T))`, mean over the batch (Hinton et al. 2015).
+
+    Args:
+      target: `[B, K]` float32, softened at the same temperature; gets no gradient.
+      logits: `[B, K]`.
+      temperature: above 0.
+    """
+    target = tf.stop_gradient(target)
+    log_predictions = tf.nn.log_softmax(tf.cast(logits, tf.float32) / temperature)
+    divergence = tf.math.xlogy(target, target) - target * log_predictions
+    return temperature**2 * tf.reduce_mean(tf.reduce_sum(divergence, axis=-1))
+
+
+def imitation(
+    target: tf.Tensor, logits: tf.Tensor, temperature: float, *, stop_target: bool = True
+) -> tf.Tensor:
+    """`T^2 KL(softmax(t / T) || softmax(z / T))`, mean over the batch.
+
+    Args:
+      target: `[B, K]` logits.
+      logits: `[B, K]`.
+      temperature: above 0.
+      stop_target: whether the target gets no gradient.
+    """
+    target = tf.cast(tf.stop_gradient(target) if stop_target else target, tf.float32)
+    log_target = tf.nn.log_softmax(target / temperature)
+    log_predictions = tf.nn.log_softmax(tf.cast(logits, tf.float32) / temperature)
+    divergence = tf.reduce_sum(tf.exp(log_target) * (log_target - log_predictions), axis=-1)
+    return temperature**2 * tf.reduce_mean(divergence)
+
+
+def weight_decay(weights: Iterable[tf.Tensor], rate: float) -> tf.Tensor:
+    """`rate / 2 * |w|^2` over all weights: the coupled decay of SGD."""
+    return rate * tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(weight)) for weight in weights])
+
+
+def ramp(step: tf.Tensor, ramp_steps: int) -> tf.Tensor:
+    """Sigmoid ramp-up `exp(-5 (1 - min(t, R) / R)^2)` (Laine and Aila 2017); 1 if R is 0."""
+    if ramp_steps == 0:
+        return tf.constant(1.0)
+    progress = tf.minimum(tf.cast(step, tf.float32) / ramp_steps, 1.0)
+    return tf.exp(-5.0 * tf.square(1.0 - progress))
+
+
+def unit(features: tf.Tensor) -> tf.Tensor:
+    """Rows of length 1, float32."""
+    return tf.math.l2_normalize(tf.cast(features, tf.float32), axis=-1)

@@ -1,0 +1,185 @@
+"""A method of online distillation is a named list of terms.
+
+`KD(t -> i)` in the methods' docstrings is `T^2 KL(softmax(t / T) || softmax(z_i / T))`, whose
+target `t` gets no gradient unless it says so. Every term is defined for soft labels, as mixed
+samples have them. A method's docstring names its paper, the temperature its default, and `ramped`
+terms grow to their weights over the first steps. Where the published code and the paper differ,
+we say what we took.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_cutnmix.distillation import losses
+from tf_cutnmix.distillation.forward import Forward, Part
+from tf_cutnmix.distillation.peers import feature_sizes
+from tf_cutnmix.errors import InputError, unknown
+from tf_cutnmix.networks.sharing import shared_stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """One named part of the loss.
+
+    Attributes:
+      name: what it is called in the logs, and in `Method.weights`.
+      loss: from a `Forward` to a scalar.
+      weight: that the scalar is multiplied by, unless the method's settings say otherwise.
+      ramped: whether it grows to its weight over the first steps.
+      part: what it adds to the peers, if anything; terms may have one part in common.
+      uses_averages: whether it needs `Forward.averages`.
+    """
+
+    name: str
+    loss: Callable[[Forward], tf.Tensor]
+    weight: float = 1.0
+    ramped: bool = False
+    part: Part | None = None
+    uses_averages: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a method's name stands for.
+
+    Attributes:
+      terms: from the method's settings and the peers to its terms.
+      temperature: unless the settings say otherwise.
+      min_peers: that it can take.
+      alike: whether the peers' features must be of one size.
+      shares: whether the peers must share stages; by default all but the last.
+      mean_gradient: whether what they share gets the mean of their gradients, not the sum.
+      own_views: whether each peer has crops and mirror images of its own by default.
+      held_out: whether it learns from held-out images after each epoch.
+      leader: index of the peer that the paper deploys, if it names one.
+    """
+
+    terms: Callable[["Method", Sequence[keras.Model]], list[Term]]
+    temperature: float = 3.0
+    min_peers: int = 1
+    alike: bool = False
+    shares: bool = False
+    mean_gradient: bool = False
+    own_views: bool = False
+    held_out: bool = False
+    leader: int | None = None
+
+
+METHODS: dict[str, Recipe] = {}
+
+
+def recipe(**facts: Any) -> Callable[[Callable], Callable]:
+    """Put a function that lists terms into `METHODS` under its own name, with facts of `Recipe`."""
+
+    def register(terms: Callable) -> Callable:
+        METHODS[terms.__name__] = Recipe(terms, **facts)
+        return terms
+
+    return register
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method by name, with its settings.
+
+    Attributes:
+      name: a key of `METHODS`.
+      weights: of terms by name, 0 or more, in place of their own; 0 switches a term off.
+      temperature: above 0; None for the method's own.
+      ramp_steps: over how many steps ramped terms grow, 0 or more.
+      batch_size: of every batch, for methods that remember one.
+      teacher: folder of an export, for methods that learn from a trained one.
+
+    Raises:
+      InputError: there is no such method.
+      ValueError: a setting is out of range.
+    """
+
+    name: str = "cutnmix"
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    # A number once `__post_init__` is through, which the type of a field cannot say.
+    temperature: Any = None
+    ramp_steps: int = 0
+    batch_size: int | None = None
+    teacher: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name not in METHODS:
+            raise unknown("--method", self.name, METHODS)
+        if self.temperature is None:
+            object.__setattr__(self, "temperature", self.recipe.temperature)
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be above 0. Received: {self.temperature}")
+        if not self.ramp_steps >= 0:
+            raise ValueError(f"ramp_steps must be 0 or more. Received: {self.ramp_steps}")
+        for term, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"weights must be 0 or more. Received: {term}={weight}")
+
+    @property
+    def recipe(self) -> Recipe:
+        return METHODS[self.name]
+
+    def terms(self, peers: Sequence[keras.Model]) -> list[Term]:
+        """The terms that are not switched off, with fresh parts, for these peers.
+
+        Raises:
+          InputError: the method cannot take them, has no term of a name in `weights`, or no
+            term that is not switched off.
+        """
+        self._check(peers)
+        terms = self.recipe.terms(self, peers)
+        for name in self.weights:
+            if name not in [term.name for term in terms]:
+                raise unknown(f"term of {self.name} in --weights", name, [t.name for t in terms])
+        weighted = [
+            dataclasses.replace(term, weight=float(self.weights.get(term.name, term.weight)))
+            for term in terms
+        ]
+        kept = [term for term in weighted if term.weight]
+        if not kept:
+            raise InputError(f"--weights switches every term of {self.name} off: leave one on")
+        return kept
+
+    def check_count(self, num_peers: int) -> None:
+        """Raise `InputError` if the method needs more peers."""
+        if num_peers < self.recipe.min_peers:
+            raise InputError(
+                f"--method={self.name} needs {self.recipe.min_peers} peers or more and has "
+                f"{num_peers}: pass --num_peers={self.recipe.min_peers}"
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "weights": dict(self.weights)}
+
+    def _check(self, peers: Sequence[keras.Model]) -> None:
+        self.check_count(len(peers))
+        sizes = feature_sizes(peers)
+        if self.recipe.alike and len(set(sizes)) > 1:
+            raise InputError(
+                f"--method={self.name} compares the peers' features, which have unlike sizes "
+                f"{sizes}: name one architecture"
+            )
+        if self.recipe.shares and shared_stage(peers) is None:
+            raise InputError(
+                f"--method={self.name} needs peers that share their first stages: pass --share, "
+                "or build them with tf_cutnmix.share_stages"
+            )
+
+
+def losses_at(terms: Sequence[Term], forward: Forward, ramp_steps: int) -> dict[str, tf.Tensor]:
+    """The weighted terms of the loss, by name; their sum is the loss."""
+    ramp = losses.ramp(forward.step, ramp_steps)
+    return {
+        term.name: term.weight * (ramp if term.ramped else 1.0) * term.loss(forward)
+        for term in terms
+    }
+
+
+def parts_of(terms: Sequence[Term]) -> list[Part]:
+    """The parts of all terms, each once."""
+    return list({id(term.part): term.part for term in terms if term.part}.values())

@@ -1,0 +1,61 @@
+"""Offline distillation (Hinton et al. 2015)."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tf_cutnmix.distillation.forward import Forward, Part
+from tf_cutnmix.distillation.method import Method, Term, recipe
+from tf_cutnmix.distillation.peers import num_classes
+from tf_cutnmix.distillation.terms import CROSS_ENTROPY, imitate_each
+from tf_cutnmix.errors import InputError
+from tf_cutnmix.networks import served
+
+
+@recipe(temperature=4.0)
+def kd(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
+    """Offline distillation from a trained teacher: `sum_i CE_i + KD(t -> i)`.
+
+    Hinton et al. 2015. The teacher is an export; it sees the view of the peer it teaches.
+    """
+    if not method.teacher:
+        raise InputError(
+            "--method=kd needs --teacher: the folder of an export, or of a run that exported one"
+        )
+    return [
+        CROSS_ENTROPY,
+        Term(
+            "frozen_teacher",
+            lambda forward: imitate_each(
+                forward, forward.parts["frozen_teacher"], method.temperature
+            ),
+            part=FrozenTeacher(method.teacher, peers),
+        ),
+    ]
+
+
+class FrozenTeacher(Part):
+    """Logits `[B, K]` of a trained export on each peer's view; nothing in it is trained.
+
+    It resizes the views to its own size, which XLA cannot compile.
+
+    Raises:
+      InputError: the folder is no export, or one for another number of classes.
+    """
+
+    def __init__(self, folder: str, peers: Sequence[keras.Model]) -> None:
+        super().__init__("frozen_teacher")
+        self.supports_jit = False
+        self.teacher = served.load(folder, "teacher")
+        found, wanted = len(self.teacher.class_names), num_classes(peers)
+        if found != wanted:
+            raise InputError(
+                f"--teacher={folder} tells {found} classes apart and the data have {wanted}"
+            )
+
+    def call(self, forward: Forward) -> list[tf.Tensor]:
+        views = (
+            tf.saturate_cast(tf.round(tf.cast(v, tf.float32)), tf.uint8) for v in forward.views
+        )
+        return [tf.stop_gradient(self.teacher.predict(images=v)["logits"]) for v in views]

@@ -1,0 +1,57 @@
+"""Online knowledge distillation with diverse peers (Chen et al. 2020)."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tf_cutnmix.distillation import losses
+from tf_cutnmix.distillation.forward import Forward, Part, dense
+from tf_cutnmix.distillation.method import Method, Term, recipe
+from tf_cutnmix.distillation.peers import feature_sizes
+from tf_cutnmix.distillation.terms import CROSS_ENTROPY, imitate_each
+
+
+@recipe(min_peers=3, alike=True, leader=-1)
+def okddip(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
+    """Two-level distillation to a leader, the last peer, by way of diverse auxiliary peers.
+
+    Chen et al. 2020: `sum_i CE_i + r sum_{a < n} T^2 KL(t_a || z_a) + r KD(mean_a z_a -> n)`,
+    `t_a` from the attention of the auxiliary peers on each other. As in the authors' code, the
+    targets get gradients: the attention's projections learn from nothing else.
+    """
+
+    def attended(forward: Forward) -> tf.Tensor:
+        targets = tf.unstack(forward.parts["attention"])
+        return imitate_each(forward, targets, method.temperature, stop_target=False)
+
+    def leader(forward: Forward) -> tf.Tensor:
+        *auxiliary, last = forward.logits
+        mean = tf.add_n(auxiliary) / len(auxiliary)
+        return losses.imitation(mean, last, method.temperature, stop_target=False)
+
+    return [
+        CROSS_ENTROPY,
+        Term("attention", attended, ramped=True, part=Attention(peers)),
+        Term("leader", leader, ramped=True),
+    ]
+
+
+class Attention(Part):
+    """Each auxiliary peer's own target, `[n - 1, B, K]` logits (OKDDip, Chen et al. 2020).
+
+    `t_a = sum_b softmax_b(<W_q h_a, W_k h_b>) z_b` over the auxiliary peers, all but the last,
+    a itself among them; the projections go to an eighth of the features' size.
+    """
+
+    def __init__(self, peers: Sequence[keras.Model]) -> None:
+        super().__init__("attention")
+        size = feature_sizes(peers)[0]
+        self.query = dense(size, max(1, size // 8), use_bias=False)
+        self.key = dense(size, max(1, size // 8), use_bias=False)
+
+    def call(self, forward: Forward) -> tf.Tensor:
+        features = tf.stack(forward.features[:-1])
+        query, key = (tf.cast(f(features), tf.float32) for f in (self.query, self.key))
+        weights = tf.nn.softmax(tf.einsum("abd,cbd->bac", query, key))
+        return tf.einsum("bac,cbk->abk", weights, tf.stack(forward.logits[:-1]))

@@ -1,0 +1,44 @@
+"""On-the-fly native ensemble (Lan et al. 2018)."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tf_cutnmix.distillation.forward import Forward, Part, batch_norm, dense
+from tf_cutnmix.distillation.method import Method, Term, recipe
+from tf_cutnmix.distillation.terms import CROSS_ENTROPY, ensemble_terms
+from tf_cutnmix.networks.sharing import shared_stage
+
+
+@recipe(min_peers=2, shares=True, leader=0)
+def one(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
+    """On-the-fly native ensemble: `sum_i CE_i + CE(z_e) + r sum_i KD(z_e -> i)`.
+
+    Lan et al. 2018. `z_e` weighs the peers by a gate on the map that they share.
+    """
+    return [CROSS_ENTROPY, *ensemble_terms(Gate(peers), method)]
+
+
+class Gate(Part):
+    """Logits `[B, K]` of the peers weighted by a gate on what they share (ONE, Lan et al. 2018).
+
+    `softmax(ReLU(BN(W GAP(shared map))))` weighs the peers of each sample. Where peers see
+    views of their own, the gate sees the mean of the shared maps.
+    """
+
+    def __init__(self, peers: Sequence[keras.Model]) -> None:
+        super().__init__("gate")
+        stage = shared_stage(peers)
+        assert stage is not None  # The recipe has asked for it.
+        self.stage = stage
+        channels = peers[0].output[self.stage].shape[-1]
+        self.dense = dense(channels, len(peers))
+        self.normalise = batch_norm()
+        self.normalise.build((None, len(peers)))
+
+    def call(self, forward: Forward) -> tf.Tensor:
+        maps = [tf.reduce_mean(o[self.stage], axis=[1, 2]) for o in forward.outputs]
+        scores = self.normalise(self.dense(tf.add_n(maps) / len(maps)), training=True)
+        weights = tf.nn.softmax(tf.cast(tf.nn.relu(scores), tf.float32))  # (B, n)
+        return tf.einsum("bn,nbk->bk", weights, tf.stack(forward.logits))

@@ -1,0 +1,292 @@
+"""Random crops and mirror images of whole batches, inside XLA or out of it; augmentations whose
+operations are those of Keras and keras-cv, out of it.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_cutnmix.errors import unknown
+from tf_cutnmix.mixing import draws
+
+# From float32 images [B, H, W, C] in 0..255, seed and step to such images.
+Transform = Callable[[tf.Tensor, int, Any], tf.Tensor]
+
+_SHAPES_AND_TONES = (
+    "random_shear",
+    "random_translation",
+    "random_rotation",
+    "random_posterization",
+    "solarization",
+    "auto_contrast",
+    "equalization",
+)
+_COLOURS = ("random_brightness", "random_color_degeneration", "random_contrast", "random_sharpness")
+_LEVELS = 2**16
+
+
+def shift(images: tf.Tensor, offsets: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
+    """Move each image by whole pixels, zeros coming in, and mirror it if asked.
+
+    Args:
+      images: `[B, H, W, C]`, any dtype.
+      offsets: `[B, 2]` int32, how many pixels the window moves down and to the right.
+      mirrored: `[B]` bool.
+
+    Returns:
+      Images of the same shape and dtype. Mirroring comes after moving.
+    """
+    height, width = images.shape[1:3]
+    rows = tf.range(height) + offsets[:, :1]
+    across = tf.range(width)
+    columns = tf.where(mirrored[:, None], width - 1 - across, across) + offsets[:, 1:]
+    seen = _inside(rows, height)[:, :, None, None] & _inside(columns, width)[:, None, :, None]
+    moved = tf.gather(images, tf.clip_by_value(rows, 0, height - 1), axis=1, batch_dims=1)
+    moved = tf.gather(moved, tf.clip_by_value(columns, 0, width - 1), axis=2, batch_dims=1)
+    return tf.where(seen, moved, tf.zeros([], images.dtype))
+
+
+def _inside(positions: tf.Tensor, size: int) -> tf.Tensor:
+    return (positions >= 0) & (positions < size)
+
+
+@keras.saving.register_keras_serializable("tf_cutnmix")
+class CropAndFlip(draws.SteppedLayer):
+    """Random crops of the zero-padded image, then mirror images of one in two (He et al. 2015).
+
+    Args:
+      crop: padding of each side as a part of it, in [0, 1): 0.125 is 4 pixels of 32.
+      flip: whether to mirror.
+      seed: draws are a function of (seed, step).
+
+    Call it with images `[B, H, W, C]` of any dtype, which they keep, and of known H and W.
+    """
+
+    def __init__(
+        self, crop: float = 0.125, flip: bool = True, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(seed, **kwargs)
+        if not 0 <= crop < 1:
+            raise ValueError(f"crop must be at least 0 and below 1. Received: crop={crop}")
+        self.crop = crop
+        self.flip = flip
+
+    def call(
+        self, images: tf.Tensor, training: bool = True, step: tf.Tensor | int | None = None
+    ) -> tf.Tensor:
+        if not training:
+            return images
+        step = self.next_step(step)
+        batch = tf.shape(images)[0]
+        padding = tf.constant([round(self.crop * side) for side in images.shape[1:3]])
+        crop_key = draws.key(self.seed, step, draws.Stream.CROP)
+        offsets = draws.integers(crop_key, [batch, 2], 2 * padding + 1) - padding
+        flip_key = draws.key(self.seed, step, draws.Stream.FLIP)
+        mirrored = tf.equal(draws.integers(flip_key, [batch], 2), 0) & self.flip
+        return shift(images, offsets, mirrored)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "crop": self.crop, "flip": self.flip}
+
+
+def randaugment(factor: float = 0.5, num_ops: int = 2) -> Transform:
+    """RandAugment (Cubuk et al. 2020): operations one after the other, of Keras' strengths.
+
+    The operations are drawn for the batch, their strengths for each sample, up to `factor`,
+    as of `keras.layers.RandAugment`, whose operations these are. That layer computes all of
+    its 11 operations each time; here those alone are run that were drawn.
+    """
+    operations = _operations(factor, _SHAPES_AND_TONES + _COLOURS)
+    operate = _switch(operations)
+
+    def transform(images: tf.Tensor, seed: int, step: Any) -> tf.Tensor:
+        key = draws.key(seed, step, draws.Stream.OPERATION)
+        chosen = draws.integers(key, [num_ops], len(operations))
+        for one, first in zip(tf.unstack(chosen), _firsts(seed, step, num_ops), strict=True):
+            images = operate(one, images, first)
+        return images
+
+    return transform
+
+
+def augmix(factor: float = 0.3, num_chains: int = 3, chain_depth: int = 3) -> Transform:
+    """AugMix (Hendrycks et al. 2020): chains of operations, mixed with the image.
+
+    `m x + (1 - m) sum_i w_i chain_i(x)`, `w` of Dirichlet(1, ..., 1) and `m` of Beta(1, 1) for
+    each sample; each chain is 1 to `chain_depth` operations, drawn for the batch, their
+    strengths for each sample. The operations are the paper's, as `keras.layers.AugMix` makes
+    them; that layer chooses them when it is traced and keeps them for the whole run, so they
+    are chosen here.
+    """
+    operations = [lambda images, first: images, *_operations(factor, _SHAPES_AND_TONES)]
+    operate = _switch(operations)
+    places = [num_chains, chain_depth]
+
+    def transform(images: tf.Tensor, seed: int, step: Any) -> tf.Tensor:
+        operation_key = draws.key(seed, step, draws.Stream.OPERATION)
+        depth_key = draws.key(seed, step, draws.Stream.DEPTH)
+        weight_key = draws.key(seed, step, draws.Stream.WEIGHT)
+        chosen = 1 + draws.integers(operation_key, places, len(operations) - 1)
+        depths = 1 + draws.integers(depth_key, [num_chains, 1], chain_depth)
+        chosen = tf.where(tf.range(chain_depth) < depths, chosen, 0)
+        firsts = iter(_firsts(seed, step, num_chains * chain_depth))
+        chains = []
+        for chain in tf.unstack(chosen):
+            mixed = images
+            for one in tf.unstack(chain):
+                mixed = operate(one, mixed, next(firsts))
+            chains.append(mixed)
+
+        levels = draws.integers(weight_key, [1 + num_chains, tf.shape(images)[0], 1, 1, 1], _LEVELS)
+        uniform = (tf.cast(levels, tf.float32) + 0.5) / _LEVELS
+        kept, exponential = uniform[0], -tf.math.log(uniform[1:])
+        weights = exponential / tf.reduce_sum(exponential, axis=0)
+        return kept * images + (1 - kept) * tf.reduce_sum(weights * tf.stack(chains), axis=0)
+
+    return transform
+
+
+def gridmask(ratio: float = 0.5) -> Transform:
+    """GridMask (Chen et al. 2020) of keras-cv: a rotated grid of black squares on each image.
+
+    Every draw is made for each sample. `ratio` is the squares' side as a part of the grid's
+    unit. The layer keeps its generators' states in variables, which are set from (seed, step)
+    before each call: calls must not run in parallel, as in a parallel `tf.data` map.
+    """
+    # Imported for this augmentation alone: it takes seconds.
+    import keras_cv
+
+    # With equal bounds the ratio is a constant; drawn, it would come from no generator.
+    layer = keras_cv.layers.GridMask(ratio_factor=(ratio, ratio), seed=0, dtype="float32")
+    layer.random_rotate.dtype_policy = "float32"
+    generators = [layer._random_generator, layer.random_rotate._random_generator]
+    # As a function it rounds eagerly as in a graph.
+    mask = tf.function(functools.partial(layer, training=True))
+
+    def transform(images: tf.Tensor, seed: int, step: Any) -> tf.Tensor:
+        for generator, first in zip(generators, _firsts(seed, step, 2), strict=True):
+            generator.reset_from_key_counter(first[0], tf.stack([0, first[1]]))
+        return mask(images)
+
+    return transform
+
+
+_TRANSFORMS: dict[str, Callable[[], Transform]] = {
+    "augmix": augmix,
+    "randaugment": randaugment,
+    "gridmask": gridmask,
+}
+AUGMENTATIONS = ("none", *_TRANSFORMS)
+
+
+@keras.saving.register_keras_serializable("tf_cutnmix")
+class Augment(CropAndFlip):
+    """Crops and mirror images, then one of the augmentations of this module.
+
+    Its draws are a function of (seed, step) too, equal in eager execution and in a graph. XLA
+    has no kernel for shears, translations and rotations, so none of the augmentations compiles.
+
+    Args:
+      augmentation: a name of `AUGMENTATIONS` but "none".
+      crop: as of `CropAndFlip`.
+      flip: as of `CropAndFlip`.
+      seed: draws are a function of (seed, step).
+
+    Call it with images `[B, H, W, C]` in 0..255 of 1 or 3 channels, of any dtype, which they
+    keep: whole numbers are rounded to nearest.
+
+    Raises:
+      InputError: there is no such augmentation.
+    """
+
+    def __init__(
+        self,
+        augmentation: str,
+        crop: float = 0.125,
+        flip: bool = True,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(crop, flip, seed, **kwargs)
+        if augmentation not in _TRANSFORMS:
+            raise unknown("augmentation", augmentation, _TRANSFORMS)
+        self.supports_jit = False
+        self.augmentation = augmentation
+        self.transform = _TRANSFORMS[augmentation]()
+
+    def call(
+        self, images: tf.Tensor, training: bool = True, step: tf.Tensor | int | None = None
+    ) -> tf.Tensor:
+        if not training:
+            return images
+        step = self.next_step(step)
+        moved = super().call(images, training=True, step=step)
+        changed = self.transform(tf.cast(moved, tf.float32), self.seed, step)
+        changed = tf.clip_by_value(tf.ensure_shape(changed, images.shape), 0, 255)
+        return tf.cast(tf.round(changed) if images.dtype.is_integer else changed, images.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "augmentation": self.augmentation}
+
+
+def build(name: str, *, crop: float, flip: bool, seed: int | None = None) -> CropAndFlip:
+    """The layer that augments the training images.
+
+    Args:
+      name: of `AUGMENTATIONS`; "none" for crops and mirror images alone.
+      crop: as of `CropAndFlip`.
+      flip: as of `CropAndFlip`.
+      seed: as of `CropAndFlip`.
+
+    Raises:
+      InputError: there is no such augmentation.
+    """
+    if name not in AUGMENTATIONS:
+        raise unknown("--augment", name, AUGMENTATIONS)
+    if name == "none":
+        return CropAndFlip(crop, flip, seed)
+    return Augment(name, crop, flip, seed)
+
+
+class _Seeds(keras.random.SeedGenerator):
+    """Seeds for Keras' random functions that count from a tensor, without a variable."""
+
+    def __init__(self, first: tf.Tensor) -> None:
+        self.first = first
+        self.drawn = 0
+
+    def next(self, ordered: bool = True) -> tf.Tensor:
+        self.drawn += 1
+        return tf.stack([self.first[0], self.first[1] + self.drawn])
+
+
+def _firsts(seed: int, step: Any, number: int) -> list[tf.Tensor]:
+    """The seeds `[2]` int64 from which as many independent generators count."""
+    drawn = draws.integers(draws.key(seed, step, draws.Stream.STRENGTH), [number, 2], 2**31)
+    return tf.unstack(tf.cast(drawn, tf.int64))
+
+
+def _operations(factor: float, names: Sequence[str]) -> list[Callable]:
+    """Keras' operations: functions of float32 images and the seeds that they draw from."""
+    # Not an attribute of our layer: Keras would save the generators, which are not used.
+    policy = keras.layers.RandAugment(value_range=(0, 255), factor=factor, dtype="float32")
+
+    def operate(layer: keras.layers.Layer, images: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        strengths = layer.get_random_transformation(images, training=True, seed=_Seeds(first))
+        return layer.transform_images(images, strengths)
+
+    return [functools.partial(operate, getattr(policy, name)) for name in names]
+
+
+def _switch(operations: Sequence[Callable]) -> Callable:
+    """A function of a number, images and a seed that runs the operation of that number."""
+
+    # A function of its own is traced once for all its calls, and rounds eagerly as in a graph.
+    @tf.function
+    def operate(chosen: tf.Tensor, images: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        return tf.switch_case(chosen, [functools.partial(one, images, first) for one in operations])
+
+    return operate

@@ -1,0 +1,56 @@
+"""Labels as distributions over the classes, and what a draw does to them."""
+
+import tensorflow as tf
+
+from tf_cutnmix.mixing.sampling import Draw
+
+
+def soft_labels(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:
+    """Labels `[B, K]` float32, from one-hot or soft ones or, given `num_classes`, integers `[B]`.
+
+    Raises:
+      ValueError: they are no such labels.
+      tf.errors.InvalidArgumentError: a class number is out of range; not noticed under XLA.
+    """
+    received = f"Received: {labels.dtype.name} labels of shape {labels.shape}"
+    if labels.shape.rank == 1 and labels.dtype.is_integer:
+        if num_classes is None:
+            raise ValueError(f"integer labels need num_classes. {received}")
+        in_range = (labels >= 0) & (tf.cast(labels, tf.int64) < num_classes)
+        message = f"labels must be from 0 to num_classes - 1 = {num_classes - 1}:"
+        tf.debugging.Assert(tf.reduce_all(in_range), [message, labels])
+        return tf.one_hot(tf.cast(labels, tf.int32), num_classes)
+    if labels.shape.rank != 2 or labels.dtype in (tf.bool, tf.string):
+        raise ValueError(
+            "labels must be one-hot or soft [B, K], or integers [B] with num_classes given. "
+            + received
+        )
+    if labels.shape[1] == 1 and num_classes != 1:
+        raise ValueError(f"labels [B, 1] hold one class: drop the last axis. {received}")
+    if num_classes is not None and labels.shape[1] not in (None, num_classes):
+        raise ValueError(f"labels must have num_classes={num_classes} columns. {received}")
+    return tf.cast(labels, tf.float32)
+
+
+def mix_labels(
+    labels: tf.Tensor, partner: tf.Tensor, own: tf.Tensor, whole: tf.Tensor
+) -> tf.Tensor:
+    """`(own * label + (whole - own) * partner's label) / whole`.
+
+    Args:
+      labels: `[B, K]` float32.
+      partner: `[B]` int32.
+      own: `[B]`, the part of the sample that stays, counted as `whole` is.
+      whole: a scalar. Counts of pixels are exact in float32 up to 2^24 of them.
+    """
+    own = tf.cast(own, labels.dtype)[:, None]
+    whole = tf.cast(whole, labels.dtype)
+    return (own * labels + (whole - own) * tf.gather(labels, partner)) / whole
+
+
+def labels_by_area(
+    labels: tf.Tensor, draw: Draw, height: tf.Tensor | int, width: tf.Tensor | int
+) -> tf.Tensor:
+    pixels = height * width
+    pasted = draw.boxes[:, 0, 2] * draw.boxes[:, 0, 3]
+    return mix_labels(labels, draw.partner, pixels - pasted, pixels)

@@ -1,0 +1,109 @@
+"""What is drawn for a batch: ratios, partners and each peer's box, a function of (seed, step)."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_cutnmix.mixing import draws
+from tf_cutnmix.mixing.quantiles import LEVELS, beta_quantiles
+
+_SPREAD_CANDIDATES = 8
+
+
+class Draw(NamedTuple):
+    """What was drawn for one batch of `B` images and `n` peers.
+
+    Attributes:
+      ratio: `[B]` float32 in [0, 1], Beta distributed: about how much of the image stays.
+      partner: `[B]` int32, a permutation: the image that each one is mixed with.
+      boxes: `[B, n, 4]` int32: top, left, height, width of the region that each peer sees
+        of the partner. Boxes lie inside the image; those of one image are of one size.
+    """
+
+    ratio: tf.Tensor
+    partner: tf.Tensor
+    boxes: tf.Tensor
+
+
+def sample(
+    seed: int,
+    step: tf.Tensor | int,
+    shape: tuple[Any, Any, Any],
+    *,
+    alpha: float,
+    num_peers: int,
+    ratio_per: str = "sample",
+    regions: str = "uniform",
+) -> Draw:
+    """Draw ratios, partners and boxes; equal in eager, graph and XLA.
+
+    Args:
+      seed: a Python integer.
+      step: number of the batch, a scalar.
+      shape: batch size, height and width, numbers or scalar tensors.
+      alpha: of Beta(alpha, alpha), above 0.
+      num_peers: `n`, boxes per image.
+      ratio_per: "sample" or "batch".
+      regions: "uniform" corners, or "spread": of 8 uniform sets of corners the one whose
+        boxes overlap least (an extension; uniform boxes have a mean pair IoU near 1/2).
+    """
+    batch, height, width = shape
+    level = ratio_levels(seed, step, batch, ratio_per)
+    quantiles = beta_quantiles(alpha)
+    # The distribution is symmetric: reversed, the table holds 1 - ratio in full precision.
+    side = tf.gather(np.sqrt(quantiles[::-1]), level)
+    size = tf.stack([scaled(side, height), scaled(side, width)], axis=-1)  # (B, 2)
+
+    room = tf.stack([height, width]) - size + 1
+    candidates = 1 if regions == "uniform" else _SPREAD_CANDIDATES
+    corners = draws.integers(
+        draws.key(seed, step, draws.Stream.CORNER),
+        [batch, candidates, num_peers, 2],
+        room[:, None, None, :],
+    )
+    shared = tf.reduce_sum(_shared_pixels(corners, size), axis=[-2, -1])  # (B, candidates)
+    best = tf.argmin(shared, axis=-1, output_type=tf.int32)
+    corners = tf.gather(corners, best, axis=1, batch_dims=1)  # (B, n, 2)
+    sizes = tf.broadcast_to(size[:, None, :], tf.shape(corners))
+    return Draw(
+        ratio=tf.gather(quantiles, level),
+        partner=draws.permutation(draws.key(seed, step, draws.Stream.PARTNER), batch),
+        boxes=tf.concat([corners, sizes], axis=-1),
+    )
+
+
+def overlap(draw: Draw) -> tf.Tensor:
+    """How much the peers' boxes overlap: mean intersection over union of two peers' boxes.
+
+    Returns:
+      A scalar float32 in [0, 1], the mean over the pairs of peers and over the samples whose
+      boxes are not empty; 0 if there are none.
+    """
+    size, num_peers = draw.boxes[:, 0, 2:], tf.shape(draw.boxes)[1]
+    shared = tf.cast(_shared_pixels(draw.boxes[:, None, :, :2], size)[:, 0], tf.float32)
+    area = tf.cast(tf.reduce_prod(size, axis=-1), tf.float32)  # (B,)
+    ious = tf.math.divide_no_nan(shared, 2 * area[:, None, None] - shared)  # (B, n, n)
+    of_others = tf.linalg.set_diag(ious, tf.zeros_like(ious[..., 0]))
+    pairs = tf.math.count_nonzero(area, dtype=tf.int32) * num_peers * (num_peers - 1)
+    return tf.math.divide_no_nan(tf.reduce_sum(of_others), tf.cast(pairs, tf.float32))
+
+
+def ratio_levels(
+    seed: int, step: tf.Tensor | int, batch: tf.Tensor | int, ratio_per: str
+) -> tf.Tensor:
+    """Which of the 2^16 ratios each sample has: `[B]` int32."""
+    level_key = draws.key(seed, step, draws.Stream.RATIO)
+    level = draws.integers(level_key, [batch if ratio_per == "sample" else 1], LEVELS)
+    return tf.broadcast_to(level, [batch])
+
+
+def scaled(part: tf.Tensor, pixels: tf.Tensor | int) -> tf.Tensor:
+    return tf.cast(tf.round(part * tf.cast(pixels, tf.float32)), tf.int32)
+
+
+def _shared_pixels(corners: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Pixels that two boxes share: corners `[B, c, n, 2]`, size `[B, 2]` to `[B, c, n, n]`."""
+    distance = tf.abs(corners[:, :, :, None, :] - corners[:, :, None, :, :])
+    shared = tf.maximum(size[:, None, None, None, :] - distance, 0)
+    return tf.reduce_prod(shared, axis=-1)

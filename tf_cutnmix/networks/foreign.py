@@ -1,0 +1,110 @@
+"""Any other Keras model as a peer."""
+
+from collections.abc import Callable, Mapping
+
+import keras
+
+from tf_cutnmix.networks.build import check_classes, head
+
+
+def adapt(
+    model: keras.Model,
+    num_classes: int,
+    *,
+    stages: Mapping[str, str] | None = None,
+    preprocess: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
+    name: str | None = None,
+) -> keras.Model:
+    """Make a peer of a model from elsewhere, with a copy of its weights and a new classifier.
+
+    ```python
+    model = keras.applications.MobileNetV3Small(include_top=False, input_shape=(32, 32, 3))
+    peer = adapt(model, 10, stages={"stage1": "expanded_conv_2_add"})
+    ```
+
+    The model itself stays as it is: adapted twice, it makes two peers that share nothing.
+
+    Args:
+      model: a functional or sequential model with one image input `[B, H, W, C]` and one
+        output, a map `[B, h, w, D]`, which is pooled, or features `[B, D]`.
+      num_classes: 2 or more.
+      stages: for each of "stem" (which may be left out), "stage1", "stage2", ... the model's
+        layer at whose output `[B, h, w, channels]` it ends. All that follows a stage must
+        depend on the images through that output alone.
+      preprocess: a layer, or a function that works on symbolic tensors, from pixels of 0 to
+        255 to what the model takes, in the same shape; None if it takes pixels.
+      name: of the peer; by default the model's.
+
+    Returns:
+      A functional model, as of `build_network`, with the layers of the model among its own.
+
+    Raises:
+      ValueError: the model or its stages are not as above; there are fewer than 2 classes.
+    """
+    check_classes(num_classes)
+    _check_model(model)
+    maps = _stage_maps(model, stages or {})
+    trunk = keras.Model(model.inputs[0], {**maps, "output": model.outputs[0]})
+    images = keras.Input(model.inputs[0].shape[1:], name="images")
+    # Called so, a model runs its layers one by one; calling the model itself would nest it.
+    endpoints = dict(trunk.call(preprocess(images) if preprocess else images))
+    output = endpoints.pop("output")
+    endpoints["features"] = (
+        keras.layers.GlobalAveragePooling2D()(output) if len(output.shape) == 4 else output
+    )
+    endpoints["logits"] = head(num_classes)(endpoints["features"])
+    shared = keras.Model(images, endpoints, name=name or model.name)
+    peer = keras.models.clone_model(shared)
+    peer.set_weights(shared.get_weights())
+    return peer
+
+
+def _check_model(model: keras.Model) -> None:
+    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
+    ranks = [[len(t.shape) for t in tensors or []] for tensors in (inputs, outputs)]
+    if ranks not in ([[4], [4]], [[4], [2]]):
+        raise ValueError(
+            "adapt needs a functional model from one input [B, H, W, C] to one output, a map "
+            "[B, h, w, D] or features [B, D]; a subclassed model becomes one as "
+            f"keras.Model(inputs, model(inputs)). Received: {model!r} with inputs {inputs!r} and "
+            f"outputs {outputs!r}"
+        )
+
+
+def _stage_maps(model: keras.Model, layers: Mapping[str, str]) -> dict[str, keras.KerasTensor]:
+    """The outputs of the layers that end stages, in the stages' order."""
+    numbered = [f"stage{number}" for number in range(1, len(layers) + 1)]
+    ordered = [stage for stage in ("stem", *numbered) if stage in layers]
+    if ordered not in (numbered, ["stem", *numbered[:-1]]):
+        raise ValueError(
+            'stages must be "stage1", "stage2", ... without a gap, and "stem" before them if '
+            f"there is one. Received: {', '.join(layers)}"
+        )
+    maps = {stage: _layer_map(model, stage, layers[stage]) for stage in ordered}
+    ends = [*maps.values(), model.outputs[0]]
+    for stage, start, end in zip(maps, ends, ends[1:], strict=False):
+        try:
+            keras.Model(start, end)
+        except ValueError as error:
+            raise ValueError(
+                f"{stage} cannot end at the layer {layers[stage]!r}: what follows does not depend "
+                "on the images through its output alone. End it where no branch leads around it, "
+                "and list the stages in the order in which images pass them"
+            ) from error
+    return maps
+
+
+def _layer_map(model: keras.Model, stage: str, layer: str) -> keras.KerasTensor:
+    try:
+        output = model.get_layer(layer).output
+    except ValueError as error:
+        known = ", ".join(repr(known.name) for known in model.layers)
+        raise ValueError(
+            f"{stage} ends at the layer {layer!r}, which the model has not. It has {known}"
+        ) from error
+    if not isinstance(output, keras.KerasTensor) or len(output.shape) != 4:
+        raise ValueError(
+            f"{stage} must end at a map [B, h, w, channels]. Received: the layer {layer!r} with "
+            f"output {output!r}"
+        )
+    return output

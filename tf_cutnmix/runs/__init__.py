@@ -1,0 +1,12 @@
+"""One run, from its settings to its results.
+
+Read `config` (every setting), `workdir` (the folder of a run), `checkpoints`, `progress` (what is
+written after each epoch), `scores`, `cost`, `pictures`, `build` (from settings to data and model),
+`results` (the figures of a run), `experiment` (one run, wired).
+
+`Config` alone is offered here: the rest waits for TensorFlow, and `--help` shall not.
+"""
+
+from tf_cutnmix.runs.config import Config
+
+__all__ = ["Config"]

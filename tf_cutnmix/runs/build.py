@@ -1,0 +1,181 @@
+"""From the settings of a run to its data and its model."""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_cutnmix.data import (
+    Images,
+    has_direction,
+    hold_out,
+    load,
+    ordered_batches,
+    shuffled_batches,
+)
+from tf_cutnmix.distillation import Method, OnlineDistiller, teacher
+from tf_cutnmix.errors import InputError
+from tf_cutnmix.mixing import augment, layers
+from tf_cutnmix.mixing.layer import Mixing
+from tf_cutnmix.networks.build import backbone, build_network
+from tf_cutnmix.networks.sharing import share_stages, stages
+from tf_cutnmix.runs.config import Config
+
+_EVALUATION_BATCH = 500
+_CHUNK = 1000
+
+
+def check_names(config: Config) -> None:
+    """Raise `InputError` for a name that nothing knows, before data are read or downloaded."""
+    for name in config.architectures:
+        backbone(name)
+    Method(config.method)
+    _mixing(config, num_classes=2)
+    _augmentation(config)
+
+
+def check_together(config: Config) -> None:
+    """Raise `InputError` for settings that cannot be had together, as early."""
+    method = Method(config.method)
+    method.check_count(len(config.architectures))
+    if method.recipe.held_out and not config.validation_fraction:
+        raise InputError(
+            f"--method={config.method} learns from held-out images: pass --validation_fraction "
+            "above 0"
+        )
+
+
+class Splits(NamedTuple):
+    """The images of a run; `validation` may hold none."""
+
+    train: Images
+    validation: Images
+    test: Images
+
+
+def load_splits(config: Config) -> Splits:
+    """The images of a run.
+
+    Raises:
+      InputError: they cannot be read, do not fit together, or are fewer than a batch.
+    """
+    settings: dict[str, Any] = {"data_dir": config.data_dir, "image_size": config.image_size}
+    train = load(config.dataset, config.train_split, **settings)
+    test = load(config.dataset, config.test_split, **settings)
+    if train.pixels.shape[1:] != test.pixels.shape[1:]:
+        raise InputError("training and test images differ in size: pass --image_size")
+    train, validation = hold_out(train, config.validation_fraction)
+    if config.batch_size > len(train.pixels):
+        raise InputError(
+            f"--batch_size={config.batch_size} is larger than the {len(train.pixels)} training "
+            "images: lower it"
+        )
+    return Splits(train, validation, test)
+
+
+def training_batches(splits: Splits, config: Config, first_epoch: int) -> tf.data.Dataset:
+    """Endless batches of the training images, from the start of an epoch on."""
+    return shuffled_batches(
+        splits.train, config.batch_size, seed=config.seed, first_epoch=first_epoch
+    )
+
+
+def for_evaluation(images: Images) -> tf.data.Dataset:
+    """Batches of all images once."""
+    return ordered_batches(images, _EVALUATION_BATCH)
+
+
+def steps_per_epoch(train: Images, config: Config) -> int:
+    """Whole batches in the training images."""
+    return len(train.pixels) // config.batch_size
+
+
+def build_model(config: Config, train: Images) -> OnlineDistiller:
+    """The compiled model of a run, with fresh weights."""
+    shape, num_classes = train.pixels.shape[1:], len(train.class_names)
+    mean, deviation = _statistics(train.pixels)
+    peers = [
+        build_network(name, shape, num_classes, mean=mean, deviation=deviation)
+        for name in config.architectures
+    ]
+    steps = steps_per_epoch(train, config) * config.epochs
+    method = Method(
+        config.method,
+        weights=config.term_weights,
+        temperature=config.temperature,
+        ramp_steps=round(config.ramp * steps),
+        batch_size=config.batch_size,
+        teacher=config.teacher,
+    )
+    model = OnlineDistiller(
+        _shared(peers, method, config),
+        _mixing(config, num_classes),
+        method,
+        augment=_augmentation(config),
+        own_views={"auto": None, "own": True, "shared": False}[config.views],
+        momentum=teacher.momentum_for(steps, config.teacher_memory),
+        weight_decay=config.weight_decay,
+    )
+    if config.jit == "on" and not model.augment.supports_jit:
+        raise InputError(f"XLA cannot compile --augment={config.augment}: pass --jit=auto")
+    if config.jit == "on" and not all(part.supports_jit for part in model.parts):
+        raise InputError(f"XLA cannot compile --method={config.method}: pass --jit=auto")
+    model.compile(
+        keras.optimizers.SGD(_schedule(config, steps), config.momentum, nesterov=True),
+        jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _statistics(pixels: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, at least 1, from exact sums over chunks."""
+    total, squares = np.zeros(3), np.zeros(3)
+    for start in range(0, len(pixels), _CHUNK):
+        chunk = pixels[start : start + _CHUNK].astype(np.float64)
+        total += chunk.sum(axis=(0, 1, 2))
+        squares += np.square(chunk).sum(axis=(0, 1, 2))
+    count = pixels[..., 0].size
+    mean = total / count
+    deviation = np.maximum(np.sqrt(squares / count - np.square(mean)), 1.0)
+    return mean.tolist(), deviation.tolist()
+
+
+def _schedule(config: Config, steps: int) -> Any:
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(rate, steps)
+    if config.schedule == "step":
+        # Keras still uses the earlier rate at a boundary itself.
+        boundaries = [steps // 2 - 1, steps * 3 // 4 - 1]
+        rates = [rate, rate / 10, rate / 100]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
+    return rate
+
+
+def _shared(peers: list[keras.Model], method: Method, config: Config) -> list[keras.Model]:
+    """The peers, sharing what the settings say; by default all but the last stage, if any."""
+    stage = config.share
+    if stage == "auto":
+        stage = stages(peers[0])[-2] if method.recipe.shares else "none"
+    if stage == "none" or len(peers) == 1:
+        return peers
+    return share_stages(peers, stage, mean_gradient=method.recipe.mean_gradient)
+
+
+def _augmentation(config: Config) -> augment.CropAndFlip:
+    flip = config.flip == "on" or (config.flip == "auto" and not has_direction(config.dataset))
+    return augment.build(config.augment, crop=config.crop, flip=flip, seed=config.seed)
+
+
+def _mixing(config: Config, num_classes: int) -> Mixing | None:
+    return layers.build(
+        config.mix,
+        num_peers=len(config.architectures),
+        regions=config.regions,
+        alpha=config.alpha,
+        ratio_per=config.ratio_per,
+        num_classes=num_classes,
+        seed=config.seed,
+    )

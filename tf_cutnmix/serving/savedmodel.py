@@ -1,0 +1,160 @@
+"""Trained networks as SavedModels that TensorFlow Serving, or TensorFlow alone, loads."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_cutnmix.data.images import resize
+from tf_cutnmix.errors import RunError
+
+_TOLERANCE = 1e-4
+
+
+def export(
+    networks: Sequence[keras.Model],
+    folder: pathlib.Path,
+    class_names: Sequence[str],
+    examples: np.ndarray,
+) -> pathlib.Path:
+    """Write one SavedModel of one or several networks, as the next version in `folder`.
+
+    Signatures, all with any number of images of any size, resized to the networks' own:
+      serving_default: `images` `[N, H, W, 3]` uint8.
+      serve_bytes: `bytes` `[N]`, PNG, JPEG, BMP or GIF files.
+      features: `images` as above, to `features` `[N, D]`, the networks' side by side.
+    The first two answer with `probabilities` `[N, K]`, the mean over the networks, `logits`
+    `[N, K]` and `classes` `[N]` int64. `assets/class_names.txt` holds a name per line.
+
+    Before the version gets its place, the export is loaded in a fresh process that has
+    TensorFlow but not this package, and its answers to the examples are compared.
+
+    Args:
+      networks: as of `build_network`; exported in float32 whatever they train in.
+      folder: `<export_dir>/<name>`; the version `<folder>/<n>` is the highest there plus 1.
+      class_names: of the `K` classes.
+      examples: `[N, H, W, 3]` uint8, images to compare the export with the networks on.
+
+    Returns:
+      The folder of the version.
+
+    Raises:
+      RunError: the export cannot be written or does not answer as the networks do.
+    """
+    networks = [_in_float32(network) for network in networks]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch:
+            written = _write(networks, pathlib.Path(scratch), class_names)
+            _compare(networks, written, examples)
+            versions = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
+            version = folder / str(max(versions, default=0) + 1)
+            os.replace(written, version)
+    except (OSError, tf.errors.OpError) as error:
+        raise RunError(f"cannot write the export {folder}: {error}") from error
+    return version
+
+
+def _in_float32(network: keras.Model) -> keras.Model:
+    def in_float32(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.Layer):
+            config["dtype"] = "float32"
+        return layer.__class__.from_config(config)
+
+    copy = keras.models.clone_model(network, clone_function=in_float32)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
+def _signatures(
+    networks: Sequence[keras.Model],
+) -> dict[str, tf.types.experimental.GenericFunction]:
+    """What an export answers; its prediction is the mean of the networks' probabilities."""
+    size = tuple(networks[0].input_shape[1:3])
+    many_images = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+    many_files = tf.TensorSpec([None], tf.string, name="bytes")
+
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = [network(images, training=False)["logits"] for network in networks]
+        if len(logits) > 1:
+            # The logarithm of the mean probability: its softmax is that mean again.
+            summed = tf.reduce_logsumexp([tf.nn.log_softmax(z) for z in logits], axis=0)
+            logits = [summed - tf.math.log(float(len(networks)))]
+        return {
+            "probabilities": tf.nn.softmax(logits[0]),
+            "logits": logits[0],
+            "classes": tf.argmax(logits[0], axis=-1),
+        }
+
+    def decode(file: tf.Tensor) -> tf.Tensor:
+        image = tf.io.decode_image(file, channels=3, expand_animations=False)
+        resized = resize(tf.ensure_shape(image, [None, None, 3]), size)
+        return tf.ensure_shape(resized, [*size, 3])
+
+    @tf.function(input_signature=[many_images])
+    def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return predict(resize(images, size))
+
+    @tf.function(input_signature=[many_files])
+    def serve_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = tf.map_fn(decode, encoded, fn_output_signature=tf.uint8)
+        return predict(tf.ensure_shape(images, [None, *size, 3]))
+
+    @tf.function(input_signature=[many_images])
+    def serve_features(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = resize(images, size)
+        features = [network(images, training=False)["features"] for network in networks]
+        return {"features": tf.concat(features, axis=-1)}
+
+    return {
+        "serving_default": serve_images,
+        "serve_bytes": serve_bytes,
+        "features": serve_features,
+    }
+
+
+def _write(
+    networks: Sequence[keras.Model], scratch: pathlib.Path, class_names: Sequence[str]
+) -> pathlib.Path:
+    names = scratch / "class_names.txt"
+    names.write_text("".join(f"{name}\n" for name in class_names))
+    # Holding the variables, not the networks: those would be written a second time.
+    servable = tf.Module()
+    servable.weights = [variable.value for n in networks for variable in n.variables]
+    servable.class_names = tf.saved_model.Asset(str(names))
+    written = scratch / "savedmodel"
+    tf.saved_model.save(servable, str(written), _signatures(networks))
+    return written
+
+
+def _compare(networks: Sequence[keras.Model], written: pathlib.Path, examples: np.ndarray) -> None:
+    """Raise `RunError` unless a fresh process gets from the export what the networks say."""
+    outputs = [network(examples, training=False) for network in networks]
+    probabilities = np.mean([tf.nn.softmax(output["logits"]) for output in outputs], axis=0)
+    expected = {
+        "serving_default": probabilities,
+        "serve_bytes": probabilities,
+        "features": np.concatenate([output["features"] for output in outputs], axis=-1),
+    }
+    files = np.array([tf.io.encode_png(image).numpy() for image in examples], dtype=object)
+    request, answer = written.with_name("request.npz"), written.with_name("answer.npz")
+    np.savez(request, images=examples, bytes=files)
+    script = pathlib.Path(__file__).with_name("serve_once.py")
+    command = [sys.executable, "-P", str(script), str(written), str(request), str(answer)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise RunError(f"the export does not load with TensorFlow alone: {process.stderr}")
+    with np.load(answer) as answers:
+        for signature, values in expected.items():
+            distance = np.abs(answers[signature] - values).max()
+            if not distance <= _TOLERANCE * max(1.0, np.abs(values).max()):
+                raise RunError(
+                    f"the export's signature {signature} is off by {distance:.2g} from the model"
+                )

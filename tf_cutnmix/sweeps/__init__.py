@@ -1,0 +1,1 @@
+"""Many runs: `grid` (their settings), `cell` (what the process of a run does), `processes`."""
