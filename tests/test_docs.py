@@ -1,0 +1,228 @@
+"""What the README and the guides show works: Python and commands run, files and links are there.
+
+A page's blocks run in their order, in one folder. A command that trains does so on a few of the
+images that it names, for a step; one that needs a download, or makes many runs, is parsed and
+checked. All run without graphs, which take longer to build than a step takes.
+"""
+
+import contextlib
+import io
+import pathlib
+import re
+import runpy
+import shlex
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_cutnmix import (
+    Config,
+    CutNMix,
+    Method,
+    OnlineDistiller,
+    build_network,
+    command,
+    evaluate,
+    report,
+    share_stages,
+    sweep,
+    train,
+)
+from tf_cutnmix.augment import AUGMENTATIONS
+from tf_cutnmix.experiment import check_names
+from tf_cutnmix.methods import METHODS
+from tf_cutnmix.mixing import MIXINGS
+
+ROOT = pathlib.Path(__file__).parents[1]
+GUIDES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
+PAGES = ("README.md", "CONTRIBUTING.md", *GUIDES)
+SETTINGS = {
+    "tf_cutnmix.train": Config,
+    "tf_cutnmix.evaluate": evaluate.Settings,
+    "tf_cutnmix.sweep": sweep.Settings,
+    "tf_cutnmix.report": report.Settings,
+}
+# What a page says of these wins.
+SMALL = ("--train_split=train[:40]", "--test_split=test[:10]", "--batch_size=16")
+PRESENT = ("digits", "./pictures")
+MANY_RUNS = 4
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Each fenced block of a page: its language and its text."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def shell_commands(text: str) -> list[list[str]]:
+    """The commands of this package in a shell block, as their words from the module on."""
+    lines = [shlex.split(line, comments=True) for line in text.splitlines()]
+    wholes = [words[words.index("-m") + 1 :] for words in lines if "-m" in words]
+    return [words for words in wholes if words[0].startswith("tf_cutnmix.")]
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """The current folder, with what a clone has that pages name, and pictures of two classes."""
+    shutil.copytree(ROOT / "savedmodels", tmp_path / "savedmodels")
+    for name in ("configs", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(30):
+            picture = tf.io.encode_png(generator.integers(0, 256, (10, 12, 3)).astype("uint8"))
+            path = tmp_path / "pictures" / name / f"{number:02}.png"
+            path.write_bytes(picture.numpy())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def eagerly() -> Iterator[None]:
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def added_methods() -> Iterator[set[str]]:
+    """The names of the methods that a page defines, known until the test is over."""
+    before = dict(METHODS)
+    added: set[str] = set()
+    yield added
+    METHODS.clear()
+    METHODS.update(before)
+
+
+@pytest.mark.usefixtures("folder", "eagerly")
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_shows_runs_in_order(page, monkeypatch, added_methods):
+    shown = blocks(page)
+    assert shown or page == "CONTRIBUTING.md"
+    known, namespace = set(METHODS), {}
+    for language, text in shown:
+        if language == "python":
+            exec(compile(text, page, "exec"), namespace)
+        elif language == "bash":
+            for words in shell_commands(text):
+                run_or_check(words, monkeypatch)
+        else:
+            pytest.fail(f"{page} has a block that no test runs: {text}")
+    added_methods |= set(METHODS) - known
+    for name in added_methods:
+        check_that_it_trains(name)
+
+
+def run_or_check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a command in this process, smaller, or check its flags where it would take too long."""
+    module, *arguments = words
+    if "--help" in arguments:
+        assert "--dataset" in output_of(module, arguments, monkeypatch)
+        return
+    settings = command.parse(SETTINGS[module], arguments)
+    if module not in ("tf_cutnmix.train", "tf_cutnmix.sweep"):
+        output_of(module, arguments, monkeypatch)
+        return
+    swept = module == "tf_cutnmix.sweep"
+    configs = list(sweep.make_configs(settings).values()) if swept else [settings]
+    for config in configs:
+        check_names(config)
+    if settings.dataset not in PRESENT or len(configs) > MANY_RUNS:
+        return
+    small = [*SMALL, *arguments, "--steps=1"]
+    if not any(argument.startswith("--export=") for argument in arguments):
+        small.append("--export=")
+    if all(Method(c.method).recipe.min_peers == 1 and "," not in c.arch for c in configs):
+        small.insert(0, "--num_peers=1")
+    if not swept:
+        assert "test accuracy" in output_of(module, small, monkeypatch)
+        return
+    # How a sweep makes its runs, each in a process, is what test_sweep is about.
+    for config in sweep.make_configs(command.parse(sweep.Settings, small)).values():
+        train.main(config)
+
+
+def output_of(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `python -m module` prints when it ends well."""
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'tf_cutnmix.*' found in sys.modules")
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert end.value.code == 0, f"python -m {module} {shlex.join(arguments)}"
+    return printed.getvalue()
+
+
+def check_that_it_trains(name: str) -> None:
+    peers = [build_network("resnet8", (8, 8, 3), 10) for _ in range(2)]
+    model = OnlineDistiller(peers, CutNMix(2, num_classes=10, seed=0), Method(name, ramp_steps=0))
+    model.compile(keras.optimizers.SGD(0.01))
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype("uint8")
+    logs: dict[str, Any] = model.train_on_batch(images, np.arange(8), return_dict=True)
+    terms = [logs[term] for term in model.term_names]
+    assert len(terms) > 1
+    assert min(terms) > 0
+    assert logs["loss"] == pytest.approx(sum(terms), rel=1e-5)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md", "savedmodels/README.md"])
+def test_the_links_of_a_page_and_the_files_that_it_names_are_there(page):
+    text = (ROOT / page).read_text()
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", prose) if "://" not in link]
+    missing = [link for link in links if not ((ROOT / page).parent / link).exists()]
+    folders = "benchmarks|configs|docs|studies|tests|tf_cutnmix|savedmodels/digits_resnet8(?=/)"
+    named = re.findall(rf"(?<![\w/.-])((?:{folders})/[\w./-]*\w)", text)
+    missing += [name for name in named if not (ROOT / name).exists()]
+    assert missing == []
+
+
+def test_every_name_is_on_a_page():
+    text = "".join((ROOT / page).read_text() for page in ("README.md", *GUIDES))
+    for name in (*METHODS, *MIXINGS, *AUGMENTATIONS):
+        assert f"`{name}`" in text
+
+
+def test_the_readme_has_all_methods_in_one_table_with_their_peers():
+    rows = re.findall(
+        r"^\| (`.+?) \| (\d)\+(, sharing)? \|", (ROOT / "README.md").read_text(), re.M
+    )
+    told = {
+        name: (int(least), bool(shares))
+        for names, least, shares in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert told == {name: (r.min_peers, r.shares) for name, r in METHODS.items()}
+
+
+def test_the_table_of_terms_is_that_of_the_methods():
+    text = (ROOT / "docs" / "methods_and_networks.md").read_text()
+    rows = re.findall(r"^\| (`.+?) \| (.+) \| ?(\d?) \|$", text, re.M)
+    told = {
+        name: (terms, temperature)
+        for names, terms, temperature in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    assert set(told) == set(METHODS)
+    alone = [build_network("resnet8", (8, 8, 3), 10) for _ in range(3)]
+    sharing = share_stages([build_network("resnet8", (8, 8, 3), 10) for _ in range(3)], "stage2")
+    teacher = str(ROOT / "savedmodels" / "digits_resnet8" / "1")
+    for name, recipe in METHODS.items():
+        method = Method(name, batch_size=8, teacher=teacher)
+        first, *terms = recipe.terms(method, sharing if recipe.shares else alone)
+        assert first.name == "cross_entropy"
+        words = [
+            (f"*`{term.name}`*" if term.ramped else f"`{term.name}`")
+            + (f" (weight {term.weight:g})" if term.weight != 1 else "")
+            for term in terms
+        ]
+        expected = (", ".join(words) or "none", f"{recipe.temperature:g}" if terms else "")
+        assert told[name] == expected, name
