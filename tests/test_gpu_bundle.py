@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from tiny_peers import CLASSES, tiny_peer
 
-from benchmarks.gpu import pack, write_bundle
+from benchmarks.gpu import bundles, pack, programs, write_bundle
 from benchmarks.gpu.write_bundle import Settings
 from tf_cutnmix import CropAndFlip, CutNMix, OnlineDistiller, data, experiment
 from tf_cutnmix.errors import InputError
@@ -26,7 +26,7 @@ run_bundle = pytest.importorskip("benchmarks.gpu.run_bundle")
 Image = pytest.importorskip("PIL.Image")
 
 BATCH = 16
-RUNNER = pathlib.Path(run_bundle.__file__)
+RUNNER = pathlib.Path(run_bundle.__file__).parent
 COUNT = 64
 Batches = list[tuple[np.ndarray, np.ndarray]]
 
@@ -153,7 +153,7 @@ def assert_equal_losses(
 
 def assert_equal_variables(bundle: run_bundle.Bundle, model: OnlineDistiller) -> None:
     """Every variable that a step changes; they are known by their place in the model."""
-    known = [variable for _, variable in write_bundle._variables(model).values()]
+    known = [variable for _, variable in bundles._variables(model).values()]
     metrics = {id(variable) for metric in model.metrics for variable in metric.variables}
     for key in set(bundle.index["programs"]["train_step"]["updates"].values()):
         variable = known[int(key.split(":")[0])]
@@ -190,8 +190,8 @@ def test_other_methods_train_in_jax_as_in_tensorflow(
     method: str, steps_per_call: int, tmp_path: pathlib.Path
 ) -> None:
     model = tiny_distiller(method)
-    program = write_bundle.train_program(model, (8, 8, 3), 4, steps=steps_per_call)
-    write_bundle.write(tmp_path, model, {"train_step": program}, facts={})
+    program = programs.train_program(model, (8, 8, 3), 4, steps=steps_per_call)
+    bundles.write(tmp_path, model, {"train_step": program}, facts={})
     bundle = run_bundle.Bundle(tmp_path)
     batches = random_batches(10, 4, 8)
     expected = train_in_tensorflow(model, batches)
@@ -257,9 +257,9 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: pathlib.Path) -> 
 
 def run(cwd: pathlib.Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The runner, copied alone into a folder."""
-    shutil.copy(RUNNER, cwd / "run_bundle.py")
+    shutil.copytree(RUNNER, cwd / "run_bundle", dirs_exist_ok=True)
     return subprocess.run(
-        [sys.executable, "run_bundle.py", *map(str, arguments)],
+        [sys.executable, "-m", "run_bundle", *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -301,9 +301,11 @@ def test_the_runner_takes_the_batches_of_a_run_in_their_order(digits: dict) -> N
         "steps_per_epoch": 5,
     }
     expected = data.shuffled_batches(digits["train"], 12, seed=5, first_epoch=3)
-    order = run_bundle._order(index, 3, None, device=None)
+    order = run_bundle.training._order(index, 3, None, device=None)
     for call, (images, labels) in enumerate(expected.take(5)):
-        found = run_bundle._take(digits["train"].pixels, digits["train"].labels, order, call)
+        found = run_bundle.training._take(
+            digits["train"].pixels, digits["train"].labels, order, call
+        )
         np.testing.assert_array_equal(found[0], images)
         np.testing.assert_array_equal(found[1], labels)
 
@@ -312,7 +314,7 @@ def test_timing_counts_the_calls_after_the_warm_up(bundle: run_bundle.Bundle, di
     before = bundle.step
     images = run_bundle.Images(digits["train"].pixels, digits["train"].labels)
     assert run_bundle.images_per_second(bundle, images, 2, seed=None) > 0
-    assert bundle.step == before + (run_bundle.WARM_UP + 2) * 2
+    assert bundle.step == before + (run_bundle.training.WARM_UP + 2) * 2
 
 
 def test_an_error_of_the_runner_is_one_line(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""Pack a data set for run_bundle.py: `python -m benchmarks.gpu.pack --dataset=cifar10 OUT.npz`.
+"""Pack a data set for run_bundle: `python -m benchmarks.gpu.pack --dataset=cifar10 OUT.npz`.
 
 A pack is an .npz file that NumPy and Pillow can read: for `train` and `test` each
 `<split>_bytes`, uint8, the images as they are stored, JPEG or PNG, one after the other;
@@ -22,7 +22,7 @@ from tf_cutnmix.errors import InputError
 
 SUMMARY = """\
 Packs the encoded images of a TFDS data set, its training and its test split, into one file
-that run_bundle.py reads without TensorFlow."""
+that run_bundle reads without TensorFlow."""
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
