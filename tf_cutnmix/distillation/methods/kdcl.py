@@ -138,14 +138,24 @@ def mixed_logits(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     labels, logits = tf.cast(labels, tf.float64), tf.cast(logits, tf.float64)
     powers, rate = tf.zeros([logits.shape[0]], tf.float64), tf.constant(2.0, tf.float64)
     loss, direction = _loss_and_direction(labels, logits, powers)
-    for _ in range(_STEPS):
+
+    def step(
+        powers: tf.Tensor, loss: tf.Tensor, direction: tf.Tensor, rate: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         tried = powers - rate * direction
         tried_loss, tried_direction = _loss_and_direction(labels, logits, tried)
         helps = tried_loss < loss
-        powers = tf.where(helps, tried, powers)
-        loss = tf.where(helps, tried_loss, loss)
-        direction = tf.where(helps, tried_direction, direction)
-        rate = tf.where(helps, rate, rate / 2.0)
+        return (
+            tf.where(helps, tried, powers),
+            tf.where(helps, tried_loss, loss),
+            tf.where(helps, tried_direction, direction),
+            tf.where(helps, rate, rate / 2.0),
+        )
+
+    # A loop, not 20 steps in a row, of which XLA would compile each.
+    powers, *_ = tf.while_loop(
+        lambda *_: True, step, (powers, loss, direction, rate), maximum_iterations=_STEPS
+    )
     return tf.cast(tf.tensordot(tf.nn.softmax(powers), logits, axes=1), tf.float32)
 
 
