@@ -2,63 +2,31 @@
 
 import dataclasses
 import functools
+import importlib
 import pathlib
-from collections.abc import Callable, Iterator
+import pkgutil
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy.optimize import minimize
-from scipy.signal import correlate2d
-from scipy.special import log_softmax, softmax
-from tiny_peers import CLASSES, tiny_peer
 
+from tests.distillation.formulas import BATCH, TEMPERATURE, Reference, Step, peers_cross_entropy
+from tests.tiny_peers import CLASSES, tiny_peer
 from tf_cutnmix import Method
+from tf_cutnmix.distillation.forward import Forward
+from tf_cutnmix.distillation.method import METHODS, Term, losses_at, parts_of
+from tf_cutnmix.distillation.methods.dlb import LastBatch
+from tf_cutnmix.distillation.methods.kdcl import HeldOutWeights
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.methods import METHODS, Term, losses_at, parts_of
-from tf_cutnmix.parts import Forward, HeldOutWeights, LastBatch, Part
-from tf_cutnmix.sharing import share_stages
+from tf_cutnmix.networks.sharing import share_stages
 
-BATCH = 6
-TEMPERATURE = 2.5
-TEACHER = str(pathlib.Path(__file__).parents[1] / "savedmodels" / "digits_resnet8" / "1")
+TEACHER = str(pathlib.Path(__file__).parents[2] / "savedmodels" / "digits_resnet8" / "1")
 COUNTS = [(name, count) for name in METHODS for count in (2, 3, 4)]
 POSSIBLE = [(name, count) for name, count in COUNTS if count >= METHODS[name].min_peers]
 # Weights of terms that a method has and leaves out unless asked.
 OFF_BY_DEFAULT = {"cutnmix": {"mutual": 1.0}}
-
-
-@dataclasses.dataclass
-class Step:
-    """What one step computed, float64: for each peer its logits, features, maps and average."""
-
-    labels: np.ndarray
-    views: list
-    logits: list
-    features: list
-    stage1: list
-    stage2: list
-    averages: list
-
-    def forward(self, step: int = 7, dtype: str = "float32") -> Forward:
-        names = ("logits", "features", "stage1", "stage2")
-        outputs = [
-            {name: tf.constant(getattr(self, name)[k], dtype) for name in names}
-            for k in range(len(self.logits))
-        ]
-        return Forward(
-            tf.constant(step, tf.int64),
-            tf.constant(self.labels, tf.float32),
-            [tf.constant(view, tf.float32) for view in self.views],
-            outputs,
-            [{"logits": tf.constant(logits, dtype)} for logits in self.averages],
-        )
-
-    def moved(self, name: str, peer: int, by: np.ndarray) -> "Step":
-        arrays = list(getattr(self, name))
-        arrays[peer] = arrays[peer] + by
-        return dataclasses.replace(self, **{name: arrays})
 
 
 def random_step(sizes: tuple[int, ...], hard: bool = False, seed: int = 0) -> Step:
@@ -114,270 +82,16 @@ def loss_of(terms: list[Term], forward: Forward, ramp_steps: int = 0) -> dict[st
     return losses_at(terms, with_parts(forward, terms), ramp_steps)
 
 
-# The formulas. `s` is the step that learns, `t` the one that stopped targets are made of.
-
-
-def cross_entropy(labels: np.ndarray, logits: np.ndarray) -> float:
-    return -np.mean(np.sum(labels * log_softmax(logits, -1), -1))
-
-
-def peers_cross_entropy(s: Step) -> float:
-    return sum(cross_entropy(s.labels, logits) for logits in s.logits)
-
-
-def kl(target: np.ndarray, logits: np.ndarray) -> float:
-    """`T^2 KL(target || softmax(z / T))`."""
-    ratio = np.log(target) - log_softmax(logits / TEMPERATURE, -1)
-    return TEMPERATURE**2 * np.mean(np.sum(target * ratio, -1))
-
-
-def kd(target: np.ndarray, logits: np.ndarray) -> float:
-    return kl(softmax(target / TEMPERATURE, -1), logits)
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-
-
-def dense(layer: keras.layers.Dense, x: np.ndarray) -> np.ndarray:
-    kernel, *bias = (np.float64(weight) for weight in layer.get_weights())
-    return x @ kernel + (bias[0] if bias else 0.0)
-
-
-def batch_norm(layer: keras.layers.BatchNormalization, x: np.ndarray) -> np.ndarray:
-    """As in training: by the statistics of the batch."""
-    axes = tuple(range(x.ndim - 1))
-    scaled = (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-5)
-    return scaled * np.float64(layer.gamma) + np.float64(layer.beta)
-
-
-def gated(part: Part, s: Step) -> np.ndarray:
-    shared = np.mean([maps.mean((1, 2)) for maps in s.stage1], 0)
-    scores = np.maximum(batch_norm(part.normalise, dense(part.dense, shared)), 0)
-    weights = softmax(scores, -1)
-    return sum(weights[:, [k]] * logits for k, logits in enumerate(s.logits))
-
-
-def attended(part: Part, s: Step) -> list:
-    queries = [dense(part.query, h) for h in s.features[:-1]]
-    keys = [dense(part.key, h) for h in s.features[:-1]]
-    targets = []
-    for query in queries:
-        weights = softmax([np.sum(query * key, -1) for key in keys], 0)
-        targets.append(sum(w[:, None] * z for w, z in zip(weights, s.logits[:-1], strict=True)))
-    return targets
-
-
-def classified(part: Part, s: Step) -> np.ndarray:
-    return dense(part.dense, np.concatenate(s.features, -1))
-
-
-def fused(part: Part, s: Step) -> np.ndarray:
-    depthwise, first_norm, _, pointwise, second_norm, _, _, classifier = part.fuse.layers
-    maps = np.concatenate(s.stage2, -1)
-    kernel = np.float64(depthwise.get_weights()[0])
-    filtered = np.empty_like(maps)
-    for sample in range(BATCH):
-        for channel in range(maps.shape[-1]):
-            image, weights = maps[sample, ..., channel], kernel[..., channel, 0]
-            filtered[sample, ..., channel] = correlate2d(image, weights, mode="same")
-    x = np.maximum(batch_norm(first_norm, filtered), 0) @ np.float64(
-        pointwise.get_weights()[0][0, 0]
-    )
-    return dense(classifier, np.maximum(batch_norm(second_norm, x), 0).mean((1, 2)))
-
-
-def similarities(part: Part, s: Step) -> dict:
-    embeddings = [
-        unit(dense(second, np.maximum(dense(first, h), 0)))
-        for (first, second), h in zip(part.heads, s.features, strict=True)
-    ]
-    peers = range(len(embeddings))
-    return {(i, j): embeddings[i] @ embeddings[j].T / 0.1 for i in peers for j in peers}
-
-
-def contrast(similar: np.ndarray, labels: np.ndarray) -> float:
-    total = 0.0
-    for a in range(BATCH):
-        others = [b for b in range(BATCH) if b != a]
-        positives = np.array([labels[a] @ labels[b] for b in others])
-        if positives.sum() > 0:
-            total -= positives @ log_softmax(similar[a, others]) / positives.sum()
-    return total / BATCH
-
-
-def others(count: int, i: int) -> list[int]:
-    return [j for j in range(count) if j != i]
-
-
-def mutual(s: Step, targets: list) -> float:
-    n = len(s.logits)
-    return sum(np.mean([kd(targets[j], s.logits[i]) for j in others(n, i)]) for i in range(n))
-
-
-def each(targets: list, logits: list) -> float:
-    return sum(kd(target, z) for target, z in zip(targets, logits, strict=True))
-
-
-def to_all(target: np.ndarray, s: Step) -> float:
-    return sum(kd(target, logits) for logits in s.logits)
-
-
-def independent_terms(s: Step, t: Step, parts: dict) -> dict:
-    return {}
-
-
-def cutnmix_terms(s: Step, t: Step, parts: dict) -> dict:
-    part = parts["feature_adapters"]
-    adapter = dict(zip(part.pairs, part.adapters, strict=True))
-    n, feature = len(s.logits), 0.0
-    for k in range(n):
-        distances = [
-            np.sum((unit(dense(adapter[k, j], s.features[k])) - unit(t.features[j])) ** 2, -1)
-            for j in others(n, k)
-        ]
-        feature += np.mean(distances)
-    teacher = np.mean([softmax(z / TEMPERATURE, -1) for z in t.averages], 0)
-    return {
-        "teacher": sum(kl(teacher, z) for z in s.logits),
-        "feature": feature,
-        "mutual": mutual(s, t.logits),
-    }
-
-
-@functools.cache
-def export() -> tf.Module:
-    return tf.saved_model.load(TEACHER)
-
-
-def kd_terms(s: Step, t: Step, parts: dict) -> dict:
-    predict = export().signatures["serving_default"]
-    targets = [np.float64(predict(tf.constant(v, tf.uint8))["logits"]) for v in s.views]
-    return {"frozen_teacher": each(targets, s.logits)}
-
-
-def dml_terms(s: Step, t: Step, parts: dict) -> dict:
-    return {"mutual": mutual(s, t.logits)}
-
-
-def cl_ilr_terms(s: Step, t: Step, parts: dict) -> dict:
-    n = len(s.logits)
-    means = [np.mean([t.logits[j] for j in others(n, i)], 0) for i in range(n)]
-    return {"consensus": each(means, s.logits)}
-
-
-def one_terms(s: Step, t: Step, parts: dict) -> dict:
-    gate = parts["gate"]
-    return {
-        "gate_cross_entropy": cross_entropy(s.labels, gated(gate, s)),
-        "gate": to_all(gated(gate, t), s),
-    }
-
-
-def kdcl_terms(s: Step, t: Step, parts: dict) -> dict:
-    centred = [z - np.sum(s.labels * z, -1, keepdims=True) for z in t.logits]
-    return {"ensemble": to_all(np.min(centred, 0), s)}
-
-
-def kdcl_naive_terms(s: Step, t: Step, parts: dict) -> dict:
-    target = np.empty((BATCH, CLASSES))
-    for b in range(BATCH):
-        rows = [z[b] for z in t.logits]
-        target[b] = min(rows, key=lambda row: -s.labels[b] @ log_softmax(row))
-    return {"ensemble": to_all(target, s)}
-
-
-def kdcl_linear_terms(s: Step, t: Step, parts: dict) -> dict:
-    n, logits = len(t.logits), np.stack(t.logits)
-    best = minimize(
-        lambda a: cross_entropy(s.labels, np.tensordot(a, logits, 1)),
-        np.full(n, 1 / n),
-        method="SLSQP",
-        bounds=[(0, 1)] * n,
-        constraints={"type": "eq", "fun": lambda a: a.sum() - 1},
-        options={"ftol": 1e-12},
-    )
-    return {"ensemble": to_all(np.tensordot(best.x, logits, 1), s)}
-
-
-def kdcl_general_terms(s: Step, t: Step, parts: dict) -> dict:
-    weights = np.float64(parts["held_out_weights"].weight)
-    target = sum(w * softmax(z / TEMPERATURE, -1) for w, z in zip(weights, t.logits, strict=True))
-    return {"ensemble": sum(kl(target, z) for z in s.logits)}
-
-
-def okddip_terms(s: Step, t: Step, parts: dict) -> dict:
-    # The targets are not stopped: they are made of the step that learns.
-    return {
-        "attention": each(attended(parts["attention"], s), s.logits[:-1]),
-        "leader": kd(np.mean(s.logits[:-1], 0), s.logits[-1]),
-    }
-
-
-def pcl_terms(s: Step, t: Step, parts: dict) -> dict:
-    part = parts["feature_classifier"]
-    return {
-        "feature_classifier_cross_entropy": cross_entropy(s.labels, classified(part, s)),
-        "feature_classifier": to_all(classified(part, t), s),
-        "teacher": mutual(s, t.averages),
-    }
-
-
-def ffl_terms(s: Step, t: Step, parts: dict) -> dict:
-    fusion = parts["fusion"]
-    return {
-        "fusion_cross_entropy": cross_entropy(s.labels, fused(fusion, s)),
-        "fusion": to_all(fused(fusion, t), s),
-        "ensemble": kd(np.mean(t.logits, 0), fused(fusion, s)),
-    }
-
-
-def dlb_terms(s: Step, t: Step, parts: dict) -> dict:
-    past = np.float64(parts["last_batch"].logits)
-    return {"last_batch": each(list(past), [z[: BATCH // 2] for z in s.logits])}
-
-
-def mcl_terms(s: Step, t: Step, parts: dict) -> dict:
-    learns, stopped = (similarities(parts["embeddings"], x) for x in (s, t))
-    n = len(s.logits)
-    pairs = [(i, j) for i in range(n) for j in others(n, i)]
-    return {
-        "contrast_own": 0.1 * sum(contrast(learns[i, i], s.labels) for i in range(n)),
-        "soft_own": sum(kd(stopped[j, j], learns[i, i]) for i, j in pairs),
-        "contrast_between": 0.1 * sum(contrast(learns[pair], s.labels) for pair in pairs),
-        "soft_between": sum(kd(stopped[j, i], learns[i, j]) for i, j in pairs),
-    }
-
-
-REFERENCES: dict[str, Callable[[Step, Step, dict], dict]] = {
-    name.removesuffix("_terms"): function
-    for name, function in list(globals().items())
-    if name.endswith("_terms") and name != "method_terms"
-}
-TEMPERATURES = {
-    **{"independent": 3, "cutnmix": 3, "kd": 4, "dml": 1, "cl_ilr": 3, "one": 3, "okddip": 3},
-    **{"kdcl": 2, "kdcl_naive": 2, "kdcl_linear": 2, "kdcl_general": 2},
-    **{"pcl": 3, "ffl": 3, "dlb": 3, "mcl": 3},
-}
-RAMPED = {
-    "cutnmix": {"teacher", "feature", "mutual"},
-    "cl_ilr": {"consensus"},
-    "one": {"gate"},
-    "okddip": {"attention", "leader"},
-    "pcl": {"feature_classifier", "teacher"},
-    "ffl": {"fusion", "ensemble"},
-}
-# Terms whose targets are labels, numbers from outside the step, or on purpose not stopped.
-NOTHING_STOPPED = {
-    *{"cross_entropy", "gate_cross_entropy", "feature_classifier_cross_entropy"},
-    *{"fusion_cross_entropy", "contrast_own", "contrast_between"},
-    *{"frozen_teacher", "last_batch", "attention", "leader"},
-}
+REFERENCES: dict[str, Reference] = {}
+for file in pkgutil.iter_modules([str(pathlib.Path(__file__).parent / "references")]):
+    REFERENCES |= importlib.import_module(f"tests.distillation.references.{file.name}").REFERENCES
+# The cross-entropy of the peers has no target but the labels.
+NOTHING_STOPPED = {"cross_entropy"}.union(*(r.unstopped for r in REFERENCES.values()))
 
 
 def reference(name: str, s: Step, t: Step, terms: list[Term]) -> dict[str, float]:
     parts = {part.name: part for part in parts_of(terms)}
-    return {"cross_entropy": peers_cross_entropy(s), **REFERENCES[name](s, t, parts)}
+    return {"cross_entropy": peers_cross_entropy(s), **REFERENCES[name].terms(s, t, parts)}
 
 
 def tolerance(name: str) -> float:
@@ -386,7 +100,7 @@ def tolerance(name: str) -> float:
 
 
 def test_every_method_has_a_reference() -> None:
-    assert set(REFERENCES) == set(METHODS) == set(TEMPERATURES)
+    assert set(REFERENCES) == set(METHODS)
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["soft", "hard"])
@@ -462,7 +176,7 @@ def test_every_variable_of_a_part_learns_or_remembers(name: str) -> None:
     for variable, gradient in zip(learn, tape.gradient(total, learn), strict=True):
         assert gradient is not None, variable.path
         assert np.all(np.isfinite(gradient)), variable.path
-    assert bool(learn) == (name in {"cutnmix", "one", "okddip", "pcl", "ffl", "mcl"})
+    assert bool(learn) == REFERENCES[name].trains_a_part
 
 
 # The frozen teacher resizes, which XLA cannot compile.
@@ -504,7 +218,7 @@ def test_ramped_terms_grow_and_the_others_do_not(name: str) -> None:
     step = random_step(sizes_for(name, 3))
     full = loss_of(terms, step.forward(30))
     for term, value in loss_of(terms, step.forward(30), ramp_steps=100).items():
-        factor = np.exp(-5 * 0.7**2) if term in RAMPED.get(name, ()) else 1.0
+        factor = np.exp(-5 * 0.7**2) if term in REFERENCES[name].ramped else 1.0
         np.testing.assert_allclose(value, factor * full[term], rtol=1e-5, err_msg=term)
 
 
@@ -529,9 +243,9 @@ def test_a_single_peer_learns_nothing_from_others() -> None:
     assert found["teacher"] > 0.0
 
 
-@pytest.mark.parametrize("name", TEMPERATURES)
+@pytest.mark.parametrize("name", METHODS)
 def test_the_temperature_is_that_of_the_paper_unless_given(name: str) -> None:
-    assert Method(name).temperature == TEMPERATURES[name]
+    assert Method(name).temperature == REFERENCES[name].temperature
     assert Method(name, temperature=7.0).temperature == 7.0
 
 
