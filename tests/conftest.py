@@ -12,6 +12,18 @@ import pytest
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("suite")
 
+# The files that take longest begin first, so that none of them is what the others wait for.
+LONGEST = (
+    *("test_sweep", "test_experiment", "test_every_method", "test_bad_input", "test_gpu_bundle"),
+    *("test_distiller", "test_methods", "test_mixing", "test_augment", "test_architectures"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Only files change their places: the tests of each stay in their order."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _seeded_module() -> None:

@@ -65,6 +65,17 @@ def at_step(layer: keras.layers.Layer, step: Any) -> Callable[[Any], Any]:
     return lambda inputs: layer(inputs, training=True, step=step)
 
 
+def drawn(draw: Callable[[tf.Tensor], Any], steps: int, dtypes: Any) -> Any:
+    """What is drawn at each of the first steps, stacked, as NumPy arrays; traced once."""
+
+    @tf.function
+    def at_all() -> Any:
+        each = tf.range(steps, dtype=tf.int64)
+        return tf.map_fn(draw, each, fn_output_signature=dtypes)
+
+    return keras.tree.map_structure(np.asarray, at_all())
+
+
 def assert_same(actual: Any, expected: Any, rounded: Collection[str] = (), name: str = "") -> None:
     """Equal structures of arrays of equal dtypes, bit for bit but where `rounded` says."""
     if isinstance(expected, dict):

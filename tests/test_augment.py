@@ -108,8 +108,7 @@ def test_half_of_the_images_are_mirrored():
 
 def test_mirroring_does_not_depend_on_the_offset():
     image, layer = coordinates(1, 16, 16), CropAndFlip(seed=0)
-    augment = tf.function(lambda step: layer(image, step=step))
-    moved = np.concatenate([augment(step) for step in tf.range(1000, dtype=tf.int64)])
+    moved = harness.drawn(lambda step: layer(image, step=step)[0], 1000, tf.int32)
     down, right, mirrored = moves(moved)
     for offsets in (down, right):
         table = [np.bincount(offsets[mirrored == side] + 2, minlength=5) for side in (0, 1)]
@@ -292,7 +291,7 @@ def test_randaugment_runs_the_drawn_operations_one_after_the_other(monkeypatch):
     monkeypatch.setattr(augment, "_operations", lambda factor, names: adders)
     transform = augment.randaugment(num_ops=2)
     zeros = tf.zeros([1, 1, 1, 1])
-    drawn = [transform(zeros, 0, step).numpy().item() for step in range(400)]
+    drawn = harness.drawn(lambda step: transform(zeros, 0, step), 400, tf.float32).ravel()
     codes, counts = np.unique(drawn, return_counts=True)
     np.testing.assert_array_equal(codes, sorted({3 * i + k for i in range(5) for k in range(5)}))
     pairs = [sum(3 * i + k == code for i in range(5) for k in range(5)) for code in codes]
@@ -303,7 +302,8 @@ def test_augmix_mixes_chains_of_all_depths(monkeypatch):
     monkeypatch.setattr(augment, "_operations", lambda *_: [lambda images, first: images + 1])
     transform = augment.augmix(num_chains=1, chain_depth=3)
     zeros = tf.zeros([500, 1, 1, 1])
-    mixed = [np.ravel(transform(zeros, 0, step)) for step in range(60)]
+    mixed = harness.drawn(lambda step: transform(zeros, 0, step), 60, tf.float32)
+    mixed = mixed.reshape(60, 500)
     depths = [int(np.ceil(values.max() - 0.02)) for values in mixed]
     for depth, values in zip(depths, mixed, strict=True):
         # What is left of the image is of Beta(1, 1), for each sample.
@@ -319,9 +319,10 @@ def test_augmix_weights_are_of_a_dirichlet_distribution(monkeypatch):
     changed, weight = random.random([2, 4000])
     # The two chains are of one operation each: of the same, or of one and of the other.
     references = [changed, changed * (weight + 1000 * (1 - weight)), 1000 * changed]
+    zeros = tf.zeros([4000, 1, 1, 1])
     found = set()
-    for step in range(20):
-        mixed = np.ravel(transform(tf.zeros([4000, 1, 1, 1]), 0, step))
+    for mixed in harness.drawn(lambda step: transform(zeros, 0, step), 20, tf.float32):
+        mixed = np.ravel(mixed)
         pvalues = [scipy.stats.ks_2samp(mixed, reference).pvalue for reference in references]
         assert max(pvalues) > 1e-3
         found.add(np.argmax(pvalues))

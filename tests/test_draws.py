@@ -4,6 +4,7 @@ import collections
 import itertools
 import random
 
+import harness
 import numpy as np
 import pytest
 import scipy.stats
@@ -67,7 +68,11 @@ def test_integers_are_uniform_over_the_whole_range():
 
 @pytest.mark.parametrize("bound", [2, 10])
 def test_first_integers_of_successive_steps_are_uniform(bound):
-    values = [integers(step=step, bound=bound) for step in range(500)]
+
+    def draw(step):
+        return draws.integers(draws.key(0, step, Stream.RATIO), (), bound)
+
+    values = harness.drawn(draw, 500, tf.int32)
     assert_uniform(np.bincount(values, minlength=bound))
 
 
@@ -96,8 +101,10 @@ def test_permutation_holds_every_index_once(seed, step, size):
 
 
 def test_permutations_are_uniform():
-    keys = [draws.key(0, step, Stream.PARTNER) for step in range(600)]
-    counts = collections.Counter(tuple(draws.permutation(key, 3).numpy()) for key in keys)
+    def draw(step):
+        return draws.permutation(draws.key(0, step, Stream.PARTNER), 3)
+
+    counts = collections.Counter(map(tuple, harness.drawn(draw, 600, tf.int32)))
     assert len(counts) == 6
     assert_uniform(list(counts.values()))
 

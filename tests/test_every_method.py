@@ -1,6 +1,8 @@
 """What every method must withstand in training: compilers, precisions, saving, breaks, NaN."""
 
+import functools
 import pathlib
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -34,17 +36,23 @@ def small_network() -> keras.Model:
 
 
 def distiller(name: str, mixing: keras.layers.Layer | None = None, **how) -> OnlineDistiller:
-    """Three peers, with the same weights every time."""
+    """Three peers, with the same weights every time.
+
+    Where its steps are eager its views are too, for which XLA is not waited.
+    """
     keras.utils.set_random_seed(0)
     peers = [small_network() for _ in range(3)]
     recipe = METHODS[name]
     if recipe.shares:
         peers = share_stages(peers, "stage1", mean_gradient=recipe.mean_gradient)
+    mixing, augment = mixing or CutNMix(3, seed=0), CropAndFlip(seed=0)
+    if how.get("run_eagerly"):
+        mixing.supports_jit = augment.supports_jit = False
     model = OnlineDistiller(
         peers,
-        CutNMix(3, seed=0) if mixing is None else mixing,
+        mixing,
         Method(name, ramp_steps=2, batch_size=BATCH, teacher=TEACHER),
-        augment=CropAndFlip(seed=0),
+        augment=augment,
         momentum=0.6,
         weight_decay=1e-3,
     )
@@ -82,15 +90,26 @@ def assert_close(model: OnlineDistiller, other: OnlineDistiller, tolerance: floa
 
 
 @pytest.fixture(scope="module")
-def eager() -> dict[str, tuple[OnlineDistiller, dict]]:
-    """Each method after two epochs of two steps, and its history."""
-    models = {name: distiller(name, run_eagerly=True) for name in METHODS}
-    return {name: (model, fit(model, batches(2), epochs=2)) for name, model in models.items()}
+def fresh() -> Callable[[str], OnlineDistiller]:
+    """A method as it begins, made when it is first asked for. Only look at it."""
+    return functools.cache(lambda name: distiller(name, jit_compile=False))
+
+
+@pytest.fixture(scope="module")
+def eager() -> Callable[[str], tuple[OnlineDistiller, dict]]:
+    """A method after two epochs of two steps, and its history, when it is first asked for."""
+
+    @functools.cache
+    def trained(name: str) -> tuple[OnlineDistiller, dict]:
+        model = distiller(name, run_eagerly=True)
+        return model, fit(model, batches(2), epochs=2)
+
+    return trained
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_all_terms_are_finite_and_their_sum_is_the_loss(name, eager):
-    model, history = eager[name]
+    model, history = eager(name)
     terms = [history[term] for term in model.term_names]
     assert np.all(np.isfinite(terms))
     assert np.all(np.array(terms) > -1e-5)
@@ -99,10 +118,9 @@ def test_all_terms_are_finite_and_their_sum_is_the_loss(name, eager):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_weight_is_trained(name, eager):
-    fresh = distiller(name, jit_compile=False)
+def test_every_weight_is_trained(name, eager, fresh):
     for before, after in zip(
-        fresh.trainable_variables, eager[name][0].trainable_variables, strict=True
+        fresh(name).trainable_variables, eager(name)[0].trainable_variables, strict=True
     ):
         assert not np.array_equal(before, after), before.path
 
@@ -111,7 +129,7 @@ def test_every_weight_is_trained(name, eager):
 def test_a_saved_model_goes_on_in_a_graph_as_if_there_had_been_no_break(name, eager, tmp_path):
     whole = distiller(name, jit_compile=False)
     fit(whole, batches(2), epochs=2)
-    assert_close(whole, eager[name][0], tolerance=2e-3)
+    assert_close(whole, eager(name)[0], tolerance=2e-3)
     begun = distiller(name, jit_compile=False)
     fit(begun, batches(2))
     begun.save(tmp_path / "model.keras")
@@ -124,7 +142,7 @@ def test_a_saved_model_goes_on_in_a_graph_as_if_there_had_been_no_break(name, ea
 def test_steps_under_xla_are_those_of_eager_execution(name, eager):
     compiled = distiller(name, jit_compile=True)
     fit(compiled, batches(2), epochs=2)
-    assert_close(compiled, eager[name][0], tolerance=2e-3)
+    assert_close(compiled, eager(name)[0], tolerance=2e-3)
 
 
 @pytest.mark.parametrize("name", SOME_FAST)
@@ -178,13 +196,13 @@ def test_own_views_are_other_crops_of_one_pair_with_one_label():
     np.testing.assert_array_equal(plain[0], plain[2])
 
 
-def test_only_the_papers_with_views_of_their_own_have_them_by_default():
-    own = {name for name in METHODS if distiller(name).own_views}
+def test_only_the_papers_with_views_of_their_own_have_them_by_default(fresh):
+    own = {name for name in METHODS if fresh(name).own_views}
     assert own == {"kdcl", "kdcl_naive", "kdcl_linear", "kdcl_general", "pcl"}
 
 
-def test_the_leader_is_the_peer_that_the_paper_deploys():
-    leaders = {name: distiller(name).leader for name in METHODS}
+def test_the_leader_is_the_peer_that_the_paper_deploys(fresh):
+    leaders = {name: fresh(name).leader for name in METHODS}
     assert {name: leader for name, leader in leaders.items() if leader} == {
         "one": "peer1",
         "okddip": "peer3",
@@ -216,7 +234,7 @@ def test_a_batch_of_another_size_than_the_last_is_refused():
 
 
 def test_held_out_weights_are_those_of_the_peers_after_the_epoch(eager):
-    model, _ = eager["kdcl_general"]
+    model, _ = eager("kdcl_general")
     held_out = list(batches(2, seed=9))
     predictions = [model.predict_each(images) for images, _ in held_out]
     peers = [np.concatenate([p[f"peer{k}"] for p in predictions]) for k in (1, 2, 3)]

@@ -88,8 +88,11 @@ def test_ratios_of_one_batch_are_beta_distributed(alpha):
 @pytest.mark.parametrize("ratio_per", ["sample", "batch"])
 def test_ratios_of_successive_steps_are_beta_distributed(ratio_per):
     settings = {"alpha": 4.0, "num_peers": 1, "ratio_per": ratio_per}
-    draw = tf.function(lambda step: mixing.sample(0, step, (2, 4, 4), **settings).ratio[0])
-    ratios = [draw(step) for step in tf.range(1000, dtype=tf.int64)]
+
+    def draw(step):
+        return mixing.sample(0, step, (2, 4, 4), **settings).ratio[0]
+
+    ratios = harness.drawn(draw, 1000, tf.float32)
     assert scipy.stats.kstest(ratios, scipy.stats.beta(4, 4).cdf).pvalue > 1e-3
 
 
@@ -147,11 +150,11 @@ def test_corners_are_uniform_and_independent_between_peers():
 
 
 def test_ratio_partner_and_corner_are_independent():
-    draw = tf.function(lambda step: mixing.sample(0, step, (2, 32, 32), alpha=1.0, num_peers=1))
-    drawn = to_numpy([draw(step) for step in tf.range(1000, dtype=tf.int64)])
-    ratio = np.array([one.ratio[0] for one in drawn])
-    swapped = np.array([one.partner[0] == 1 for one in drawn])
-    boxes = np.array([one.boxes[0, 0] for one in drawn])
+    def draw(step):
+        return mixing.sample(0, step, (2, 32, 32), alpha=1.0, num_peers=1)
+
+    drawn = harness.drawn(draw, 1000, Draw(tf.float32, tf.int32, tf.int32))
+    ratio, swapped, boxes = drawn.ratio[:, 0], drawn.partner[:, 0] == 1, drawn.boxes[:, 0, 0]
     top = (boxes[:, 0] + 0.5) / (33 - boxes[:, 2])
     assert scipy.stats.spearmanr(ratio, top).pvalue > 1e-3
     assert scipy.stats.ks_2samp(ratio[swapped], ratio[~swapped]).pvalue > 1e-3

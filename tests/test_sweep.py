@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -44,6 +45,22 @@ def run(folder: pathlib.Path, *flags: str) -> tuple[int, str, str]:
     process = start(folder, *flags)
     stdout, stderr = process.communicate(timeout=300)
     return process.returncode, stdout, stderr
+
+
+@pytest.fixture
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """As `run`, in this process, whose sweeps share the server that imports TensorFlow."""
+
+    def called(folder: pathlib.Path, *flags: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder.parent)
+        monkeypatch.setattr(sys, "argv", ["sweep", *BASE, f"--workdir={folder}", *flags])
+        capfd.readouterr()
+        code = command.run("tf_cutnmix.sweep", sweep.SUMMARY, sweep.Settings, sweep.main)
+        return code, *capfd.readouterr()
+
+    return called
 
 
 def wait_for(path: pathlib.Path) -> None:
@@ -128,17 +145,19 @@ def test_a_grid_that_cannot_be_used_is_refused(flags: list[str], words: list[str
 
 
 def test_a_name_that_nothing_knows_ends_the_sweep_before_its_first_run(
-    tmp_path: pathlib.Path,
+    tmp_path: pathlib.Path, run_here: Callable
 ) -> None:
-    code, stdout, stderr = run(tmp_path / "x", "--grid=method=independent,cutnmx")
+    code, stdout, stderr = run_here(tmp_path / "x", "--grid=method=independent,cutnmx")
     assert (code, stdout) == (1, "")
     assert stderr == "error: unknown --method 'cutnmx': did you mean 'cutnmix'?\n"
     assert not (tmp_path / "x").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: pathlib.Path) -> None:
+def test_a_folder_that_cannot_be_made_is_one_line(
+    tmp_path: pathlib.Path, run_here: Callable
+) -> None:
     (tmp_path / "file").touch()
-    code, stdout, stderr = run(tmp_path / "file", "--grid=seed=0")
+    code, stdout, stderr = run_here(tmp_path / "file", "--grid=seed=0")
     assert (code, stdout) == (1, "")
     assert re.fullmatch(r"error: --workdir=\S+ cannot be written: File exists\n", stderr)
 
@@ -147,12 +166,12 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: pathlib.Path) -> Non
 
 
 def test_a_failed_run_does_not_end_the_sweep_and_the_rest_is_not_repeated(
-    tmp_path: pathlib.Path,
+    tmp_path: pathlib.Path, run_here: Callable
 ) -> None:
     folder = tmp_path / "x"
     grid = "--grid=learning_rate=0.05,1e30,0.01"
     good, bad = folder / "learning_rate=0.05", folder / "learning_rate=1e+30"
-    code, stdout, stderr = run(folder, grid, "--export=peer")
+    code, stdout, stderr = run_here(folder, grid, "--export=peer")
     assert code == 1
     assert stderr.startswith("error: 1 of 3 runs failed")
     assert stderr.count("\n") == 1
@@ -174,7 +193,7 @@ def test_a_failed_run_does_not_end_the_sweep_and_the_rest_is_not_repeated(
     assert len(list(good.glob("savedmodels/*/1/saved_model.pb"))) == 1
 
     before = (good / "result.json").stat().st_mtime_ns
-    code, stdout, stderr = run(folder, grid, "--export=peer")
+    code, stdout, stderr = run_here(folder, grid, "--export=peer")
     assert code == 1
     assert "[1/3] learning_rate=0.05: done already\n" in stdout
     assert "[2/3] learning_rate=1e+30: failed" in stdout
@@ -182,8 +201,10 @@ def test_a_failed_run_does_not_end_the_sweep_and_the_rest_is_not_repeated(
     assert (good / "result.json").stat().st_mtime_ns == before
 
 
-def test_a_run_of_a_sweep_is_the_run_that_train_makes(tmp_path: pathlib.Path) -> None:
-    assert run(tmp_path / "x", "--grid=seed=3")[0] == 0
+def test_a_run_of_a_sweep_is_the_run_that_train_makes(
+    tmp_path: pathlib.Path, run_here: Callable
+) -> None:
+    assert run_here(tmp_path / "x", "--grid=seed=3")[0] == 0
     alone = command.parse(Config, [*BASE, "--seed=3", "--export=", f"--workdir={tmp_path}/alone"])
     result = experiment.train_and_evaluate(alone)
     made = json.loads((tmp_path / "x" / "seed=3" / "result.json").read_text())
@@ -254,8 +275,8 @@ def cell_processes(sweep_process: int) -> list[int]:
     return [cell for child in children[sweep_process] for cell in children.get(child, [])]
 
 
-def test_a_method_that_cannot_take_the_peers_is_recorded_and_the_rest_goes_on(tmp_path):
-    code, stdout, stderr = run(tmp_path / "sweep", "--grid=method=okddip,independent")
+def test_a_method_that_cannot_take_the_peers_is_recorded_and_the_rest_goes_on(tmp_path, run_here):
+    code, stdout, stderr = run_here(tmp_path / "sweep", "--grid=method=okddip,independent")
     assert code == 1
     reason = "--method=okddip needs 3 peers or more and has 1: pass --num_peers=3"
     assert f"[1/2] method=okddip: failed: {reason}" in stdout
@@ -437,8 +458,8 @@ def test_an_interrupt_ends_all_runs_and_the_same_command_goes_on(tmp_path: pathl
         assert len([line for line in log if "Epoch 1/" in line]) == 1
 
 
-def test_the_first_run_shows_how_many_fit(tmp_path: pathlib.Path) -> None:
-    code, stdout, stderr = run(tmp_path / "x", "--grid=seed=0,1,2", "--jobs=auto")
+def test_the_first_run_shows_how_many_fit(tmp_path: pathlib.Path, run_here: Callable) -> None:
+    code, stdout, stderr = run_here(tmp_path / "x", "--grid=seed=0,1,2", "--jobs=auto")
     assert (code, stderr) == (0, "")
     lines = stdout.splitlines()
     assert lines[0] == "--threads=1 for each run"
