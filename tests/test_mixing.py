@@ -335,8 +335,8 @@ def test_masks_have_the_boundaries_of_those_of_keras_cv():
     (mixed,) = dataset.map(lambda batch: layer(batch, training=True))
     theirs = mixed["images"].numpy()[..., 0] != images[..., 0]
     means = []
-    for masks in (sample_mask(400, 32, 32, decay_power=3.0).mask, theirs):
-        halves = masks[abs(masks.mean(axis=(1, 2)) - 0.5) < 0.25]
+    for drawn in (sample_mask(400, 32, 32, decay_power=3.0).mask, theirs):
+        halves = drawn[abs(drawn.mean(axis=(1, 2)) - 0.5) < 0.25]
         assert len(halves) > 150
         means.append(boundary(halves).mean())
     assert means[0] == pytest.approx(means[1], rel=0.1)

@@ -14,7 +14,7 @@ from tf_cutnmix.errors import DivergenceError
 from tf_cutnmix.methods import METHODS
 from tf_cutnmix.parts import Forward, FrozenTeacher
 
-EXPORT = pathlib.Path(__file__).parents[1] / "savedmodels" / "digits_resnet8" / "1"
+TEACHER = pathlib.Path(__file__).parents[1] / "savedmodels" / "digits_resnet8" / "1"
 
 
 # Statistics that overflow
@@ -63,7 +63,7 @@ def test_a_step_in_which_a_moving_variance_overflows_is_taken_back(owner):
 
 
 def test_the_frozen_teacher_sees_whole_numbers_rounded_to_nearest_and_in_range():
-    part = FrozenTeacher(str(EXPORT), [tiny_peer()])
+    part = FrozenTeacher(str(TEACHER), [tiny_peer()])
     seen = []
 
     def predict(images):

@@ -52,7 +52,7 @@ def spread_corners(seed, step):
     return mixing.sample(seed, step, (40, 64, 64), **settings).boxes[..., :2]
 
 
-def masks(seed, step):
+def pasted_masks(seed, step):
     mask = sampled_mask(seed, step).mask
     assert set(np.sum(mask, axis=(1, 2))) == {32}
     return mask
@@ -134,9 +134,11 @@ def augmix_strengths(seed, step):
     return chain_of(transformed(transform_of(augment.augmix, telling, **ONE_OF_ONE), seed, step))
 
 
-DRAWN = [ratios, ratios_of_masks, partners, partners_of_masks, corners, spread_corners, masks]
-DRAWN += [crops, flips, randaugment_operations, augmix_operations, augmix_depths, augmix_weights]
-DRAWN += [randaugment_strengths, augmix_strengths]
+DRAWN = [
+    *(ratios, ratios_of_masks, partners, partners_of_masks, corners, spread_corners, pasted_masks),
+    *(crops, flips, randaugment_operations, augmix_operations, augmix_depths, augmix_weights),
+    *(randaugment_strengths, augmix_strengths),
+]
 FEW_VALUES = [randaugment_operations, augmix_operations, augmix_depths]
 
 
