@@ -126,6 +126,14 @@ def test_a_file_can_be_seen_at_a_glance(module: str) -> None:
     assert len(FILES[module].read_text().splitlines()) <= 300
 
 
+def test_the_tests_stand_in_the_wings_of_the_package() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests") for path in ROOT.glob("tests/*/**/*.py")}
+    others = {pathlib.Path("benchmarks"), pathlib.Path("studies")}
+    formulas = {pathlib.Path("distillation", "references")}
+    wings = {path.parent.relative_to(PACKAGE) for path in FILES.values()}
+    assert folders <= wings | others | formulas
+
+
 def test_the_serving_script_knows_nothing_of_the_package() -> None:
     assert not own_imports("serving.serve_once")
 
