@@ -13,7 +13,7 @@ import torch
 from benchmarks import pytorch, turns
 from benchmarks.tables import Row
 from tf_cutnmix import build_network
-from tf_cutnmix.export import export
+from tf_cutnmix.serving import export
 
 TITLE = (
     "Milliseconds to answer a batch of 32x32 images with a ResNet-20, or with the mean of two. "

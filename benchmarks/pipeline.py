@@ -10,8 +10,8 @@ import torch
 from benchmarks import pytorch, turns
 from benchmarks.tables import Row
 from tf_cutnmix import CutNMix, mix_dataset
-from tf_cutnmix.augment import CropAndFlip
 from tf_cutnmix.data import Images, shuffled_batches
+from tf_cutnmix.mixing.augment import CropAndFlip
 
 TITLE = (
     "Images a second over one epoch of CIFAR-10's shape, batch 128: shuffled, cropped, mirrored, "

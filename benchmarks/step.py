@@ -10,8 +10,9 @@ import torch
 
 from benchmarks import pytorch, turns
 from benchmarks.tables import Row
-from tf_cutnmix import CutNMix, Method, OnlineDistiller, build_network, cost
-from tf_cutnmix.augment import CropAndFlip
+from tf_cutnmix import CutNMix, Method, OnlineDistiller, build_network
+from tf_cutnmix.mixing.augment import CropAndFlip
+from tf_cutnmix.runs import cost
 
 TITLE = (
     "Milliseconds a step, float32 unless named, without XLA, images 32 x 32. Whole: crops, mirror "

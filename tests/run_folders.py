@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tf_cutnmix import command
-from tf_cutnmix.config import Config
 from tf_cutnmix.reporting.runs import Run, read
+from tf_cutnmix.runs.config import Config
 
 SETTINGS = {"method": "independent", "mix": "cutmix", "epochs": 2, "export": ""}
 

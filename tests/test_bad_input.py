@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from tf_cutnmix import command, evaluate, train
-from tf_cutnmix.config import Config
+from tf_cutnmix.runs.config import Config
 
 EXPORT = pathlib.Path(__file__).parents[1] / "savedmodels" / "digits_resnet8" / "1"
 

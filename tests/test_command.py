@@ -11,8 +11,9 @@ import time
 import pytest
 
 from tf_cutnmix import command, evaluate, sweep
-from tf_cutnmix.config import Config, setting
 from tf_cutnmix.errors import DivergenceError, InputError
+from tf_cutnmix.runs.config import Config
+from tf_cutnmix.settings import setting
 
 COMMANDS = {
     "tf_cutnmix.train": Config,

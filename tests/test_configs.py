@@ -5,12 +5,13 @@ import pathlib
 import numpy as np
 import pytest
 
-from tf_cutnmix import architectures, command, sweep
-from tf_cutnmix.config import Config
+from tf_cutnmix import command, sweep
 from tf_cutnmix.data import Images
-from tf_cutnmix.experiment import build_model
-from tf_cutnmix.methods import METHODS
-from tf_cutnmix.mixing import MIXINGS
+from tf_cutnmix.distillation.method import METHODS
+from tf_cutnmix.mixing.layers import MIXINGS
+from tf_cutnmix.networks import build
+from tf_cutnmix.runs.build import build_model
+from tf_cutnmix.runs.config import Config
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 SMOKE = FOLDER / "smoke.cfg"
@@ -85,7 +86,7 @@ def test_a_config_of_the_literature_says_its_commands_and_its_names_are_known(pa
     assert path.stem == f"{config.dataset}_{config.arch}"
     assert path.read_text().count(f"--flagfile=configs/paper/{path.name}") == 2
     assert (config.num_peers, config.method, config.mix) == (3, "cutnmix", "cutnmix")
-    assert architectures.backbone(config.arch)
+    assert build.backbone(config.arch)
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)

@@ -35,10 +35,10 @@ from tf_cutnmix import (
     sweep,
     train,
 )
-from tf_cutnmix.augment import AUGMENTATIONS
-from tf_cutnmix.experiment import check_names
-from tf_cutnmix.methods import METHODS
-from tf_cutnmix.mixing import MIXINGS
+from tf_cutnmix.distillation.method import METHODS
+from tf_cutnmix.mixing.augment import AUGMENTATIONS
+from tf_cutnmix.mixing.layers import MIXINGS
+from tf_cutnmix.runs.build import check_names
 
 ROOT = pathlib.Path(__file__).parents[1]
 GUIDES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from run_folders import write_run
 
+from tests.run_folders import write_run
 from tf_cutnmix import command, report
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.report import Settings

@@ -12,9 +12,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tf_cutnmix import command, experiment, processes, sweep
-from tf_cutnmix.config import Config, settings_in
+from tf_cutnmix import command, sweep
 from tf_cutnmix.errors import InputError
+from tf_cutnmix.runs import experiment
+from tf_cutnmix.runs.config import Config, settings_in
+from tf_cutnmix.sweeps import processes
 
 BASE = (
     "--train_split=train[:80]",

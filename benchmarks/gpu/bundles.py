@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from benchmarks.gpu.programs import Program
 from tf_cutnmix import files
-from tf_cutnmix.distiller import OnlineDistiller
+from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError
 
 _ALIASES = re.compile(r"mhlo.input_output_alias = \[(.*?)\](?:, mhlo|\})", re.S)

@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from tf_cutnmix import command, files
-from tf_cutnmix.config import check, setting
 from tf_cutnmix.errors import InputError
+from tf_cutnmix.settings import check, setting
 
 SUMMARY = """\
 Packs the encoded images of a TFDS data set, its training and its test split, into one file

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tf_cutnmix.distiller import OnlineDistiller
+from tf_cutnmix.distillation import OnlineDistiller
 
 
 class Program(NamedTuple):

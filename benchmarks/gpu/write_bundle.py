@@ -16,10 +16,12 @@ import tensorflow as tf
 
 from benchmarks.gpu import bundles
 from benchmarks.gpu.programs import eval_program, train_program
-from tf_cutnmix import command, data, experiment
-from tf_cutnmix.config import AT_LEAST_1, Config, setting
+from tf_cutnmix import command, data
+from tf_cutnmix.distillation.method import Method
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.methods import Method
+from tf_cutnmix.runs import build
+from tf_cutnmix.runs.config import Config
+from tf_cutnmix.settings import AT_LEAST_1, setting
 
 SUMMARY = """\
 Lowers the compiled train step of a run, with all that is in it, and an evaluation step to
@@ -72,7 +74,7 @@ def main(settings: Settings) -> None:
     keras.config.set_dtype_policy(settings.precision)
     try:
         keras.utils.set_random_seed(settings.seed)
-        model = experiment.build_model(settings, train)
+        model = build.build_model(settings, train)
         shape = train.pixels.shape[1:]
         programs = {
             "train_step": train_program(
@@ -105,7 +107,7 @@ def main(settings: Settings) -> None:
 
 def _check(settings: Settings, folder: pathlib.Path) -> None:
     """Refuse what can be refused before the data are read."""
-    experiment.check_names(settings)
+    build.check_names(settings)
     method = Method(settings.method)
     method.check_count(len(settings.architectures))
     if method.recipe.held_out:

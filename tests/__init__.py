@@ -1,0 +1,1 @@
+"""Tests, in the wings of the package."""

@@ -1,0 +1,395 @@
+"""A bundle trains in JAX as the model does in TensorFlow; packs; what cannot be bundled."""
+
+import dataclasses
+import io
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks.gpu import bundles, pack, programs, write_bundle
+from benchmarks.gpu.write_bundle import Settings
+from tests.tiny_peers import CLASSES, tiny_peer
+from tf_cutnmix import CropAndFlip, CutNMix, Method, OnlineDistiller, data
+from tf_cutnmix.errors import InputError
+from tf_cutnmix.runs import build
+
+# Both need what the package does not: jax, and Pillow.
+jax = pytest.importorskip("jax")
+run_bundle = pytest.importorskip("benchmarks.gpu.run_bundle")
+Image = pytest.importorskip("PIL.Image")
+
+BATCH = 16
+RUNNER = pathlib.Path(run_bundle.__file__).parent
+COUNT = 64
+Batches = list[tuple[np.ndarray, np.ndarray]]
+
+
+def settings_of(folder: pathlib.Path, **changes: object) -> Settings:
+    """Two epochs of four steps, two steps a call, of two ResNet-8 on 64 digits."""
+    settings = {
+        "out": str(folder),
+        "train_split": f"train[:{COUNT}]",
+        "validation_fraction": 0.0,
+        "image_size": 16,
+        "batch_size": BATCH,
+        "epochs": 2,
+        "steps_per_call": 2,
+        "eval_batch_size": 20,
+        # Two compilers' rounding grows with it: at 0.02 to 2e-4 in ten steps, from 2e-6 in two.
+        # So low that ten steps do not blow the compilers' rounding up.
+        "learning_rate": 0.002,
+    }
+    return Settings(**(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The bundle of `settings_of`."""
+    path = tmp_path_factory.mktemp("bundles") / "digits"
+    write_bundle.main(settings_of(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: pathlib.Path) -> run_bundle.Bundle:
+    """It is compiled once; what a test leaves in its state is no business of another's."""
+    return run_bundle.Bundle(folder)
+
+
+@pytest.fixture(scope="module")
+def digits() -> dict[str, data.Images]:
+    splits = {"train": f"train[:{COUNT}]", "test": "test[:30]"}
+    return {name: data.load("digits", split, image_size=16) for name, split in splits.items()}
+
+
+def png(image: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(image).save(content, "PNG")
+    return content.getvalue()
+
+
+def encoded(images: data.Images) -> pack.Encoded:
+    return pack.Encoded([png(image) for image in images.pixels], images.labels.tolist())
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory, digits: dict) -> pathlib.Path:
+    path = tmp_path_factory.mktemp("packs") / "digits.npz"
+    pack.write(path, encoded(digits["train"]), encoded(digits["test"]), "0123456789")
+    return path
+
+
+def tiny_distiller(method: str) -> OnlineDistiller:
+    """Two tiny peers whose learning rate falls after three steps, always with the same weights."""
+    keras.utils.set_random_seed(0)
+    model = OnlineDistiller(
+        [tiny_peer(), tiny_peer(7)],
+        CutNMix(2, num_classes=CLASSES, seed=1),
+        Method(method, batch_size=4),
+        augment=CropAndFlip(seed=2),
+        momentum=0.9,
+        weight_decay=1e-3,
+    )
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.05, 0.005])
+    model.compile(keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True))
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def random_batches(count: int, size: int, side: int) -> Batches:
+    generator = np.random.default_rng(3)
+    return [
+        (
+            generator.integers(0, 256, (size, side, side, 3)).astype("uint8"),
+            generator.integers(0, CLASSES, size).astype("int32"),
+        )
+        for _ in range(count)
+    ]
+
+
+def train_in_tensorflow(model: OnlineDistiller, batches: Batches) -> list[dict[str, float]]:
+    """The loss and its terms at each step of the model's own step, compiled by TensorFlow."""
+
+    @tf.function(jit_compile=True)
+    def step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        return model.train_step((images, labels))
+
+    losses = []
+    for images, labels in batches:
+        model.reset_metrics()
+        losses.append({k: float(v) for k, v in step(images, labels).items()})
+    return losses
+
+
+def train_in_jax(
+    bundle: run_bundle.Bundle, batches: Batches, steps_per_call: int
+) -> list[dict[str, float]]:
+    outputs = []
+    for start in range(0, len(batches), steps_per_call):
+        chunk = batches[start : start + steps_per_call]
+        images, labels = (np.concatenate(part) for part in zip(*chunk, strict=True))
+        found = bundle.call("train_step", images, labels)
+        outputs.append({k: v.item() for k, v in found.items()})
+    return outputs
+
+
+def assert_equal_losses(
+    found: list[dict[str, float]], expected: list[dict[str, float]], steps_per_call: int
+) -> None:
+    """A call gives the means of its steps."""
+    assert {"loss", "cross_entropy"} <= expected[0].keys() <= found[0].keys()
+    for call, outputs in enumerate(found):
+        steps = expected[call * steps_per_call : (call + 1) * steps_per_call]
+        means = {name: np.mean([step[name] for step in steps]) for name in steps[0]}
+        assert {k: outputs[k] for k in means} == pytest.approx(means, rel=1e-4, abs=1e-4)
+
+
+def assert_equal_variables(bundle: run_bundle.Bundle, model: OnlineDistiller) -> None:
+    """Every variable that a step changes; they are known by their place in the model."""
+    known = [variable for _, variable in bundles._variables(model).values()]
+    metrics = {id(variable) for metric in model.metrics for variable in metric.variables}
+    for key in set(bundle.index["programs"]["train_step"]["updates"].values()):
+        variable = known[int(key.split(":")[0])]
+        if id(variable) not in metrics:
+            np.testing.assert_allclose(bundle.state[key], variable, 1e-4, 1e-4, err_msg=key)
+    assert len(known) - len(metrics) > 2 * len(model.trainable_variables)
+
+
+# A bundle against TensorFlow
+
+
+def test_two_resnets_train_in_jax_as_in_tensorflow(
+    bundle: run_bundle.Bundle, folder: pathlib.Path, digits: dict
+) -> None:
+    settings = settings_of(folder)
+    keras.utils.set_random_seed(settings.seed)
+    model = build.build_model(settings, digits["train"])
+    assert_equal_variables(bundle, model)
+    batches = random_batches(10, BATCH, 16)
+    expected = train_in_tensorflow(model, batches)
+    found = train_in_jax(bundle, batches, steps_per_call=2)
+    assert_equal_losses(found, expected, steps_per_call=2)
+    assert_equal_variables(bundle, model)
+    assert bundle.step == 10
+    images = data.Images(*random_batches(1, 50, 16)[0], tuple("0123456789"))
+    predictions = model.predict_each(images.pixels)
+    right = {k: np.mean(np.argmax(p, axis=-1) == images.labels) for k, p in predictions.items()}
+    assert run_bundle.evaluate(bundle, images) == pytest.approx(right)
+    assert len(set(right.values())) > 1
+
+
+@pytest.mark.parametrize(("method", "steps_per_call"), [("dml", 5), ("dlb", 1)])
+def test_other_methods_train_in_jax_as_in_tensorflow(
+    method: str, steps_per_call: int, tmp_path: pathlib.Path
+) -> None:
+    model = tiny_distiller(method)
+    program = programs.train_program(model, (8, 8, 3), 4, steps=steps_per_call)
+    bundles.write(tmp_path, model, {"train_step": program}, facts={})
+    bundle = run_bundle.Bundle(tmp_path)
+    batches = random_batches(10, 4, 8)
+    expected = train_in_tensorflow(model, batches)
+    found = train_in_jax(bundle, batches, steps_per_call)
+    assert_equal_losses(found, expected, steps_per_call)
+    assert_equal_variables(bundle, model)
+    rates = [outputs["learning_rate"] for outputs in found]
+    firsts = range(0, 10, steps_per_call)
+    assert rates == pytest.approx([0.05 if step <= 2 else 0.005 for step in firsts])
+
+
+def test_a_step_that_is_not_finite_is_reported(
+    bundle: run_bundle.Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {name: jax.numpy.array(value) for name, value in bundle.state.items()}
+    monkeypatch.setattr(
+        bundle,
+        "state",
+        {k: jax.numpy.nan * v if k.endswith("kernel") else v for k, v in state.items()},
+    )
+    before = bundle.step
+    outputs = bundle.call("train_step", *random_batches(1, 2 * BATCH, 16)[0])
+    assert int(outputs["failed_step"]) == before
+    assert bundle.step == before
+
+
+# What cannot be bundled
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"out": ""}, "--out is missing"),
+        ({"augment": "gridmask"}, "XLA cannot compile --augment=gridmask"),
+        ({"method": "kd"}, "XLA cannot compile --method=kd"),
+        ({"steps_per_call": 0}, "--steps_per_call=0: must be"),
+        ({"method": "kdcl_general"}, "held-out images outside"),
+        ({"method": "okddip"}, "needs 3 peers"),
+        ({"arch": "resnet9"}, "resnet9"),
+        ({"steps_per_call": 3}, "does not divide the 4 steps of an epoch: pass 2"),
+        ({"steps_per_call": 8}, "does not divide the 4 steps of an epoch: pass 4"),
+        ({"batch_size": 65}, "larger than the training images"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_bundled_is_refused(
+    changes: dict, message: str, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        write_bundle.main(settings_of(tmp_path / "bundle", **changes))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(InputError, match="is no empty folder"):
+        write_bundle.main(settings_of(tmp_path))
+    assert [file.name for file in tmp_path.iterdir()] == ["mine"]
+
+
+# The runner
+
+
+def run(cwd: pathlib.Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The runner, copied alone into a folder."""
+    shutil.copytree(RUNNER, cwd / "run_bundle", dirs_exist_ok=True)
+    return subprocess.run(
+        [sys.executable, "-m", "run_bundle", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_copied_runner_trains_and_goes_on_from_a_saved_state_as_if_never_stopped(
+    folder: pathlib.Path, packed: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    whole = run(tmp_path, folder, packed, "--save=whole.npz", "--out=whole.json")
+    assert whole.returncode == 0, whole.stderr
+    assert run(tmp_path, folder, packed, "--steps=6", "--save=part.npz").returncode == 0
+    rest = run(tmp_path, folder, packed, "--state=part.npz", "--save=rest.npz", "--out=rest.json")
+    assert rest.returncode == 0, rest.stderr
+    history = json.loads((tmp_path / "whole.json").read_text())
+    head, (first, last) = history["head"], history["epochs"]
+    assert head["versions"].keys() >= {"jax", "tensorflow"}
+    assert head["costs"]["train_step"]["flops"] > 0
+    assert (first["step"], last["step"]) == (4, 8)
+    assert "test" not in first
+    assert last["test"].keys() == {"teacher", "ensemble", "average1", "average2", "peer1", "peer2"}
+    assert first["train"]["loss"] > 0
+    assert last["images_per_second"] > 0
+    assert last["learning_rate"] == pytest.approx(0.00002)
+    (after,) = json.loads((tmp_path / "rest.json").read_text())["epochs"]
+    assert (after["epoch"], after["step"], after["test"]) == (2, 8, last["test"])
+    with np.load(tmp_path / "whole.npz") as expected, np.load(tmp_path / "rest.npz") as found:
+        for name in expected.files:
+            np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def test_the_runner_takes_the_batches_of_a_run_in_their_order(digits: dict) -> None:
+    index = {
+        "flags": {"seed": 5},
+        "train_images": COUNT,
+        "batch_size": 12,
+        "steps_per_call": 1,
+        "steps_per_epoch": 5,
+    }
+    expected = data.shuffled_batches(digits["train"], 12, seed=5, first_epoch=3)
+    order = run_bundle.training._order(index, 3, None, device=None)
+    for call, (images, labels) in enumerate(expected.take(5)):
+        found = run_bundle.training._take(
+            digits["train"].pixels, digits["train"].labels, order, call
+        )
+        np.testing.assert_array_equal(found[0], images)
+        np.testing.assert_array_equal(found[1], labels)
+
+
+def test_timing_counts_the_calls_after_the_warm_up(bundle: run_bundle.Bundle, digits: dict) -> None:
+    before = bundle.step
+    images = run_bundle.Images(digits["train"].pixels, digits["train"].labels)
+    assert run_bundle.images_per_second(bundle, images, 2, seed=None) > 0
+    assert bundle.step == before + (run_bundle.training.WARM_UP + 2) * 2
+
+
+def test_an_error_of_the_runner_is_one_line(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    failed = run(tmp_path, folder, "none.npz")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: none.npz cannot be unpacked")
+    assert failed.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "spoil", "message"),
+    [
+        ("train", lambda x: x._replace(labels=x.labels + 1), "labels are 1 to 10, for 10 classes"),
+        ("test", lambda x: x._replace(pixels=x.pixels[:, :8]), "test images are"),
+        ("train", lambda x: run_bundle.Images(x.pixels[:40], x.labels[:40]), "pack has 40"),
+    ],
+    ids=["labels", "size", "count"],
+)
+def test_data_that_do_not_fit_are_refused(
+    part: str, spoil: Callable, message: str, folder: pathlib.Path, packed: pathlib.Path
+) -> None:
+    index = json.loads((folder / "index.json").read_text())
+    splits = run_bundle.unpack(packed)
+    run_bundle.check(index, splits)
+    with pytest.raises(run_bundle.BundleError, match=message):
+        run_bundle.check(index, splits | {part: spoil(splits[part])})
+
+
+def test_a_batch_or_a_state_that_does_not_fit_is_refused(
+    bundle: run_bundle.Bundle, folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(run_bundle.BundleError, match="train_step takes"):
+        bundle.call("train_step", *random_batches(1, BATCH, 16)[0])
+    with np.load(folder / "state.npz") as file:
+        values = dict(file)
+    name = next(iter(values))
+    for wrong in ({}, values | {name: np.zeros(2)}, values | {"more": np.zeros(2)}):
+        np.savez(tmp_path / "wrong.npz", **wrong)
+        with pytest.raises(run_bundle.BundleError, match="of another bundle"):
+            run_bundle.Bundle(folder, tmp_path / "wrong.npz")
+
+
+# Packs
+
+
+def test_a_pack_of_png_holds_the_images_bit_for_bit(packed: pathlib.Path, digits: dict) -> None:
+    for name, images in run_bundle.unpack(packed).items():
+        np.testing.assert_array_equal(images.pixels, digits[name].pixels)
+        np.testing.assert_array_equal(images.labels, digits[name].labels)
+
+
+def test_a_pack_of_cifar10_decodes_as_the_package_reads_it(
+    cifar10_dir: str, tmp_path: pathlib.Path
+) -> None:
+    settings = pack.Settings((str(tmp_path / "x.npz"),), "cifar10", cifar10_dir, "train[:40]")
+    pack.main(dataclasses.replace(settings, test_split="test[:20]"))
+    for name, images in run_bundle.unpack(tmp_path / "x.npz").items():
+        expected = data.load("cifar10", f"{name}[:{len(images.labels)}]", data_dir=cifar10_dir)
+        np.testing.assert_array_equal(images.labels, expected.labels)
+        # Two decoders of JPEG round in their own ways.
+        difference = np.abs(images.pixels.astype(int) - expected.pixels)
+        assert difference.mean() < 2
+        assert difference.max() < 40
+
+
+def test_images_that_are_neither_jpeg_nor_png_are_refused(tmp_path: pathlib.Path) -> None:
+    good = pack.Encoded([png(np.zeros((4, 4, 3), np.uint8))], [0])
+    bad = pack.Encoded([*good.images, b"GIF89a"], [0, 1])
+    with pytest.raises(InputError, match="image 1 of the test split is neither"):
+        pack.write(tmp_path / "x.npz", good, bad, "ab")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("out", [(), ("a.npz", "b.npz"), ("a.zip",)])
+def test_a_pack_needs_one_name(out: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="name one file"):
+        pack.Settings(out)

@@ -1,0 +1,385 @@
+"""The PyTorch program of the benchmarks does the work of our train step, number for number."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_cutnmix import Method, OnlineDistiller, build_network
+
+torch = pytest.importorskip("torch")
+
+from benchmarks import pytorch  # noqa: E402
+
+ROOT = pathlib.Path(__file__).parents[2]
+CLASSES = 10
+BATCH = 16
+
+
+@pytest.fixture(autouse=True)
+def _seeded_torch() -> None:
+    torch.manual_seed(0)
+
+
+def pixels(seed: int, batch: int = BATCH) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (batch, 32, 32, 3), "uint8")
+
+
+def soft_labels(seed: int, batch: int = BATCH) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet([0.5] * CLASSES, batch).astype("float32")
+
+
+def to_torch(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(images.copy()).permute(0, 3, 1, 2)
+
+
+def blocks_of(network: torch.nn.Module) -> list:
+    """Convolutions with their BatchNorm, in the order in which images pass them."""
+    return [m for m in network.modules() if isinstance(m, pytorch.Convolution)]
+
+
+def torch_state(network: torch.nn.Module) -> list[np.ndarray]:
+    """Every weight and statistic, laid out and ordered as in our network."""
+    state = []
+    for block in blocks_of(network):
+        norm = block.normalise
+        kernel = block.convolution.weight.permute(2, 3, 1, 0)
+        state += [kernel, norm.weight, norm.bias, norm.running_mean, norm.running_var]
+    state += [network.head.weight.T, network.head.bias]
+    return [tensor.detach().numpy().copy() for tensor in state]
+
+
+def keras_state(network: keras.Model) -> list[np.ndarray]:
+    """Likewise; the constants of the normalisation of pixels are left out."""
+    layers = [layer for layer in network.layers if layer.name != "normalisation"]
+    convolutions = [x for x in layers if isinstance(x, keras.layers.Conv2D)]
+    norms = [x for x in layers if isinstance(x, keras.layers.BatchNormalization)]
+    pairs = zip(convolutions, norms, strict=True)
+    parts = [layer for pair in pairs for layer in pair] + [network.get_layer("logits")]
+    return [weight for layer in parts for weight in layer.get_weights()]
+
+
+def keep_biased_variances(network: torch.nn.Module) -> None:
+    """Make BatchNorm track the variance that Keras tracks, the only thing in which they differ."""
+
+    def before(norm, inputs):
+        norm.earlier = norm.running_var.clone()
+
+    def after(norm, inputs, output):
+        if norm.training:
+            count = inputs[0].numel() / norm.num_features
+            kept = (1 - norm.momentum) * norm.earlier
+            norm.running_var.data.copy_(kept + (norm.running_var - kept) * (count - 1) / count)
+
+    for block in blocks_of(network):
+        block.normalise.register_forward_pre_hook(before)
+        block.normalise.register_forward_hook(after)
+
+
+def copy_weights(network: keras.Model, to: torch.nn.Module) -> None:
+    state = iter(keras_state(network))
+    with torch.no_grad():
+        for block in blocks_of(to):
+            norm = block.normalise
+            block.convolution.weight.copy_(torch.tensor(next(state)).permute(3, 2, 0, 1))
+            for target in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                target.copy_(torch.tensor(next(state)))
+        to.head.weight.copy_(torch.tensor(next(state)).T)
+        to.head.bias.copy_(torch.tensor(next(state)))
+
+
+def assert_same_state(ours: keras.Model, theirs: torch.nn.Module) -> None:
+    for expected, actual in zip(keras_state(ours), torch_state(theirs), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def disturb(network: keras.Model, seed: int) -> None:
+    """Statistics and offsets that are not those of a fresh network."""
+    generator = np.random.default_rng(seed)
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([generator.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+
+
+@pytest.mark.parametrize("depth", [8, 14])
+@pytest.mark.parametrize("training", [False, True])
+def test_the_network_is_ours(depth, training):
+    ours = build_network(f"resnet{depth}", (32, 32, 3), CLASSES)
+    disturb(ours, 3)
+    theirs = pytorch.ResNet(depth, CLASSES).train(training)
+    copy_weights(ours, theirs)
+    keep_biased_variances(theirs)
+    expected = ours(pixels(1), training=training)
+    features, logits = theirs(to_torch(pixels(1)))
+    np.testing.assert_allclose(features.detach(), expected["features"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(logits.detach(), expected["logits"], rtol=1e-4, atol=1e-4)
+    assert_same_state(ours, theirs)
+
+
+def test_odd_sides_are_padded_as_ours():
+    ours = build_network("resnet8", (15, 13, 3), CLASSES)
+    theirs = pytorch.ResNet(8, CLASSES).eval()
+    copy_weights(ours, theirs)
+    images = pixels(2)[:, :15, :13]
+    _, logits = theirs(to_torch(images))
+    expected = ours(images, training=False)["logits"]
+    np.testing.assert_allclose(logits.detach(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_networks_start_as_he_et_al_say():
+    network = pytorch.ResNet(20, CLASSES)
+    for block in blocks_of(network)[1:]:
+        weight = block.convolution.weight
+        expected = np.sqrt(2 / weight[0].numel())
+        np.testing.assert_allclose(weight.std().item(), expected, rtol=0.1)
+
+
+@pytest.mark.parametrize("depth", [7, 9, 2])
+def test_other_depths_are_refused(depth):
+    with pytest.raises(ValueError, match="6n\\+2"):
+        pytorch.ResNet(depth)
+
+
+@pytest.fixture(scope="module", params=["independent", "cutnmix"])
+def trained(request) -> tuple[OnlineDistiller, pytorch.Distiller, list[tuple[dict, dict]]]:
+    """Three peers of ours and of theirs after three steps on one stream; the terms of each step."""
+
+    class Given(keras.layers.Layer):
+        """Stands for the mixing: views come as they are."""
+
+        def call(self, batch, training=True, step=None):
+            return batch
+
+    peers = [build_network("resnet8", (32, 32, 3), CLASSES) for _ in range(3)]
+    ours = OnlineDistiller(
+        peers, Given(), Method(request.param, ramp_steps=4), momentum=0.6, weight_decay=0.1
+    )
+    ours.compile(keras.optimizers.SGD(0.02, 0.9, nesterov=True), jit_compile=False)
+    theirs = pytorch.Distiller(
+        8,
+        3,
+        CLASSES,
+        method=request.param,
+        learning_rate=0.02,
+        weight_decay=0.1,
+        average_momentum=0.6,
+        ramp_steps=4,
+    )
+    for network, peer, average in zip(peers, theirs.peers, theirs.averages, strict=True):
+        copy_weights(network, peer)
+        copy_weights(network, average)
+        keep_biased_variances(peer)
+        keep_biased_variances(average)
+    for part in ours.parts:
+        for adapter, to in zip(part.adapters, theirs.adapters, strict=True):
+            to.weight.data.copy_(torch.tensor(np.asarray(adapter.kernel)).T)
+
+    step, terms = tf.function(ours.train_step), []
+    for number in range(3):
+        views = np.stack([pixels(10 * number + k) for k in range(3)], axis=1)
+        labels = soft_labels(number)
+        for metric in ours.loss_metrics:
+            metric.reset_state()
+        expected = {name: float(value) for name, value in step((views, labels)).items()}
+        their_views = [to_torch(view) for view in np.moveaxis(views, 1, 0)]
+        actual = theirs.train_on_views(their_views, torch.from_numpy(labels))
+        terms.append((expected, {name: value.item() for name, value in actual.items()}))
+    return ours, theirs, terms
+
+
+def test_terms_of_three_steps_are_ours(trained):
+    _, theirs, terms = trained
+    names = {"independent": [], "cutnmix": ["teacher", "feature"]}[theirs.method]
+    for expected, actual in terms:
+        expected["loss"] -= expected.pop("weight_decay")
+        assert set(actual) == {"loss", "cross_entropy", *names}
+        for name, value in actual.items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_weights_and_averages_after_three_steps_are_ours(trained):
+    ours, theirs, _ = trained
+    for network, peer in zip(ours.peers, theirs.peers, strict=True):
+        assert_same_state(network, peer)
+    for network, average in zip(ours.averages, theirs.averages, strict=True):
+        assert_same_state(network, average)
+    adapters = [adapter for part in ours.parts for adapter in part.adapters]
+    for adapter, their in zip(adapters, theirs.adapters, strict=True):
+        np.testing.assert_allclose(their.weight.detach().T, adapter.kernel, rtol=1e-4, atol=1e-4)
+
+
+def test_averages_have_moved_and_lag_behind_the_peers(trained):
+    _, theirs, _ = trained
+    for peer, average in zip(theirs.peers, theirs.averages, strict=True):
+        assert not np.allclose(peer.head.weight.detach(), average.head.weight, atol=1e-3)
+        assert all(not weight.requires_grad for weight in average.parameters())
+
+
+def coordinates(batch: int = 64, height: int = 32, width: int = 24) -> torch.Tensor:
+    """Images whose channels say: which image, row, column."""
+    image, row, column = np.meshgrid(range(batch), range(height), range(width), indexing="ij")
+    return to_torch(np.stack([image, row, column], axis=-1).astype("uint8"))
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
+def test_views_paste_one_whole_box_of_the_partner(alpha):
+    images, labels = coordinates(), torch.eye(64)
+    views, mixed = pytorch.cutnmix(images, labels, num_peers=3, alpha=alpha)
+    corners = []
+    for view in views:
+        assert view.dtype == torch.uint8
+        assert view.is_contiguous(memory_format=torch.channels_last)
+        np.testing.assert_array_equal(view[:, 1:], images[:, 1:])
+        pasted = (view[:, 0] != images[:, 0]).numpy()
+        for sample, inside in enumerate(pasted):
+            rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+            assert inside.sum() == len(rows) * len(columns)
+            if inside.any():
+                assert np.ptp(rows) + 1 == len(rows)
+                assert np.ptp(columns) + 1 == len(columns)
+                corners.append((sample, rows[0], columns[0]))
+                (partner,) = np.unique(view[sample, 0].numpy()[inside])
+                part = inside.mean()
+                np.testing.assert_allclose(mixed[sample, partner], part, atol=1e-6)
+                np.testing.assert_allclose(mixed[sample, sample], 1 - part, atol=1e-6)
+    assert len(set(corners)) > len(corners) / 2
+    np.testing.assert_allclose(mixed.sum(0), 1, atol=1)
+    np.testing.assert_allclose(mixed.sum(1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
+def test_ratios_follow_the_beta_distribution(alpha):
+    images = torch.zeros(4000, 1, 200, 200, dtype=torch.uint8)
+    _, mixed = pytorch.cutnmix(images, torch.eye(4000), num_peers=1, alpha=alpha)
+    ratios = mixed.diagonal()
+    np.testing.assert_allclose(ratios.mean(), 0.5, atol=0.03)
+    np.testing.assert_allclose(ratios.var(), 1 / (4 * (2 * alpha + 1)), atol=0.01)
+
+
+def test_crops_are_windows_of_the_padded_image_and_some_are_mirrored():
+    images = torch.randint(1, 256, (200, 3, 12, 10), dtype=torch.uint8)
+    cropped = pytorch.crop_and_flip(images, padding=2)
+    assert cropped.dtype == torch.uint8
+    assert cropped.is_contiguous(memory_format=torch.channels_last)
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)))
+    found = set()
+    for image, window in zip(cropped.numpy(), padded, strict=True):
+        matches = {
+            (top, left, mirrored)
+            for top in range(5)
+            for left in range(5)
+            for mirrored in (False, True)
+            if np.array_equal(
+                image, window[:, top : top + 12, left : left + 10][..., :: 1 - 2 * mirrored]
+            )
+        }
+        assert len(matches) == 1
+        found |= matches
+    assert {m[0] for m in found} == {m[1] for m in found} == set(range(5))
+    assert {m[2] for m in found} == {False, True}
+
+
+def test_a_whole_step_augments_mixes_and_counts():
+    distiller = pytorch.Distiller(8, 2, CLASSES)
+    views, labels = distiller.make_views(to_torch(pixels(0)), torch.from_numpy(soft_labels(0)))
+    assert not torch.equal(views[0], views[1])
+    assert labels.shape == (BATCH, CLASSES)
+    terms = distiller.step(to_torch(pixels(0)), torch.from_numpy(soft_labels(0)))
+    assert all(torch.isfinite(term) and not term.requires_grad for term in terms.values())
+    assert distiller.taken == distiller.step_on_device.item() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_the_compiled_step_is_the_eager_one_and_compiles_once(monkeypatch):
+    monkeypatch.setattr("torch._dynamo.config.error_on_recompile", True)
+    settings = {"ramp_steps": 3, "augment": False, "mix": False}
+    eager = pytorch.Distiller(8, 2, CLASSES, **settings)
+    compiled = pytorch.Distiller(8, 2, CLASSES, compile_mode="default", **settings)
+    compiled.load_state_dict(eager.state_dict())
+    for number in range(4):
+        batch = to_torch(pixels(number)), torch.from_numpy(soft_labels(number))
+        expected = eager.step(*batch)
+        for name, value in compiled.step(*batch).items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-3, err_msg=name)
+
+
+def test_autocast_computes_in_bfloat16_and_keeps_float32_weights():
+    distiller = pytorch.Distiller(8, 2, CLASSES, precision="bfloat16", augment=False, mix=False)
+    exact = pytorch.Distiller(8, 2, CLASSES, augment=False, mix=False)
+    exact.load_state_dict(distiller.state_dict())
+    batch = to_torch(pixels(0)), torch.from_numpy(soft_labels(0))
+    rounded, terms = distiller.step(*batch), exact.step(*batch)
+    assert rounded["loss"].dtype == torch.float32
+    assert rounded["loss"] != terms["loss"]
+    np.testing.assert_allclose(rounded["loss"], terms["loss"], rtol=0.03)
+    assert all(weight.dtype == torch.float32 for weight in distiller.parameters())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("method", "dml"), ("precision", "int8"), ("compile_mode", "fast")]
+)
+def test_unknown_names_are_refused(setting, value):
+    batch = to_torch(pixels(0)), torch.from_numpy(soft_labels(0))
+    with pytest.raises(ValueError, match=f"{setting} must be .*{value}"):
+        pytorch.Distiller(8, 2, CLASSES, **{setting: value}).step(*batch)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_usual_pipeline_passes_every_image_once_an_epoch(num_workers):
+    images = np.arange(50, dtype="uint8")[:, None, None, None] + np.zeros((1, 32, 32, 3), "uint8")
+    loader = pytorch.usual_batches(
+        images + 1, np.arange(50), 50, batch_size=16, num_workers=num_workers
+    )
+    for _ in range(2):
+        batches = list(loader)
+        assert [len(labels) for _, labels in batches] == [16, 16, 16, 2]
+        for seen, labels in batches:
+            assert seen.dtype == torch.uint8
+            assert seen.shape == (len(labels), 3, 32, 32)
+            assert labels.dtype == torch.float32
+            shown = set((seen[:, 0, 16, 16] - 1).tolist())
+            assert shown <= set(torch.nonzero(labels.sum(0)).flatten().tolist())
+        total = torch.cat([labels for _, labels in batches]).sum(0)
+        np.testing.assert_allclose(total, 1, atol=1e-5)
+
+
+def test_the_fast_pipeline_passes_every_image_once_an_epoch():
+    labels = torch.eye(50)
+    images = to_torch(pixels(0, 50))
+    batches = list(pytorch.fast_batches(images, labels, batch_size=16, num_peers=2))
+    assert [len(mixed) for _, mixed in batches] == [16, 16, 16, 2]
+    for views, mixed in batches:
+        assert [view.shape for view in views] == [(len(mixed), 3, 32, 32)] * 2
+        assert all(view.dtype == torch.uint8 for view in views)
+    total = torch.cat([mixed for _, mixed in batches]).sum(0)
+    assert total.sum().item() == pytest.approx(50)
+
+
+def test_the_program_writes_a_row_for_each_configuration(tmp_path):
+    out = tmp_path / "times.json"
+    command = [sys.executable, "-m", "benchmarks.gpu.run_pytorch", f"--out={out}", "--depths=8,9"]
+    settings = ["--batches=4", "--precisions=float32", "--programs=plain,cutnmix"]
+    tiny = ["--variants=eager", "--steps=1", "--repeats=2", "--num_peers=3"]
+    subprocess.run([*command, *settings, *tiny], cwd=ROOT, check=True, capture_output=True)
+    report = json.loads(out.read_text())
+    assert report["torch"] == torch.__version__
+    assert report["float32_matmul_precision"] == "high"
+    assert [(r["depth"], r["program"], r["num_peers"]) for r in report["rows"]] == [
+        (8, "plain", 1),
+        (8, "cutnmix", 3),
+        (9, "plain", 1),
+        (9, "cutnmix", 3),
+    ]
+    for row in report["rows"][:2]:
+        assert row["images_per_second"] == pytest.approx(4 / np.median(row["seconds_per_step"]))
+        assert len(row["seconds_per_step"]) == 2
+        assert np.isfinite(row["loss"])
+    for row in report["rows"][2:]:
+        assert row["error"].startswith("ValueError: depth must be 6n+2")

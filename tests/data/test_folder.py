@@ -1,0 +1,147 @@
+"""Folders of pictures."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.data.pictures import noise, plain, values, write, write_class
+from tf_cutnmix import data
+from tf_cutnmix.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("train", [0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18]),
+        ("test", [4, 9, 14, 19]),
+        ("train[:5]", [0, 1, 2, 3, 5]),
+        ("train[2:4]", [2, 3]),
+        ("train[50%:]", [10, 11, 12, 13, 15, 16, 17, 18]),
+        ("train[-3:]", [16, 17, 18]),
+        ("train[:-14]+test", [0, 1, 4, 9, 14, 19]),
+        ("test[50%:]+train[:1]", [14, 19, 0]),
+    ],
+)
+def test_folders_take_tfds_splits(split: str, expected: list[int], pets: pathlib.Path) -> None:
+    images = data.load(str(pets), split)
+    assert values(images) == expected
+    assert images.labels.tolist() == [value // 10 for value in expected]
+
+
+def test_class_names_are_the_sorted_folders(pets: pathlib.Path) -> None:
+    assert data.load(str(pets), "train").class_names == ("cat", "dog")
+
+
+def test_train_and_test_folders_are_splits(tmp_path: pathlib.Path) -> None:
+    for split, start in (("train", 0), ("test", 100), ("extra", 200)):
+        write_class(tmp_path / split / "cat", range(start, start + 6))
+        write_class(tmp_path / split / "dog", range(start + 6, start + 8))
+    train, test = data.load(str(tmp_path), "train"), data.load(str(tmp_path), "test")
+    assert values(train) == list(range(8))
+    assert values(test) == list(range(100, 108))
+    assert train.labels.tolist() == test.labels.tolist() == [0] * 6 + [1] * 2
+    assert values(data.load(str(tmp_path), "extra[:2]")) == [200, 201]
+
+
+def test_train_and_test_must_have_the_same_classes(tmp_path: pathlib.Path) -> None:
+    for folder in ("train/cat", "train/dog", "test/cat", "test/fox"):
+        write_class(tmp_path / folder, range(1))
+    with pytest.raises(InputError, match=r"train and test differ .*'dog', 'fox'"):
+        data.load(str(tmp_path), "train")
+
+
+def test_an_empty_class_is_named(tmp_path: pathlib.Path) -> None:
+    write_class(tmp_path / "cat", range(5))
+    (tmp_path / "dog").mkdir()
+    with pytest.raises(InputError, match="dog holds no images"):
+        data.load(str(tmp_path), "train")
+
+
+def test_one_class_is_too_few(tmp_path: pathlib.Path) -> None:
+    write_class(tmp_path / "cat", range(5))
+    with pytest.raises(InputError, match="'cat': 2 are needed"):
+        data.load(str(tmp_path), "train")
+
+
+def test_images_without_class_folders_are_an_input_error(tmp_path: pathlib.Path) -> None:
+    write_class(tmp_path, range(5))
+    with pytest.raises(InputError, match="holds no class sub-folders"):
+        data.load(str(tmp_path), "train")
+
+
+def test_hidden_folders_and_other_files_are_ignored(tmp_path: pathlib.Path) -> None:
+    for folder in ("cat", "dog", ".thumbnails"):
+        write_class(tmp_path / folder, range(2))
+    (tmp_path / "cat" / "notes.txt").write_text("no image")
+    (tmp_path / "LICENSE").write_text("no folder")
+    images = data.load(str(tmp_path), "train")
+    assert images.class_names == ("cat", "dog")
+    assert values(images) == [0, 1, 0, 1]
+
+
+def test_hidden_files_are_ignored(tmp_path: pathlib.Path) -> None:
+    for folder in ("cat", "dog"):
+        write_class(tmp_path / folder, range(2))
+    (tmp_path / "cat" / "._000.png").write_bytes(b"what macOS leaves beside a copied image")
+    assert values(data.load(str(tmp_path), "train")) == [0, 1, 0, 1]
+
+
+def test_endings_count_in_any_case(tmp_path: pathlib.Path) -> None:
+    write(tmp_path / "cat" / "0.PNG", plain(1))
+    write(tmp_path / "dog" / "0.png", plain(2))
+    assert values(data.load(str(tmp_path), "train")) == [1, 2]
+
+
+def test_jpeg_grayscale_and_transparent_images_become_rgb(tmp_path: pathlib.Path) -> None:
+    transparent = noise(4, 5, 4)
+    jpeg = tf.io.encode_jpeg(noise(4, 5)).numpy()
+    write(tmp_path / "a" / "grayscale.png", noise(4, 5, 1))
+    (tmp_path / "a" / "photo.jpeg").write_bytes(jpeg)
+    write(tmp_path / "b" / "transparent.png", transparent)
+    images = data.load(str(tmp_path), "train")
+    expected = [
+        np.repeat(noise(4, 5, 1), 3, axis=-1),
+        tf.io.decode_jpeg(jpeg).numpy(),
+        transparent[..., :3],
+    ]
+    np.testing.assert_array_equal(images.pixels, expected)
+
+
+@pytest.mark.parametrize("broken", ["cat/000.png", "dog/000.png", "dog/002.png"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a text file",
+        b"",
+        tf.io.encode_jpeg(noise(64, 64)).numpy()[:1500],
+        tf.io.encode_png(noise(64, 64)).numpy()[:1500],
+    ],
+    ids=["text", "empty", "truncated JPEG", "truncated PNG"],
+)
+def test_a_broken_image_is_named(broken: str, content: bytes, tmp_path: pathlib.Path) -> None:
+    write_class(tmp_path / "cat", range(3))
+    write_class(tmp_path / "dog", range(3))
+    (tmp_path / broken).write_bytes(content)
+    with pytest.raises(InputError, match=f"{tmp_path / broken} cannot be "):
+        data.load(str(tmp_path), "train", image_size=4)
+
+
+def test_a_link_to_nowhere_is_named(tmp_path: pathlib.Path) -> None:
+    write_class(tmp_path / "cat", range(3))
+    write_class(tmp_path / "dog", range(3))
+    link = tmp_path / "dog" / "link.png"
+    link.symlink_to(tmp_path / "gone.png")
+    with pytest.raises(InputError, match=str(link)):
+        data.load(str(tmp_path), "train")
+
+
+def test_images_of_unlike_sizes_need_image_size(tmp_path: pathlib.Path) -> None:
+    write_class(tmp_path / "cat", range(2))
+    write(tmp_path / "dog" / "wide.png", noise(4, 9))
+    with pytest.raises(InputError, match=r"wide.png has 9x4 pixels .* 5x4: pass --image_size"):
+        data.load(str(tmp_path), "train")
+    images = data.load(str(tmp_path), "train", image_size=7)
+    assert images.pixels.shape == (3, 7, 7, 3)
+    np.testing.assert_array_equal(images.pixels[2], data.resize(noise(4, 9), (7, 7)))

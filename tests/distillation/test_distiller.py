@@ -1,0 +1,407 @@
+"""OnlineDistiller: its step, its evaluation, what it refuses."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.distillation.small_models import (
+    BATCH,
+    CLASSES,
+    adapters_of,
+    assert_same_state,
+    batch_of,
+    compiled,
+    graph_of,
+    images_of,
+    labels_of,
+    regularised,
+    sgd,
+    small_distiller,
+    small_network,
+    state_of,
+    train,
+    values_of,
+)
+from tf_cutnmix import CutMix, CutNMix, Method, OnlineDistiller, build_network
+from tf_cutnmix.mixing.sampling import overlap
+
+
+def assert_close_state(model: OnlineDistiller, other: OnlineDistiller) -> None:
+    for (name, found), expected in zip(state_of(model).items(), values_of(other), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def softmax_of(network: keras.Model, images: np.ndarray) -> np.ndarray:
+    logits = network(images)["logits"].numpy().astype(np.float64)
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+class PlainDistiller:
+    """What the design says, written anew: no code of the package but the mixing layer.
+
+    Losses are Keras' own, the distance of features goes by their cosine, weight decay is added
+    to the gradients, and SGD with Nesterov momentum and the moving average are NumPy.
+    """
+
+    def __init__(self, model: OnlineDistiller, build_peers) -> None:
+        self.peers, self.averages = build_peers(), build_peers()
+        for mine, peer in zip(self.peers + self.averages, model.peers * 2, strict=True):
+            mine.set_weights(peer.get_weights())
+        self.adapters = {
+            pair: tf.Variable(adapter.kernel.value)
+            for pair, adapter in zip([(0, 1), (1, 0)], adapters_of(model), strict=True)
+        }
+        self.trained = [w.value for peer in self.peers for w in peer.trainable_variables]
+        self.trained += list(self.adapters.values())
+        self.velocity = [np.zeros(weight.shape) for weight in self.trained]
+
+    def losses(self, views, labels, outputs, ramp, temperature) -> dict[str, tf.Tensor]:
+        # In training, for its BatchNormalization; nothing here drops out.
+        soft = [
+            tf.nn.softmax(average(view, training=True)["logits"] / temperature)
+            for average, view in zip(self.averages, views, strict=True)
+        ]
+        target = (soft[0] + soft[1]) / 2
+        entropy = keras.losses.CategoricalCrossentropy(from_logits=True)
+        divergence = keras.losses.KLDivergence()
+        terms = {"cross_entropy": 0.0, "teacher": 0.0, "feature": 0.0}
+        for k, j in self.adapters:
+            logits, features = outputs[k]["logits"], outputs[k]["features"]
+            terms["cross_entropy"] += entropy(labels, logits)
+            kl = divergence(target, tf.nn.softmax(logits / temperature))
+            terms["teacher"] += ramp * 0.7 * temperature**2 * kl
+            # Keras' loss is minus the cosine; |u - v|^2 = 2 - 2 cos.
+            similarity = keras.losses.cosine_similarity(
+                tf.stop_gradient(outputs[j]["features"]), features @ self.adapters[k, j]
+            )
+            terms["feature"] += ramp * 0.4 * tf.reduce_mean(2 + 2 * similarity)
+        return terms
+
+    def step(self, step: int, images, labels, *, mixing, rate, decay, ramp_steps, momentum):
+        mixed = mixing({"images": images, "labels": labels}, training=True, step=step)
+        views = [mixed["images"][:, 0], mixed["images"][:, 1]]
+        ramp = np.exp(-5 * (1 - min(step / ramp_steps, 1)) ** 2)
+        with tf.GradientTape() as tape:
+            outputs = [p(view, training=True) for p, view in zip(self.peers, views, strict=True)]
+            terms = self.losses(views, mixed["labels"], outputs, ramp, temperature=2.0)
+            loss = sum(terms.values())
+        terms["weight_decay"] = decay / 2 * sum(np.sum(np.square(w)) for w in self.trained)
+        gradients = tape.gradient(loss, self.trained)
+        for i, (weight, gradient) in enumerate(zip(self.trained, gradients, strict=True)):
+            gradient = gradient.numpy() + decay * weight.numpy()
+            self.velocity[i] = 0.9 * self.velocity[i] - rate * gradient
+            weight.assign_add(0.9 * self.velocity[i] - rate * gradient)
+        kept = min(1 - 1 / (step + 1), momentum)
+        for average, peer in zip(self.averages, self.peers, strict=True):
+            pairs = zip(average.trainable_weights, peer.trainable_weights, strict=True)
+            for old, new in pairs:
+                old.assign(kept * old.numpy() + (1 - kept) * new.numpy())
+        return {name: float(value) for name, value in terms.items()}
+
+
+def unlike_peers() -> list[keras.Model]:
+    return [build_network("resnet8", (8, 8, 3), CLASSES), small_network(24)]
+
+
+def test_three_steps_of_unlike_peers_are_those_of_a_plain_implementation():
+    keras.utils.set_random_seed(1)
+    mixing = CutNMix(2, num_classes=CLASSES, seed=5)
+    method = Method("cutnmix", {"teacher": 0.7, "feature": 0.4}, temperature=2.0, ramp_steps=2)
+    model = OnlineDistiller(unlike_peers(), mixing, method, momentum=0.3, weight_decay=0.01)
+    compiled(model, rate=0.05)
+    plain = PlainDistiller(model, unlike_peers)
+    for step in range(3):
+        images, labels = batch_of(step)
+        model.reset_metrics()
+        found = model.train_on_batch(images, labels, return_dict=True)
+        expected = plain.step(
+            *(step, images, labels),
+            **{"mixing": mixing, "rate": 0.05, "decay": 0.01, "ramp_steps": 2, "momentum": 0.3},
+        )
+        expected["loss"] = sum(expected.values())
+        expected["region_overlap"] = overlap(mixing.draw(step, (BATCH, 8, 8)))
+        assert set(found) == set(expected)
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-3, err_msg=f"{name} at {step}")
+    pairs = [
+        *zip(model.peers, plain.peers, strict=True),
+        *zip(model.averages, plain.averages, strict=True),
+    ]
+    for mine, reference in pairs:
+        for found, expected in zip(mine.weights, reference.weights, strict=True):
+            np.testing.assert_allclose(
+                found, expected.numpy(), rtol=1e-3, atol=2e-4, err_msg=found.path
+            )
+    for adapter, expected in zip(adapters_of(model), plain.adapters.values(), strict=True):
+        np.testing.assert_allclose(adapter.kernel, expected.numpy(), rtol=1e-3, atol=2e-4)
+    assert int(model.step.value) == 3
+
+
+def test_the_optimizer_holds_a_slot_for_peers_and_adapters_and_none_for_averages(trained):
+    peers = [v for peer in trained.peers for v in peer.trainable_variables]
+    adapters = [adapter.kernel for adapter in adapters_of(trained)]
+    trained_ids = {id(variable) for variable in trained.trainable_variables}
+    assert trained_ids == {id(variable) for variable in [*peers, *adapters]}
+    assert len(trained.trainable_variables) == len(trained_ids)
+    assert len(trained.optimizer.variables) == 2 + len(trained_ids)
+
+
+def test_adapters_are_trained_and_lie_outside_every_network():
+    model = compiled(small_distiller())
+    before = [adapter.kernel.numpy() for adapter in adapters_of(model)]
+    assert [kernel.shape for kernel in before] == [(6, 9), (9, 6)]
+    train(model, steps=1)
+    for adapter, old in zip(adapters_of(model), before, strict=True):
+        assert np.abs(adapter.kernel - old).max() > 0
+    networks = {id(v) for network in model.networks.values() for v in network.variables}
+    assert not networks & {id(adapter.kernel) for adapter in adapters_of(model)}
+
+
+def test_a_method_without_features_makes_no_adapters():
+    assert small_distiller(method="independent").parts == []
+    assert small_distiller(method=Method(weights={"feature": 0})).parts == []
+
+
+def test_the_model_trains_the_objects_that_it_was_given():
+    keras.utils.set_random_seed(0)
+    peers = [small_network(), small_network()]
+    before = [peer.get_weights()[0] for peer in peers]
+    train(compiled(OnlineDistiller(peers)), steps=1)
+    for peer, old in zip(peers, before, strict=True):
+        assert np.abs(peer.get_weights()[0] - old).max() > 0
+
+
+def test_independent_peers_do_not_depend_on_each_other():
+    """The first of two peers is trained as it is beside another peer, or alone."""
+
+    def first_peer(others: int) -> list[np.ndarray]:
+        keras.utils.set_random_seed(0)
+        peers = [small_network(), *(small_network(7 + i) for i in range(others))]
+        model = OnlineDistiller(peers, CutMix(seed=3), "independent")
+        return train(compiled(model), steps=2).peers[0].get_weights()
+
+    alone = first_peer(0)
+    for found, expected in zip(first_peer(2), alone, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_single_peer_learns_from_its_own_average():
+    model = OnlineDistiller([small_network()], CutNMix(1, seed=0))
+    logs = compiled(model).fit(*batch_of(0), epochs=3, verbose=0).history
+    assert logs["feature"] == [0.0] * 3
+    assert logs["teacher"][-1] > 0
+
+
+def test_a_run_repeats_to_the_bit(trained):
+    assert_same_state(train(graph_of(regularised()), steps=5), state_of(trained))
+
+
+def test_eager_execution_graphs_and_xla_agree():
+    eager = train(compiled(small_distiller()), steps=2)
+    views = {"mixing": CutNMix(2, seed=0)}
+    xla = compiled(small_distiller(**views), jit_compile=True)
+    assert_close_state(train(graph_of(small_distiller(**views)), steps=2), eager)
+    assert_close_state(train(xla, steps=2), eager)
+
+
+def test_several_steps_per_execution_are_the_same_steps(trained):
+    images = np.concatenate([batch_of(seed)[0] for seed in range(5)])
+    labels = np.concatenate([batch_of(seed)[1] for seed in range(5)])
+    model = compiled(regularised(), jit_compile=False, steps_per_execution=2)
+    model.fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0)
+    assert int(model.step.value) == 5
+    assert_close_state(model, trained)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_takes_about_the_same_steps_with_float32_weights(precision, policy):
+    def change(model: OnlineDistiller) -> np.ndarray:
+        before = [v.numpy() for v in model.trainable_variables]
+        after = train(model, steps=3).trainable_variables
+        return np.concatenate([np.ravel(v - b) for v, b in zip(after, before, strict=True)])
+
+    expected = change(compiled(small_distiller()))
+    policy(precision)
+    model = compiled(small_distiller())
+    found = change(model)
+    assert np.linalg.norm(found - expected) < 0.2 * np.linalg.norm(expected)
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (precision == "mixed_float16")
+    assert {network.compute_dtype for network in model.networks.values()} == {precision[6:]}
+    assert {v.dtype for v in model.trainable_variables} == {"float32"}
+    assert all(np.all(np.isfinite(value)) for value in values_of(model))
+
+
+def test_mixed_precision_predicts_float32_probabilities(policy):
+    policy("mixed_bfloat16")
+    probabilities = small_distiller()(images_of(3))
+    assert probabilities.dtype == tf.float32
+    np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1, rtol=1e-5)
+
+
+def test_prediction_is_the_mean_probability_of_the_averaged_peers(trained):
+    images = images_of(7)
+    first, second = (softmax_of(average, images) for average in trained.averages)
+    np.testing.assert_allclose(trained.predict(images, verbose=0), (first + second) / 2, rtol=1e-4)
+    np.testing.assert_allclose(trained(images), (first + second) / 2, rtol=1e-4)
+
+
+def test_evaluation_reports_the_accuracy_of_each_network_and_of_the_ensembles(trained):
+    images, labels = images_of(43), labels_of(43)
+    found = trained.evaluate(images, labels, batch_size=8, verbose=0, return_dict=True)
+    averages = [softmax_of(network, images) for network in trained.averages]
+    peers = [softmax_of(network, images) for network in trained.peers]
+    teacher, ensemble = np.mean(averages, axis=0), np.mean(peers, axis=0)
+    predictions = {
+        "teacher": teacher,
+        "ensemble": ensemble,
+        **{"average1": averages[0], "average2": averages[1], "peer1": peers[0], "peer2": peers[1]},
+    }
+    expected = {
+        f"{name}_accuracy": np.mean(prediction.argmax(axis=-1) == labels)
+        for name, prediction in predictions.items()
+    }
+    likelihood = teacher[np.arange(len(labels)), labels]
+    np.testing.assert_allclose(found.pop("loss"), -np.log(likelihood).mean(), rtol=1e-4)
+    assert found == pytest.approx(expected)
+    assert len(set(expected.values())) > 2
+
+
+def test_evaluation_takes_integers_columns_and_one_hot_labels():
+    images, labels = images_of(9), labels_of(9)
+    model = compiled(small_distiller())
+    results = [
+        model.evaluate(images, kind, verbose=0)
+        for kind in (labels, labels[:, None], np.eye(CLASSES)[labels])
+    ]
+    assert results[0] == pytest.approx(results[1])
+    assert results[0] == pytest.approx(results[2])
+
+
+def test_evaluation_as_a_list_has_one_entry_per_name_in_the_order_of_the_metrics(trained):
+    images, labels = images_of(9), labels_of(9)
+    named = trained.evaluate(images, labels, verbose=0, return_dict=True)
+    in_order = [named[metric.name] for metric in trained.metrics if metric.name in named]
+    assert len(in_order) == len(named) == 7
+    assert trained.evaluate(images, labels, verbose=0) == pytest.approx(in_order)
+
+
+def test_evaluation_and_prediction_change_nothing(trained):
+    before = state_of(trained)
+    trained.evaluate(images_of(9), labels_of(9), verbose=0)
+    trained.predict(images_of(9), verbose=0)
+    assert_same_state(trained, before)
+
+
+def test_fit_takes_a_dataset_a_validation_set_and_callbacks():
+    class Note(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(sorted(logs))
+
+    seen = []
+    dataset = tf.data.Dataset.from_tensor_slices((images_of(12), labels_of(12))).batch(4)
+    validation = images_of(9, seed=1), labels_of(9, seed=1)
+    model = compiled(small_distiller())
+    history = model.fit(
+        dataset, epochs=2, validation_data=validation, callbacks=[Note()], verbose=0
+    ).history
+    terms = ["cross_entropy", "teacher", "feature", "weight_decay"]
+    accuracies = [f"{name}_accuracy" for name in ("teacher", "ensemble", *model.networks)]
+    names = ["loss", *terms, "region_overlap", "val_loss", *(f"val_{name}" for name in accuracies)]
+    assert sorted(history) == sorted(names)
+    assert seen == [sorted(names)] * 2
+    for epoch in range(2):
+        total = sum(history[term][epoch] for term in terms)
+        assert history["loss"][epoch] == pytest.approx(total, rel=1e-5)
+    after = model.evaluate(*validation, verbose=0, return_dict=True)
+    assert {name: history[f"val_{name}"][-1] for name in after} == pytest.approx(after)
+
+
+def test_fit_takes_a_single_callback_as_keras_does():
+    seen = []
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    compiled(small_distiller()).fit(*batch_of(0), callbacks=callback, verbose=0)
+    assert seen == [0]
+
+
+def test_a_step_is_traced_once(monkeypatch):
+    traced = []
+    original = OnlineDistiller.train_step
+
+    def counting(model: OnlineDistiller, data: tuple) -> dict:
+        traced.append(data)
+        return original(model, data)
+
+    monkeypatch.setattr(OnlineDistiller, "train_step", counting)
+    train(graph_of(small_distiller()), steps=2)
+    assert len(traced) == 1
+
+
+def without_dict() -> keras.Model:
+    images = keras.Input((8, 8, 3))
+    return keras.Model(images, keras.layers.Dense(CLASSES)(keras.layers.Flatten()(images)))
+
+
+class Subclassed(keras.Model):
+    def call(self, images):
+        return {"features": images, "logits": images}
+
+
+@pytest.mark.parametrize(
+    ("peers", "message"),
+    [
+        (lambda: [], "at least one"),
+        (lambda: [small_network()] * 2, "different objects"),
+        (lambda: [small_network(), small_network(num_classes=7)], r"same classes.*\[5, 7\]"),
+        (lambda: [small_network(), without_dict()], "peer 2 must be a functional model"),
+        (lambda: [Subclassed()], "peer 1 must be a functional model"),
+    ],
+    ids=["none", "twice", "unlike classes", "no dictionary", "subclassed"],
+)
+def test_peers_that_do_not_fit_are_refused(peers, message):
+    with pytest.raises(ValueError, match=message):
+        OnlineDistiller(peers())
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_a_mixing_for_another_number_of_peers_is_refused(views):
+    with pytest.raises(ValueError, match=f"mixing makes {views} views for 2 peers"):
+        small_distiller(mixing=CutNMix(views, seed=0))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"momentum": 1.0}, {"momentum": -0.1}, {"momentum": float("nan")}, {"weight_decay": -1e-4}],
+    ids=str,
+)
+def test_a_setting_out_of_range_is_refused_by_name(setting):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))} must be"):
+        small_distiller(**setting)
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_one():
+    with pytest.raises(ValueError, match="did you mean 'cutnmix'"):
+        small_distiller(method="cutmix")
+
+
+def test_a_loss_of_ones_own_is_refused():
+    model = small_distiller()
+    model.compile(sgd(), loss="categorical_crossentropy", run_eagerly=True)
+    with pytest.raises(ValueError, match="compile it without a loss"):
+        model.fit(*batch_of(0), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"x": images_of(4)},
+        {"x": images_of(4), "y": labels_of(4), "sample_weight": np.ones(4)},
+        {"x": images_of(4), "y": labels_of(4), "class_weight": dict.fromkeys(range(CLASSES), 1.0)},
+    ],
+    ids=["no labels", "sample weights", "class weights"],
+)
+def test_data_other_than_images_and_labels_is_refused(data):
+    with pytest.raises(ValueError, match="needs pairs"):
+        compiled(small_distiller()).fit(**data, verbose=0)

@@ -1,0 +1,84 @@
+"""A saved model goes on as if there had been no break."""
+
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+
+from tests.distillation.small_models import (
+    CLASSES,
+    assert_same_state,
+    compiled,
+    compiled_views,
+    images_of,
+    small_distiller,
+    state_of,
+    train,
+)
+from tf_cutnmix import CropAndFlip, CutNMix, Method
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model after two steps, and its file. Keras itself does not save the state of dropout."""
+    model = train(compiled(small_distiller(**compiled_views())), steps=2)
+    path = tmp_path_factory.mktemp("saved") / "model.keras"
+    model.save(path)
+    return model, path
+
+
+def test_a_loaded_model_holds_every_variable_and_predicts_alike(saved):
+    model, path = saved
+    loaded = keras.models.load_model(path)
+    assert_same_state(loaded, state_of(model))
+    images = images_of(6)
+    np.testing.assert_array_equal(
+        loaded.predict(images, verbose=0), model.predict(images, verbose=0)
+    )
+
+
+def test_a_loaded_model_keeps_its_settings(tmp_path):
+    model = small_distiller(
+        method=Method("cutnmix", {"teacher": 0.5}, 4.0, ramp_steps=9),
+        augment=CropAndFlip(0.2, flip=False, seed=4),
+        mixing=CutNMix(2, alpha=0.3, num_classes=CLASSES, regions="spread", seed=6),
+        name="two_peers",
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.method == model.method
+    assert loaded.momentum == model.momentum
+    assert loaded.weight_decay == model.weight_decay
+    assert loaded.name == "two_peers"
+    for layer in ("augment", "mixing"):
+        found, expected = getattr(loaded, layer), getattr(model, layer)
+        assert type(found) is type(expected)
+        assert found.get_config() == expected.get_config()
+
+
+def test_training_goes_on_after_loading_as_if_there_had_been_no_break(saved):
+    loaded = train(keras.models.load_model(saved[1]), steps=2, seed=2)
+    unbroken = train(compiled(small_distiller(**compiled_views())), steps=4)
+    assert int(loaded.step.value) == 4
+    assert_same_state(loaded, state_of(unbroken))
+
+
+def test_a_saved_model_loads_in_a_fresh_process(saved, tmp_path):
+    program = """
+        import sys
+        import numpy as np
+        import tf_cutnmix, keras
+
+        model = keras.models.load_model(sys.argv[1])
+        np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
+    """
+    model, path = saved
+    np.save(tmp_path / "images.npy", images_of(6))
+    places = [str(path), str(tmp_path / "images.npy"), str(tmp_path / "found.npy")]
+    command = [sys.executable, "-c", textwrap.dedent(program), *places]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    expected = model.predict(images_of(6), verbose=0)
+    np.testing.assert_allclose(np.load(places[2]), expected, rtol=1e-6)

@@ -1,0 +1,33 @@
+"""Small networks and what the tests of networks ask of them."""
+
+import functools
+
+import keras
+import numpy as np
+
+from tf_cutnmix import build_network
+
+
+def pixels(shape: tuple[int, ...] = (4, 8, 8, 3), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape).astype("uint8")
+
+
+@functools.cache
+def small_network(name: str) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return build_network(name, (8, 8, 3), 10)
+
+
+def assert_equal_outputs(found: keras.Model, expected: keras.Model) -> None:
+    found, expected = found(pixels()), expected(pixels())
+    assert set(found) == set(expected)
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def between(network: keras.Model, start: str, end: str) -> keras.Model:
+    return keras.Model(network.output[start], network.output[end])
+
+
+def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")

@@ -1,0 +1,171 @@
+"""Any Keras model as a peer."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.networks.small_networks import (
+    assert_equal_outputs,
+    between,
+    noise,
+    pixels,
+)
+from tf_cutnmix.networks import adapt, stages
+
+
+def user_model(**settings) -> keras.Model:
+    """One with a branch, a BatchNormalization that has seen data, dropout and a frozen layer."""
+    keras.utils.set_random_seed(1)
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 3, padding="same", activation="relu", name="first")(images)
+    inside = keras.layers.Conv2D(6, 3, padding="same", name="inside")(x)
+    x = keras.layers.Add(name="join")([x, inside])
+    x = keras.layers.BatchNormalization(name="statistics")(x)
+    x = keras.layers.Conv2D(5, 3, 2, padding="same", trainable=False, name="frozen")(x)
+    x = keras.layers.Dropout(0.5)(x)
+    model = keras.Model(images, x, name="mine")
+    model.get_layer("statistics").moving_mean.assign(noise((6,)))
+    return model
+
+
+def test_a_model_of_keras_becomes_a_peer_with_its_weights(tmp_path):
+    model = keras.applications.MobileNetV3Small((32, 32, 3), include_top=False, weights=None)
+    peer = adapt(model, 7, stages={"stem": "activation", "stage1": "expanded_conv_project_bn"})
+    images = pixels((2, 32, 32, 3))
+    outputs = peer(images)
+    expected = np.mean(model(images), axis=(1, 2))
+    np.testing.assert_allclose(outputs["features"], expected, rtol=1e-4, atol=1e-6)
+    assert list(peer.output) == ["stem", "stage1", "features", "logits"]
+    assert stages(peer) == ("stem", "stage1")
+    assert outputs["stem"].shape == (2, 16, 16, 16)
+    assert outputs["logits"].shape == (2, 7)
+    peer.save(tmp_path / "peer.keras")
+    loaded = keras.models.load_model(tmp_path / "peer.keras")
+    np.testing.assert_array_equal(loaded(images)["logits"], outputs["logits"])
+
+
+def test_a_model_that_pools_itself_gives_the_same_features():
+    model = user_model()
+    pooling = keras.layers.GlobalAveragePooling2D()(model.output)
+    found = adapt(keras.Model(model.input, pooling), 10)(pixels())["features"]
+    np.testing.assert_array_equal(found, adapt(model, 10)(pixels())["features"])
+
+
+def test_an_adapted_model_is_flat_and_can_be_cut_at_its_stages():
+    peer = adapt(
+        user_model(), 10, stages={"stage1": "join", "stem": "first", "stage2": "statistics"}
+    )
+    assert not any(isinstance(layer, keras.Model) for layer in peer.layers)
+    assert stages(peer) == ("stem", "stage1", "stage2")
+    assert peer.name == "mine"
+    assert adapt(user_model(), 10, name="other").name == "other"
+    outputs = peer(pixels())
+    for stage in stages(peer):
+        found = between(peer, stage, "logits")(outputs[stage])
+        np.testing.assert_allclose(found, outputs["logits"], rtol=1e-4, atol=1e-4)
+    joined = keras.Model(peer.input, peer.get_layer("join").output)(pixels())
+    np.testing.assert_array_equal(joined, outputs["stage1"])
+
+
+def test_an_adapted_model_keeps_its_statistics_dropout_and_frozen_layers():
+    peer = adapt(user_model(), 10)
+    mean = peer.get_layer("statistics").moving_mean
+    np.testing.assert_array_equal(mean, noise((6,)))
+    before = peer(pixels())["features"]
+    assert np.abs(peer(pixels(), training=True)["features"] - before).max() > 1
+    assert np.abs(mean - noise((6,))).max() > 0.1
+    assert len(peer.get_layer("frozen").trainable_variables) == 0
+    assert len(peer.trainable_variables) == 8
+
+
+def test_peers_of_one_model_share_nothing_with_each_other_or_with_it():
+    model = user_model()
+    weights = model.get_weights()
+    peers = [adapt(model, 10), adapt(model, 10)]
+    for variable in peers[0].variables:
+        variable.assign(variable + 1)
+    for kept, weight in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(kept, weight)
+    for kept, weight in zip(peers[1].get_weights(), weights, strict=False):
+        np.testing.assert_array_equal(kept, weight)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "reference"),
+    [
+        (keras.applications.mobilenet_v2.preprocess_input, lambda x: x / 127.5 - 1),
+        (keras.applications.mobilenet_v3.preprocess_input, lambda x: x),
+        (
+            keras.applications.vgg16.preprocess_input,
+            lambda x: x[..., ::-1] - np.array([103.939, 116.779, 123.68]),
+        ),
+        (keras.layers.Rescaling(1 / 255), lambda x: x / 255),
+    ],
+)
+def test_pixels_are_preprocessed_before_the_model(preprocess, reference, tmp_path):
+    model = user_model()
+    peer = adapt(model, 10, stages={"stem": "first"}, preprocess=preprocess)
+    expected = np.mean(model(reference(pixels().astype("float64"))), axis=(1, 2))
+    np.testing.assert_allclose(peer(pixels())["features"], expected, rtol=1e-3, atol=1e-3)
+    peer.save(tmp_path / "peer.keras")
+    assert_equal_outputs(keras.models.load_model(tmp_path / "peer.keras"), peer)
+
+
+def test_a_sequential_model_becomes_a_peer():
+    layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="only")]
+    model = keras.Sequential([*layers, keras.layers.Flatten()])
+    peer = adapt(model, 10, stages={"stage1": "only"})
+    outputs = peer(pixels())
+    np.testing.assert_array_equal(outputs["features"], model(pixels().astype("float32")))
+    assert outputs["stage1"].shape == (4, 6, 6, 4)
+
+
+class Subclassed(keras.Model):
+    def call(self, images):
+        return images
+
+
+def unfit_model(kind: str) -> keras.Model:
+    images, others, rows = keras.Input((8, 8, 3)), keras.Input((8, 8, 3)), keras.Input((8, 3))
+    return {
+        "subclassed": Subclassed,
+        "unbuilt": lambda: keras.Sequential([keras.layers.Flatten()]),
+        "two inputs": lambda: keras.Model([images, others], images + others),
+        "no images": lambda: keras.Model(rows, keras.layers.Flatten()(rows)),
+        "two outputs": lambda: keras.Model(images, {"one": images, "two": -images}),
+        "rows": lambda: keras.Model(images, keras.layers.Reshape((8, 24))(images)),
+    }[kind]()
+
+
+@pytest.mark.parametrize(
+    "kind", ["subclassed", "unbuilt", "two inputs", "no images", "two outputs", "rows"]
+)
+def test_a_model_that_is_not_from_images_to_features_is_refused(kind):
+    with pytest.raises(ValueError, match=r"one input \[B, H, W, C\] to one output"):
+        adapt(unfit_model(kind), 10)
+
+
+@pytest.mark.parametrize(
+    ("stage_ends", "message"),
+    [
+        ({"stage2": "first"}, "without a gap.* Received: stage2"),
+        ({"stem": "first", "stage2": "join"}, "without a gap"),
+        ({"stage1": "first", "block": "join"}, "without a gap.* Received: stage1, block"),
+        ({"stage1": "second"}, "stage1 ends at the layer 'second', which.*'first', 'inside'"),
+        ({"stage1": "inside"}, "stage1 cannot end at the layer 'inside'"),
+        ({"stem": "inside", "stage1": "join"}, "stem cannot end at the layer 'inside'"),
+        ({"stage1": "join", "stage2": "first"}, "stage1 cannot end at the layer 'join'"),
+        ({"stem": "first", "stage1": "first"}, "stem cannot end at the layer 'first'"),
+        ({"stage1": "flat"}, "stage1 must end at a map"),
+    ],
+)
+def test_a_stage_that_is_no_cut_is_refused(stage_ends, message):
+    model = user_model()
+    flat = keras.Model(model.input, keras.layers.Flatten(name="flat")(model.output))
+    with pytest.raises(ValueError, match=message):
+        adapt(flat, 10, stages=stage_ends)
+
+
+def test_an_adapted_model_tells_apart_two_classes_or_more():
+    with pytest.raises(ValueError, match="num_classes=1"):
+        adapt(user_model(), 1)

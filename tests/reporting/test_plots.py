@@ -1,0 +1,104 @@
+"""Plots: SVG that stands alone, with every run in it."""
+
+import pathlib
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.run_folders import make_runs
+from tf_cutnmix.reporting import plots
+from tf_cutnmix.reporting.groups import Group, collect
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def collected(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:
+    return collect(make_runs(folder, *contents)).groups
+
+
+def texts(svg: str) -> list[str]:
+    root = ElementTree.fromstring(svg)
+    return ["".join(element.itertext()).strip() for element in root.iter(f"{SVG}text")]
+
+
+def drawn(svg: str, colour: str) -> int:
+    """How many marks of a line there are in a colour."""
+    uses = re.findall(r"<use [^>]*>", svg)
+    return sum(f"fill: {colour}" in use and "fill-opacity" in use for use in uses)
+
+
+@pytest.fixture
+def three(tmp_path: pathlib.Path) -> list[Group]:
+    contents = [
+        {"method": method, "mix": mix, "seed": seed, "teacher": accuracy + 0.01 * seed}
+        for method, mix, accuracy in [
+            ("independent", "cutmix", 0.6),
+            ("independent", "none", 0.4),
+            ("cutnmix", "cutnmix", 0.5),
+        ]
+        for seed in range(3)
+    ]
+    return collected(tmp_path, *contents)
+
+
+def test_groups_are_sorted_by_their_teachers(three: list[Group]) -> None:
+    names = {group.name for group in three}
+    shown = [text for text in texts(plots.accuracies(three)) if text in names]
+    assert shown == ["independent + none", "cutnmix + cutnmix", "independent + cutmix"]
+
+
+def test_every_run_is_a_dot(three: list[Group]) -> None:
+    svg = plots.accuracies(three)
+    legend = 1
+    assert drawn(svg, "#0b5fa5") == 9 + legend
+    assert drawn(svg, "#d9822b") == 9 + legend
+
+
+def test_curves_have_a_line_for_each_group_and_a_band_over_seeds(three: list[Group]) -> None:
+    svg = plots.curves(three)
+    assert {group.name for group in three} <= set(texts(svg))
+    assert svg.count("PolyCollection") == 9
+    single = plots.curves([three[0]])
+    assert single.count("PolyCollection") == 3
+
+
+def test_one_seed_has_no_band(tmp_path: pathlib.Path) -> None:
+    svg = plots.curves(collected(tmp_path, {"seed": 0}))
+    assert "PolyCollection" not in svg
+    assert "independent + cutmix" in texts(svg)
+
+
+def test_a_figure_that_was_not_recorded_is_said(tmp_path: pathlib.Path) -> None:
+    groups = collected(tmp_path, {})
+    assert "not recorded" not in texts(plots.curves(groups))
+    groups[0].runs[0].curves["val_teacher_accuracy"].clear()
+    assert texts(plots.curves(groups)).count("not recorded") == 1
+
+
+def test_a_curve_ends_where_the_first_of_its_runs_ends(tmp_path: pathlib.Path) -> None:
+    groups = collected(tmp_path, {"seed": 0}, {"seed": 1})
+    for curve in groups[0].runs[1].curves.values():
+        del curve[2]
+    assert "2" not in texts(plots.curves(groups))
+
+
+def test_a_plot_is_the_same_in_every_call(three: list[Group]) -> None:
+    assert plots.accuracies(three) == plots.accuracies(three)
+    assert plots.curves(three) == plots.curves(three)
+
+
+def test_a_name_is_text_and_no_formula(tmp_path: pathlib.Path) -> None:
+    dataset = "/data/$x_1$ <&>"
+    groups = collected(tmp_path, {"dataset": dataset}, {"dataset": "digits"})
+    for plot in (plots.accuracies, plots.curves):
+        assert f"dataset={dataset}" in texts(plot(groups))
+
+
+def test_an_svg_is_one_element_and_names_no_time(three: list[Group]) -> None:
+    svg = plots.accuracies(three)
+    assert svg.startswith("<svg")
+    assert svg.rstrip().endswith("</svg>")
+    assert "<metadata" not in svg
+    assert "<!DOCTYPE" not in svg

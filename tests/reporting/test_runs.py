@@ -1,0 +1,228 @@
+"""Runs: found at any depth, read completely, and refused in one line where they are broken."""
+
+import json
+import math
+import pathlib
+
+import pytest
+
+from tests.run_folders import make_run, read_flags, write_run
+from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.reporting import runs
+
+
+def refusal(folder: pathlib.Path) -> str:
+    with pytest.raises(RunError) as caught:
+        runs.read(folder, read_flags)
+    assert not isinstance(caught.value, InputError)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Finding
+
+
+def test_runs_are_found_at_any_depth_and_once(tmp_path: pathlib.Path) -> None:
+    folders = [write_run(tmp_path / name) for name in ("a", "b/c", "b/d/e")]
+    assert runs.find([str(tmp_path)]) == folders
+    assert runs.find([str(tmp_path / "b"), str(tmp_path), f"{tmp_path}/b/../a"]) == [
+        *folders[1:],
+        folders[0],
+    ]
+    assert runs.find([str(folders[0])]) == folders[:1]
+
+
+@pytest.mark.parametrize("name", ["flags.cfg", "metrics.jsonl", "result.json"])
+def test_a_folder_with_any_file_of_a_run_is_found(name: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("")
+    assert runs.find([str(tmp_path)]) == [tmp_path / "run"]
+
+
+def test_a_place_that_does_not_exist_or_holds_no_run_is_named(tmp_path: pathlib.Path) -> None:
+    write_run(tmp_path / "run")
+    with pytest.raises(InputError, match="nowhere is no folder"):
+        runs.find([str(tmp_path), "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty holds no run"):
+        runs.find([str(tmp_path), str(tmp_path / "empty")])
+
+
+# Figures
+
+
+def test_figures_are_those_of_the_networks(tmp_path: pathlib.Path) -> None:
+    run = make_run(
+        tmp_path / "run", teacher=0.5, peers=(0.2, 0.6, 0.4), last_teacher=0.3, seed=7, mix="mixup"
+    )
+    assert (run.config.seed, run.config.mix, run.assumed) == (7, "mixup", ())
+    assert run.versions == {"tensorflow": "2.21.0", "machine": "2 cores"}
+    expected = {
+        "best_teacher_accuracy": 0.5,
+        "last_teacher_accuracy": 0.3,
+        "best_ensemble_accuracy": 0.7,
+        "best_mean_peer_accuracy": 0.4,
+        "best_best_peer_accuracy": 0.6,
+        "best_epoch": 1,
+        "last_step": 20,
+        "best_negative_log_likelihood": 1.25,
+        "images_per_second": 200,
+        "wall_seconds": 60,
+    }
+    assert {name: run.figures[name] for name in expected} == pytest.approx(expected)
+
+
+def test_the_best_peer_is_chosen_on_the_validation_split(tmp_path: pathlib.Path) -> None:
+    run = make_run(tmp_path / "run", peers=(0.2, 0.6), test={"peer1_accuracy": 0.9})
+    assert run.figures["best_best_peer_accuracy"] == 0.6
+
+
+def test_ten_peers_are_all_counted(tmp_path: pathlib.Path) -> None:
+    run = make_run(tmp_path / "run", peers=[0.1] * 9 + [0.3])
+    assert run.figures["best_mean_peer_accuracy"] == pytest.approx(0.12)
+
+
+def test_what_newer_runs_record_is_read(tmp_path: pathlib.Path) -> None:
+    test = {
+        "teacher_calibration_error": 0.01,
+        "peer1_calibration_error": 0.02,
+        "peer2_calibration_error": 0.04,
+        "disagreement": 0.2,
+        "distance": 0.3,
+    }
+    result = {"leader": "peer2", "flops_per_image": 1e8, "peak_memory_bytes": 2**30}
+    run = make_run(
+        tmp_path / "run", test=test, result=result, row={"region_overlap": 0.45}, mix="cutnmix"
+    )
+    expected = {
+        "best_teacher_calibration_error": 0.01,
+        "best_mean_peer_calibration_error": 0.03,
+        "last_disagreement": 0.2,
+        "best_distance": 0.3,
+        "best_leader_accuracy": 0.6,
+        "region_overlap": 0.45,
+        "flops_per_image": 1e8,
+        "peak_memory_bytes": 2**30,
+    }
+    assert {name: run.figures[name] for name in expected} == pytest.approx(expected)
+
+
+NEWER = (
+    "best_teacher_calibration_error",
+    "best_mean_peer_calibration_error",
+    "best_leader_accuracy",
+    "best_disagreement",
+    "best_distance",
+    "region_overlap",
+    "trained_parameters",
+    "flops_per_image",
+    "peak_memory_bytes",
+)
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_what_an_older_run_lacks_is_missing_and_not_zero(name: str, tmp_path: pathlib.Path) -> None:
+    assert name not in make_run(tmp_path / "run", mix="cutnmix").figures
+
+
+def test_a_speed_that_was_not_measured_is_missing(tmp_path: pathlib.Path) -> None:
+    run = make_run(tmp_path / "run", result={"images_per_second": None})
+    assert "images_per_second" not in run.figures
+
+
+def test_what_there_cannot_be_is_none(tmp_path: pathlib.Path) -> None:
+    figures = make_run(tmp_path / "run", result={"leader": None}, mix="mixup").figures
+    assert figures["best_leader_accuracy"] is None
+    assert figures["region_overlap"] is None
+    figures = make_run(tmp_path / "alone", peers=(0.5,), mix="cutnmix").figures
+    assert figures["best_disagreement"] is None
+    assert figures["best_distance"] is None
+    assert figures["region_overlap"] is None
+
+
+def test_without_a_validation_split_no_peer_is_best(tmp_path: pathlib.Path) -> None:
+    folder = write_run(tmp_path / "run", validation_fraction=0.0)
+    result = json.loads((folder / "result.json").read_text())
+    for moment in ("last", "best_on_validation"):
+        del result[moment]["validation"]
+    (folder / "result.json").write_text(json.dumps(result))
+    assert runs.read(folder, read_flags).figures["best_best_peer_accuracy"] is None
+
+
+def test_curves_are_by_epoch(tmp_path: pathlib.Path) -> None:
+    run = make_run(tmp_path / "run", teacher=0.5, peers=(0.2, 0.4))
+    assert run.curves["loss"] == {1: 2.0, 2: 1.0}
+    assert run.curves["val_teacher_accuracy"] == {1: 0.5, 2: 0.25}
+    assert run.curves["val_mean_peer_accuracy"] == pytest.approx({1: 0.3, 2: 0.3})
+
+
+def test_settings_that_the_flagfile_does_not_name_are_listed(tmp_path: pathlib.Path) -> None:
+    folder = write_run(tmp_path / "run")
+    lines = (folder / "flags.cfg").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(("--alpha=", "--seed="))]
+    (folder / "flags.cfg").write_text("".join(kept))
+    assert runs.read(folder, read_flags).assumed == ("--alpha", "--seed")
+
+
+# Trouble
+
+
+def test_a_run_without_a_result_is_unfinished(tmp_path: pathlib.Path) -> None:
+    folder = write_run(tmp_path / "run", epochs=9)
+    (folder / "result.json").unlink()
+    assert refusal(folder) == f"unfinished: {folder} has no result.json after 2 of 9 epochs"
+    (folder / "metrics.jsonl").unlink()
+    assert refusal(folder).endswith("after 0 of 9 epochs")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("flags.cfg", b"--epochs=many\n", "flags.cfg"),
+        ("flags.cfg", b"--nonsense=1\n", "nonsense"),
+        ("flags.cfg", b"\xff\xfe", "flags.cfg"),
+        ("result.json", b'{"last": {', "result.json is damaged or half-written"),
+        ("result.json", b"", "result.json is damaged or half-written"),
+        ("result.json", b"\xff\xfe", "result.json is damaged or half-written"),
+        ("result.json", b"[1, 2]", "does not hold what a run writes"),
+        ("result.json", b'{"last": {"epoch": 1}}', "does not hold what a run writes"),
+        ("metrics.jsonl", b'{"epoch": 1}\n{"epo', "metrics.jsonl is damaged or half-written"),
+        ("metrics.jsonl", b"7\n", "does not hold what a run writes"),
+        ("metrics.jsonl", b'{"epoch": 1, "loss": null}\n', "does not hold what a run writes"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    name: str, content: bytes, words: str, tmp_path: pathlib.Path
+) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / name).write_bytes(content)
+    message = refusal(folder)
+    assert message.startswith("broken: ")
+    assert str(folder) in message
+    assert words in message
+
+
+@pytest.mark.parametrize("name", ["flags.cfg", "metrics.jsonl"])
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_lost_file_is_named(name: str, replaced: bool, tmp_path: pathlib.Path) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / name).unlink()
+    if replaced:
+        (folder / name).mkdir()
+    assert refusal(folder).startswith("broken: ")
+    assert name in refusal(folder)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_figure_that_is_no_finite_number_breaks_the_run(
+    value: float, tmp_path: pathlib.Path
+) -> None:
+    folder = write_run(tmp_path / "run", teacher=value)
+    assert refusal(folder) == f"broken: {folder}: best_teacher_accuracy is {value}"
+
+
+def test_a_run_without_a_teacher_is_broken(tmp_path: pathlib.Path) -> None:
+    folder = write_run(tmp_path / "run")
+    text = (folder / "result.json").read_text()
+    (folder / "result.json").write_text(text.replace("teacher_accuracy", "accuracy"))
+    assert "teacher_accuracy" in refusal(folder)

@@ -1,0 +1,215 @@
+"""Tables: every number can be checked by hand."""
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from tests.run_folders import make_runs
+from tf_cutnmix.reporting import tables
+from tf_cutnmix.reporting.groups import Baseline, Group, choose_baseline, collect
+from tf_cutnmix.reporting.tables import Table
+
+
+def collected(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:
+    return collect(make_runs(folder, *contents)).groups
+
+
+def baselines(groups: list[Group]) -> dict[str, Baseline]:
+    return {group.name: choose_baseline(group, groups) for group in groups}
+
+
+def cell(table: Table, row: int, column: str) -> str:
+    return table.rows[row][table.header.index(column)]
+
+
+def seeds(method: str, *teachers: float, **content: Any) -> list[dict[str, Any]]:
+    return [
+        {"method": method, "seed": seed, "teacher": value, **content}
+        for seed, value in enumerate(teachers)
+    ]
+
+
+@pytest.fixture
+def two(tmp_path: pathlib.Path) -> list[Group]:
+    """Teachers 50, 52, 54 % and 51, 54, 57 %: deviations 2 and 3, differences 1, 2, 3."""
+    ours = seeds("cutnmix", 0.51, 0.54, 0.57, peers=(0.5, 0.7))
+    return collected(tmp_path, *seeds("independent", 0.50, 0.52, 0.54), *ours)
+
+
+def test_accuracies_are_mean_and_deviation_in_percent(two: list[Group]) -> None:
+    table = tables.accuracy(two, "best")
+    assert table.header == ("Group", "Seeds", "Teacher", "Ensemble", "Mean peer", "Best peer")
+    assert table.rows == [
+        ("independent", "3", "52.00 ± 2.00", "70.00 ± 0.00", "50.00 ± 0.00", "60.00 ± 0.00"),
+        ("cutnmix", "3", "54.00 ± 3.00", "70.00 ± 0.00", "60.00 ± 0.00", "70.00 ± 0.00"),
+    ]
+
+
+def test_the_last_epoch_has_a_table_of_its_own(two: list[Group]) -> None:
+    table = tables.accuracy(two, "last")
+    assert "last epoch" in table.title
+    assert cell(table, 0, "Teacher") == "25.00 ± 0.00"
+
+
+def test_one_seed_has_no_deviation_and_it_is_said(tmp_path: pathlib.Path) -> None:
+    table = tables.accuracy(collected(tmp_path, *seeds("independent", 0.5)), "best")
+    assert cell(table, 0, "Teacher") == "50.00"
+    assert "A single seed has no deviation." in table.notes[0]
+
+
+def test_a_missing_validation_split_is_said(tmp_path: pathlib.Path) -> None:
+    table = tables.accuracy(
+        collected(tmp_path, *seeds("independent", 0.5, validation_fraction=0.0)), "best"
+    )
+    assert "Without a validation split the last epoch" in table.notes[0]
+
+
+def test_a_leader_is_shown_where_there_is_one(tmp_path: pathlib.Path) -> None:
+    groups = collected(
+        tmp_path,
+        {"method": "independent", "mix": "none", "result": {"leader": None}},
+        {"method": "cutnmix", "mix": "none", "result": {"leader": "peer2"}},
+        {"method": "cutnmix", "mix": "mixup"},
+    )
+    table = tables.accuracy(groups, "best")
+    leaders = [(row[0], cell(table, k, "Leader")) for k, row in enumerate(table.rows)]
+    assert leaders == [
+        ("independent + none", "—"),
+        ("cutnmix + mixup", "not recorded"),
+        ("cutnmix + none", "60.00"),
+    ]
+
+
+def test_differences_are_paired_in_percentage_points(two: list[Group]) -> None:
+    table = tables.differences(two, baselines(two))
+    expected = ("cutnmix", "independent", "0, 1, 2", "+2.00 *", "[+1.00, +3.00]")
+    assert table.rows == [(*expected, "+10.00 *", "[+10.00, +10.00]")]
+
+
+def test_how_little_three_seeds_show_is_said(two: list[Group]) -> None:
+    notes = " ".join(tables.differences(two, baselines(two)).notes)
+    assert "no more than the range of the 3 differences" in notes
+    assert "in 25.00 % of comparisons" in notes
+    assert "excludes 0: 2 of 2" in notes
+
+
+def test_an_interval_around_zero_is_not_marked(tmp_path: pathlib.Path) -> None:
+    contents = [*seeds("independent", 0.5, 0.5, 0.5), *seeds("cutnmix", 0.4, 0.5, 0.6)]
+    groups = collected(tmp_path, *contents)
+    table = tables.differences(groups, baselines(groups))
+    assert cell(table, 0, "Teacher") == "+0.00"
+    assert "excludes 0: 0 of 2" in " ".join(table.notes)
+
+
+def test_too_few_common_seeds_have_no_interval_and_it_is_said(tmp_path: pathlib.Path) -> None:
+    groups = collected(tmp_path, *seeds("independent", 0.5, 0.5), *seeds("cutnmix", 0.6, 0.7))
+    table = tables.differences(groups, baselines(groups))
+    assert table.rows[0][3:5] == ("+15.00", "too few seeds")
+    assert "No interval for fewer than 3 common seeds." in table.notes
+    assert "excludes" not in " ".join(table.notes)
+
+
+def test_without_a_baseline_there_are_no_differences(tmp_path: pathlib.Path) -> None:
+    groups = collected(tmp_path, *seeds("cutnmix", 0.5))
+    assert tables.differences(groups, baselines(groups)) is None
+
+
+def test_what_is_not_comparable_has_no_difference(tmp_path: pathlib.Path) -> None:
+    contents = [*seeds("independent", 0.5), *seeds("cutnmix", 0.6)]
+    groups = collected(tmp_path, *contents, *seeds("cutnmix", 0.9, epochs=9))
+    table = tables.differences(groups, baselines(groups))
+    assert [row[1:4] for row in table.rows] == [
+        ("1", "independent, epochs=2", "0"),
+        ("2", "not comparable", "—"),
+    ]
+    assert table.rows[1][4:] == ("—",) * 4
+    assert "Not comparable: rows of different sets." in table.notes
+    costs = tables.cost(groups, baselines(groups))
+    assert cell(costs, 2, "Time / baseline") == "not comparable"
+
+
+def test_calibration_and_diversity_are_means(tmp_path: pathlib.Path) -> None:
+    contents = [
+        {
+            "seed": seed,
+            "mix": "cutnmix",
+            "test": {
+                "teacher_calibration_error": value,
+                "ensemble_calibration_error": 2 * value,
+                "peer1_calibration_error": value,
+                "peer2_calibration_error": 3 * value,
+                "disagreement": value,
+                "distance": value,
+            },
+            "row": {"region_overlap": value},
+        }
+        for seed, value in enumerate((0.1, 0.3))
+    ]
+    (row,) = tables.calibration(collected(tmp_path, *contents)).rows
+    figures = ("20.00 %", "40.00 %", "40.00 %", "1.250", "20.00 %", "0.200", "20.00 %")
+    assert row[1:] == figures
+
+
+def test_what_no_run_recorded_is_said_and_never_zero(tmp_path: pathlib.Path) -> None:
+    groups = collected(tmp_path, {"mix": "cutnmix"})
+    table = tables.calibration(groups)
+    unknown = ("Teacher ECE", "Ensemble ECE", "Mean peer ECE", "Disagreement", "Region overlap")
+    assert {cell(table, 0, name) for name in unknown} == {"not recorded"}
+    table = tables.cost(groups, baselines(groups))
+    unknown = ("Trained parameters", "MFLOPs/image", "Peak memory", "Memory / baseline")
+    assert {cell(table, 0, name) for name in unknown} == {"not recorded"}
+
+
+def test_what_some_runs_recorded_has_their_number(tmp_path: pathlib.Path) -> None:
+    groups = collected(tmp_path, {"seed": 0}, {"seed": 1, "test": {"distance": 0.5}})
+    assert cell(tables.calibration(groups), 0, "Distance") == "0.500 (1 of 2 seeds)"
+
+
+def test_costs_are_means_and_multiples_of_the_baseline(tmp_path: pathlib.Path) -> None:
+    def result(factor: float) -> dict[str, float]:
+        return {
+            "wall_seconds": 1000 * factor,
+            "peak_memory_bytes": 2**30 * factor,
+            "trained_parameters": 5000,
+            "flops_per_image": 1.5e9 * factor,
+        }
+
+    contents = [
+        {"method": "independent", "result": result(1)},
+        {"method": "cutnmix", "seed": 0, "result": result(1)},
+        {"method": "cutnmix", "seed": 1, "result": result(2)},
+    ]
+    groups = collected(tmp_path, *contents)
+    base, ours = tables.cost(groups, baselines(groups)).rows
+    assert base[1:] == ("200", "5,000", "1,500.0", "1,024 MiB", "1,000 s", "1.00", "1.00")
+    assert ours[1:] == ("200", "5,000", "2,250.0", "1,536 MiB", "1,500 s", "1.50", "1.50")
+
+
+def test_settings_are_shown_where_they_differ(two: list[Group]) -> None:
+    assert tables.settings(two).rows == [("independent", "independent"), ("cutnmix", "cutnmix")]
+    assert tables.settings(two[:1]) is None
+
+
+# Forms
+
+
+TABLE = Table("Title", ("Group", "A | B"), [("a<b", "1.00"), ("a|b", "22.00")], ("A & B.",))
+
+
+def test_markdown_has_aligned_columns_and_no_stray_bars() -> None:
+    assert TABLE.markdown() == (
+        "| Group | A \\| B |\n"
+        "| ----- | -----: |\n"
+        "| a<b   |   1.00 |\n"
+        "| a\\|b  |  22.00 |\n"
+        "\n"
+        "A & B.\n"
+    )
+
+
+def test_html_is_escaped() -> None:
+    text = TABLE.to_html()
+    assert "<td>a&lt;b</td><td>1.00</td>" in text
+    assert "<th>Group</th><th>A | B</th>" in text
+    assert '<p class="note">A &amp; B.</p>' in text

@@ -1,0 +1,11 @@
+"""What several tests of this wing rely on."""
+
+import pytest
+
+from tf_cutnmix import data
+
+
+@pytest.fixture(scope="module")
+def training_images() -> data.Images:
+    train, _ = data.hold_out(data.load("digits", "train[:240]"), 0.4)
+    return train

@@ -1,0 +1,46 @@
+"""Runs of a few steps and what they leave behind."""
+
+import pathlib
+import sys
+from typing import Any, NamedTuple
+
+from tf_cutnmix.runs import experiment
+from tf_cutnmix.runs.config import Config
+
+STEPS_PER_EPOCH = 4
+SMALL = {
+    "dataset": "digits",
+    "train_split": "train[:240]",
+    "test_split": "test[:200]",
+    "validation_fraction": 0.4,
+    "arch": "resnet8",
+    "epochs": 3,
+    "batch_size": 32,
+    "learning_rate": 0.05,
+    "teacher_memory": 0.5,
+    "export": "",
+}
+ALONE = {
+    **SMALL,
+    "num_peers": 1,
+    "method": "independent",
+    "mix": "mixup",
+    "train_split": "train[:144]",
+    "validation_fraction": 0.0,
+    "crop": 0.0,
+}
+
+
+class Run(NamedTuple):
+    folder: pathlib.Path
+    config: Config
+    result: dict[str, Any]
+
+
+def run(folder: pathlib.Path, base: dict[str, Any] = SMALL, **settings: Any) -> Run:
+    config = Config(**{**base, "workdir": str(folder), **settings})
+    return Run(folder, config, experiment.train_and_evaluate(config))
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-m", f"tf_cutnmix.{name}", *arguments]

@@ -1,0 +1,219 @@
+"""The state of a run in one file: bits, damage, strangers and full disks."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import hypothesis.extra.numpy as arrays
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tf_cutnmix import CutNMix, OnlineDistiller
+from tf_cutnmix.errors import RunError
+from tf_cutnmix.runs import checkpoints
+
+FACTS = {"epoch": 7, "best": 0.8125, "class_names": ["cat", "dog, grey", "été"], "note": "a\nb"}
+
+
+def small_network(width: int) -> keras.Model:
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(width, 3, use_bias=False)(images)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Dropout(0.5)(x)
+    features = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(images, {"features": features, "logits": keras.layers.Dense(5)(features)})
+
+
+def state_of(model: keras.Model) -> list[keras.Variable]:
+    return [*model.variables, *model.optimizer.variables]
+
+
+def bits(variables) -> list[tuple]:
+    values = [np.asarray(variable) for variable in variables]
+    return [(value.dtype, value.shape, value.tobytes()) for value in values]
+
+
+def poison(variables: list[keras.Variable]) -> None:
+    for variable in variables:
+        variable.assign(np.full(variable.shape, 99, variable.dtype))
+
+
+def variables_of(*values) -> list[keras.Variable]:
+    return [keras.Variable(np.asarray(v), dtype=np.asarray(v).dtype.name) for v in values]
+
+
+@pytest.fixture(scope="module")
+def trained() -> OnlineDistiller:
+    """A model whose every kind of variable holds something: weights, slots, counters, seeds."""
+    keras.utils.set_random_seed(0)
+    model = OnlineDistiller([small_network(3), small_network(4)], CutNMix(2, seed=0))
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), run_eagerly=True)
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype("uint8")
+    model.fit(images, np.arange(4), batch_size=2, epochs=1, verbose=0)
+    return model
+
+
+@pytest.fixture
+def saved(tmp_path) -> pathlib.Path:
+    path = tmp_path / "last.npz"
+    checkpoints.save(path, variables_of(np.float32([1, 2, 3]), np.int64(5)), epoch=1)
+    return path
+
+
+def test_a_model_and_its_optimizer_come_back_to_the_bit(trained, tmp_path):
+    state = state_of(trained)
+    before = bits(state)
+    checkpoints.save(tmp_path / "last.npz", state, **FACTS)
+    poison(state)
+    assert not set(before) & set(bits(state))
+    checkpoints.restore(checkpoints.read(tmp_path / "last.npz"), state)
+    assert bits(state) == before
+
+
+def test_facts_come_back(tmp_path):
+    checkpoints.save(tmp_path / "last.npz", [], **FACTS)
+    checkpoint = checkpoints.read(tmp_path / "last.npz")
+    assert checkpoint.values == []
+    assert {name: value.tolist() for name, value in checkpoint.facts.items()} == FACTS
+
+
+@given(
+    value=st.sampled_from(["float32", "float64", "float16", "int64", "int32", "uint32", "bool"])
+    .map(np.dtype)
+    .flatmap(lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, min_side=0)))
+)
+def test_any_value_comes_back_to_the_bit(value, tmp_path_factory):
+    path = tmp_path_factory.mktemp("value") / "last.npz"
+    checkpoints.save(path, [value])
+    assert bits(checkpoints.read(path).values) == bits([value])
+
+
+def test_many_variables_of_one_shape_keep_their_order(tmp_path):
+    state = variables_of(*np.arange(120, dtype="float32"))
+    checkpoints.save(tmp_path / "last.npz", state)
+    poison(state)
+    checkpoints.restore(checkpoints.read(tmp_path / "last.npz"), state)
+    np.testing.assert_array_equal(state, np.arange(120))
+
+
+def test_a_new_save_replaces_the_old_one_and_leaves_nothing_beside_it(saved):
+    checkpoints.save(saved, variables_of(np.float32([4, 5])), epoch=2)
+    checkpoint = checkpoints.read(saved)
+    np.testing.assert_array_equal(checkpoint.values[0], [4, 5])
+    assert len(checkpoint.values) == 1
+    assert int(checkpoint.facts["epoch"]) == 2
+    assert os.listdir(saved.parent) == ["last.npz"]
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", b"\x93NUMPY\x01\x00", bytes(1000)])
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(content, tmp_path):
+    path = tmp_path / "last.npz"
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"cannot read the checkpoint .*last\.npz"):
+        checkpoints.read(path)
+
+
+def test_an_array_that_is_no_checkpoint_is_refused_by_name(tmp_path):
+    path = tmp_path / "last.npz"
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(RunError, match=r"cannot read the checkpoint .*last\.npz"):
+        checkpoints.read(path)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    with pytest.raises(RunError, match=r"cannot read the checkpoint .*last\.npz"):
+        checkpoints.read(tmp_path / "last.npz")
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_refused(part, saved):
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[: int(part * len(whole))])
+    with pytest.raises(RunError, match="cannot read the checkpoint"):
+        checkpoints.read(saved)
+
+
+def test_no_flipped_bit_goes_unnoticed(saved):
+    """A single-bit error is refused or touches nothing: every bit of the directory, some others."""
+    whole, before = saved.read_bytes(), checkpoints.read(saved)
+    expected = bits(before.values), bits(before.facts.values()), list(before.facts)
+    unnoticed = []
+    directory = 8 * whole.index(b"PK\x01\x02")
+    for position in (*range(0, directory, 11), *range(directory, 8 * len(whole))):
+        damaged = bytearray(whole)
+        damaged[position // 8] ^= 1 << position % 8
+        saved.write_bytes(damaged)
+        try:
+            found = checkpoints.read(saved)
+        except RunError:
+            continue
+        if (bits(found.values), bits(found.facts.values()), list(found.facts)) != expected:
+            unnoticed.append(position)
+    assert not unnoticed
+
+
+@pytest.mark.parametrize(
+    ("others", "detail"),
+    [
+        ([np.float32([1, 2, 3])], "it holds 2 variables where 1 are needed"),
+        ([np.float32([1, 2, 3]), np.int64(5), np.int64(6)], "2 variables where 3 are needed"),
+        ([np.float32([1, 2]), np.int64(5)], r"\(3,\).*\(2,\)"),
+        ([np.float32([[1, 2, 3]]), np.int64(5)], r"\(3,\).*\(1, 3\)"),
+        ([np.float32([1, 2, 3]), np.int32(5)], "int64.*int32"),
+        ([], "2 variables where 0 are needed"),
+    ],
+)
+def test_the_checkpoint_of_another_model_is_refused_and_changes_nothing(others, detail, saved):
+    state = variables_of(*others)
+    poison(state)
+    before = bits(state)
+    with pytest.raises(RunError, match=f"another model.*{detail}"):
+        checkpoints.restore(checkpoints.read(saved), state)
+    assert bits(state) == before
+
+
+def test_a_failing_write_leaves_the_former_file_and_nothing_beside_it(saved):
+    """A limit on the size of files stands for a full disk: the kernel stops the write midway."""
+    program = """
+        import pathlib, resource, sys
+        import numpy as np
+        from tf_cutnmix.runs import checkpoints
+        from tf_cutnmix.errors import RunError
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        try:
+            checkpoints.save(pathlib.Path(sys.argv[1]), [np.ones(100_000)], epoch=2)
+        except RunError as error:
+            print(error)
+    """
+    before = saved.read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), str(saved)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"cannot write {saved}: File too large" in done.stdout
+    assert saved.read_bytes() == before
+    assert int(checkpoints.read(saved).facts["epoch"]) == 1
+    assert os.listdir(saved.parent) == ["last.npz"]
+
+
+def test_a_folder_in_the_way_leaves_nothing_beside_it(tmp_path):
+    (tmp_path / "last.npz").mkdir()
+    with pytest.raises(RunError, match=r"cannot write .*last\.npz"):
+        checkpoints.save(tmp_path / "last.npz", variables_of(np.float32(1)))
+    assert os.listdir(tmp_path) == ["last.npz"]
+
+
+@pytest.mark.parametrize("place", ["missing/last.npz", "file/last.npz"])
+def test_a_place_that_is_no_folder_is_refused_by_name(place, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot write .*last\.npz"):
+        checkpoints.save(tmp_path / place, variables_of(np.float32(1)))

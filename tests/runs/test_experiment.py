@@ -1,0 +1,510 @@
+"""One run: what it leaves behind, repeats, resumes and reports."""
+
+import itertools
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH, Run, module, run
+from tf_cutnmix import command, evaluate, train
+from tf_cutnmix.errors import DivergenceError, InputError, RunError
+from tf_cutnmix.runs import build, experiment, pictures, progress
+from tf_cutnmix.runs.config import Config
+
+NETWORKS = ("average1", "average2", "peer1", "peer2")
+TERMS = {"cross_entropy", "teacher", "feature", "weight_decay"}
+VALIDATION = {"val_loss", *(f"val_{n}_accuracy" for n in ("teacher", "ensemble", *NETWORKS))}
+
+
+def metrics(folder: pathlib.Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def figures(folder: pathlib.Path) -> list[dict[str, float]]:
+    """The metrics without what depends on how busy the machine is."""
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in metrics(folder)]
+
+
+def arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return {name: file[name] for name in file.files}
+
+
+def first_kernel(checkpoint: dict[str, np.ndarray]) -> np.ndarray:
+    return next(value.ravel() for value in checkpoint.values() if value.shape == (3, 3, 3, 16))
+
+
+def assert_equal_to_the_bit(one: pathlib.Path, other: pathlib.Path) -> None:
+    assert figures(one) == figures(other)
+    for name in ("last.npz", "best.npz"):
+        assert (one / name).exists() == (other / name).exists()
+        if (one / name).exists():
+            np.testing.assert_equal(arrays(one / name), arrays(other / name))
+
+
+def scalars_and_pictures(folder: pathlib.Path) -> dict[tuple[str, int], np.ndarray]:
+    """What TensorBoard event files hold, by (tag, step)."""
+    values = {}
+    for file in folder.glob("events.*"):
+        for record in tf.data.TFRecordDataset(str(file)):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                values[value.tag, event.step] = tf.make_ndarray(value.tensor)
+    return values
+
+
+def environment_of_a_user() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("TF_CPP")}
+
+
+def in_a_shell(cwd: pathlib.Path, name: str, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        module(name, *arguments),
+        cwd=cwd,
+        env=environment_of_a_user(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Run:
+    return run(tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture(scope="module")
+def repeated(finished, tmp_path_factory) -> tuple[pathlib.Path, subprocess.CompletedProcess]:
+    """The same run as a command from its flag file, elsewhere and with every export."""
+    cwd = tmp_path_factory.mktemp("repeated")
+    process = in_a_shell(
+        cwd,
+        "train",
+        f"--flagfile={finished.folder}/flags.cfg",
+        "--workdir=again",
+        "--export=teacher,peer,ensemble",
+        "--export_dir=exports",
+    )
+    assert process.returncode == 0, process.stderr
+    return cwd, process
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> Run:
+    return run(tmp_path_factory.mktemp("alone") / "run", ALONE)
+
+
+def test_the_folder_holds_what_is_documented(finished):
+    assert sorted(path.name for path in finished.folder.iterdir()) == [
+        "best.npz",
+        "flags.cfg",
+        "last.npz",
+        "metrics.jsonl",
+        "mixed_batch.png",
+        "result.json",
+        "tensorboard",
+    ]
+
+
+def test_metrics_have_a_line_per_epoch_with_every_term_and_validation_figure(finished):
+    rows = metrics(finished.folder)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    for row in rows:
+        others = {"epoch", "images_per_second", "loss", "region_overlap"}
+        assert set(row) == others | TERMS | VALIDATION
+        assert row["images_per_second"] > 0
+        assert row["loss"] == pytest.approx(sum(row[term] for term in TERMS), rel=1e-5)
+
+
+def test_tensorboard_holds_the_figures_of_the_metrics(finished):
+    training = scalars_and_pictures(finished.folder / "tensorboard" / "train")
+    validation = scalars_and_pictures(finished.folder / "tensorboard" / "validation")
+    for step, row in enumerate(metrics(finished.folder)):
+        for name in ("loss", *TERMS):
+            assert training[f"epoch_{name}", step] == pytest.approx(row[name])
+        for name in VALIDATION:
+            key = f"epoch_{name.removeprefix('val_')}"
+            assert validation[key, step] == pytest.approx(row[name])
+
+
+def test_tensorboard_shows_the_picture_of_the_folder(finished):
+    logged = scalars_and_pictures(finished.folder / "tensorboard" / "train")["mixed_batch", 0]
+    in_the_folder = (finished.folder / "mixed_batch.png").read_bytes()
+    np.testing.assert_array_equal(tf.io.decode_png(logged[2]), tf.io.decode_png(in_the_folder))
+
+
+def test_every_pixel_in_the_picture_of_a_view_is_the_images_own_or_its_partners(finished):
+    picture = tf.io.decode_png((finished.folder / "mixed_batch.png").read_bytes()).numpy()
+    rows, columns, cell = 4, 8, 8 * 12 + 2 * 2
+    assert picture.shape == (rows * cell, columns * cell, 3)
+    cells = picture.reshape(rows, cell, columns, cell, 3).swapaxes(1, 2)
+    own, partner, first, second = cells[:, :, 2:-2:12, 2:-2:12]
+    for view in (first, second):
+        assert np.all((view == own) | (view == partner))
+        assert np.any(view != own)
+        assert np.any(view != partner)
+    assert np.any(first != second)
+
+
+@pytest.mark.parametrize(("height", "width", "scale"), [(8, 8, 12), (5, 9, 19), (100, 120, 1)])
+def test_a_contact_sheet_shows_each_image_enlarged_in_its_cell(height, width, scale):
+    images = np.random.default_rng(0).integers(0, 255, (2, 3, height, width, 3), np.uint8)
+    sheet = pictures.contact_sheet(images)
+    cell_height, cell_width = height * scale + 4, width * scale + 4
+    assert sheet.shape == (2 * cell_height, 3 * cell_width, 3)
+    inside = np.zeros(sheet.shape[:2], bool)
+    for row, column, y, x in np.ndindex(2, 3, height, width):
+        top = row * cell_height + 2 + y * scale
+        left = column * cell_width + 2 + x * scale
+        block = np.s_[top : top + scale, left : left + scale]
+        inside[block] = True
+        assert np.all(sheet[block] == images[row, column, y, x])
+    assert np.all(sheet[~inside] == 255)
+
+
+def test_the_result_file_equals_what_is_returned(finished):
+    assert json.loads((finished.folder / "result.json").read_text()) == finished.result
+
+
+def test_the_last_figures_are_those_of_the_last_epoch(finished):
+    last = finished.result["last"]
+    assert (last["epoch"], last["step"]) == (3, 3 * STEPS_PER_EPOCH)
+    row = metrics(finished.folder)[-1]
+    for name in VALIDATION:
+        assert last["validation"][name.removeprefix("val_")] == pytest.approx(row[name])
+
+
+def test_the_best_figures_are_those_of_the_epoch_that_validation_chooses(finished):
+    rows = metrics(finished.folder)
+    chosen = max(rows, key=lambda row: (row["val_teacher_accuracy"], row["epoch"]))
+    best = finished.result["best_on_validation"]
+    assert (best["epoch"], best["step"]) == (chosen["epoch"], chosen["epoch"] * STEPS_PER_EPOCH)
+    for name in VALIDATION:
+        assert best["validation"][name.removeprefix("val_")] == pytest.approx(chosen[name])
+
+
+def test_of_equally_good_epochs_the_latest_is_the_best(tmp_path, training_images):
+    model = build.build_model(Config(**ALONE), training_images)
+    observer = progress.Progress(
+        model, tmp_path, batch_size=32, steps_per_epoch=1, steps=0, class_names=["cat", "dog"]
+    )
+    observer.set_model(model)
+    chosen = []
+    for epoch, accuracy in enumerate([0.2, 0.5, 0.5, 0.4]):
+        model.step.assign(epoch)
+        observer.on_epoch_begin(epoch)
+        observer.on_train_batch_end(0)
+        observer.on_epoch_end(epoch, {"val_teacher_accuracy": accuracy})
+        position = [variable is model.step for variable in model.variables].index(True)
+        chosen.append((observer.best_epoch, arrays(tmp_path / "best.npz")[f"{position:05d}"]))
+    assert chosen == [(1, 0), (2, 1), (3, 2), (3, 2)]
+
+
+def test_validation_and_test_figures_tell_all_networks(finished):
+    all_networks = ("teacher", "ensemble", *NETWORKS)
+    names = {"loss", "disagreement", "distance"}
+    names |= {f"{n}_{k}" for n in all_networks for k in ("accuracy", "calibration_error")}
+    for moment in ("last", "best_on_validation"):
+        assert set(finished.result[moment]) == {"epoch", "step", "validation", "test"}
+        assert set(finished.result[moment]["validation"]) == names
+        assert set(finished.result[moment]["test"]) == names
+
+
+def test_the_best_peer_is_the_best_single_network_on_the_validation_split(finished):
+    validation = finished.result["best_on_validation"]["validation"]
+    accuracies = {name: validation[f"{name}_accuracy"] for name in NETWORKS}
+    assert accuracies[finished.result["best_peer"]] == max(accuracies.values())
+
+
+def test_the_result_tells_size_speed_and_versions(finished):
+    convolutions = [(3, 16), *[(16, 16)] * 2, (16, 32), (32, 32), (32, 64), (64, 64)]
+    size = sum(9 * i * o + 2 * o for i, o in convolutions) + 64 * 10 + 10
+    assert finished.result["parameters"] == {"peer1": size, "peer2": size}
+    assert finished.result["trained_parameters"] == 2 * size + 2 * 64 * 64
+    assert finished.result["flops_per_image"] > 1e6
+    assert finished.result["peak_memory_bytes"] > 2**27
+    assert finished.result["leader"] is None
+    rates = [row["images_per_second"] for row in metrics(finished.folder)[1:]]
+    assert finished.result["images_per_second"] == pytest.approx(np.mean(rates), abs=0.1)
+    assert 0.1 < finished.result["wall_seconds"] < 600
+    assert finished.result["versions"]["tensorflow"] == tf.__version__
+    assert finished.result["versions"]["keras"] == keras.__version__
+    assert finished.result["exports"] == {}
+
+
+def test_the_checkpoint_tells_what_it_is_of(finished):
+    last = arrays(finished.folder / "last.npz")
+    assert last["epoch"] == 3
+    assert last["best_epoch"] == finished.result["best_on_validation"]["epoch"]
+    assert last["class_names"].tolist() == [str(digit) for digit in range(10)]
+
+
+def test_the_flag_file_repeats_the_settings(finished):
+    arguments = [f"--flagfile={finished.folder}/flags.cfg", "--workdir=other"]
+    parsed = command.parse(Config, arguments)
+    assert parsed == Config(**{**SMALL, "workdir": "other"})
+
+
+def test_the_flag_file_repeats_the_run_in_another_process_to_the_bit(finished, repeated):
+    cwd, _ = repeated
+    assert_equal_to_the_bit(finished.folder, cwd / "again")
+
+
+def test_the_command_writes_nothing_to_stderr(repeated):
+    _, process = repeated
+    assert process.stderr == ""
+
+
+def test_the_command_ends_with_the_test_accuracies_and_where_things_are(repeated):
+    cwd, process = repeated
+    result = json.loads((cwd / "again" / "result.json").read_text())
+    report = process.stdout.split("test accuracy")[1]
+    for name in ("teacher", "ensemble", *NETWORKS):
+        last, best = (
+            result[moment]["test"][f"{name}_accuracy"] for moment in ("last", "best_on_validation")
+        )
+        assert re.search(rf"\b{name} +{last:.2%} +{best:.2%}\n", report)
+    for path in ("again", *result["exports"].values()):
+        assert path in report
+    assert result["exports"] == {
+        "teacher": "exports/digits_resnet8/1",
+        "peer": "exports/digits_resnet8_peer/1",
+        "ensemble": "exports/digits_resnet8_ensemble/1",
+    }
+
+
+def test_evaluating_the_exported_teacher_gives_the_test_accuracy_of_the_run(repeated):
+    cwd, _ = repeated
+    result = json.loads((cwd / "again" / "result.json").read_text())
+    process = in_a_shell(
+        cwd, "evaluate", f"--savedmodel={result['exports']['teacher']}", "--split=test[:200]"
+    )
+    assert process.stderr == ""
+    printed = json.loads(process.stdout)
+    test = result["best_on_validation"]["test"]
+    assert printed["images"] == 200
+    assert printed["accuracy"] == pytest.approx(test["teacher_accuracy"], abs=1e-6)
+    assert printed["negative_log_likelihood"] == pytest.approx(test["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("export", ["peer", "ensemble"])
+def test_evaluating_another_export_gives_the_test_accuracy_of_the_run(repeated, export, capsys):
+    cwd, _ = repeated
+    result = json.loads((cwd / "again" / "result.json").read_text())
+    settings = evaluate.Settings(str(cwd / result["exports"][export]), split="test[:200]")
+    evaluate.main(settings)
+    name = result["best_peer"] if export == "peer" else export
+    expected = result["best_on_validation"]["test"][f"{name}_accuracy"]
+    assert json.loads(capsys.readouterr().out)["accuracy"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_exports_hold_the_networks_alone_without_adapters(repeated, training_images):
+    cwd, _ = repeated
+    variables = len(build.build_model(Config(**ALONE), training_images).peers[0].variables)
+    counts = {}
+    for name in ("digits_resnet8", "digits_resnet8_peer", "digits_resnet8_ensemble"):
+        model = tf.saved_model.load(str(cwd / "exports" / name / "1"))
+        counts[name] = len(model.signatures["serving_default"].variables)
+    assert counts == {
+        "digits_resnet8": 2 * variables,
+        "digits_resnet8_peer": variables,
+        "digits_resnet8_ensemble": 2 * variables,
+    }
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory) -> Run:
+    """The run of `finished`, interrupted within its first epoch, after it and within the third."""
+    folder = tmp_path_factory.mktemp("resumed") / "run"
+    run(folder, steps=2)
+    assert not (folder / "last.npz").exists()
+    run(folder, steps=4, resume=True)
+    assert arrays(folder / "last.npz")["epoch"] == 1
+    cut_short = run(folder, steps=6, resume=True)
+    assert cut_short.result["last"]["step"] == 10
+    assert arrays(folder / "last.npz")["epoch"] == 2
+    return run(folder, resume=True)
+
+
+def test_a_resumed_run_equals_one_without_interruption_to_the_bit(finished, resumed):
+    assert_equal_to_the_bit(finished.folder, resumed.folder)
+    for moment in ("last", "best_on_validation", "best_peer", "parameters"):
+        assert resumed.result[moment] == finished.result[moment]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_line(finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "run")
+    last = tmp_path / "run" / "last.npz"
+    content = arrays(last)
+    del content["format"]
+    np.savez(last, **{**content, "count": content["count"] - 1})
+    with pytest.raises(RunError, match=r"last\.npz is of an earlier version, whose averaged") as e:
+        run(tmp_path / "run", resume=True)
+    assert "\n" not in str(e.value)
+    assert "--overwrite" in str(e.value)
+
+
+def test_a_run_of_before_there_were_settings_is_resumed_if_they_have_their_defaults(
+    finished, tmp_path
+):
+    newer = {"views": "own", "share": "stem", "seed": 1}
+    shutil.copytree(finished.folder, tmp_path / "run")
+    flags = tmp_path / "run" / "flags.cfg"
+    lines = flags.read_text().splitlines(keepends=True)
+    missing = tuple(f"--{name}=" for name in newer)
+    flags.write_text("".join(line for line in lines if not line.startswith(missing)))
+    assert len(flags.read_text().splitlines()) == len(lines) - len(newer)
+    again = run(tmp_path / "run", resume=True)
+    assert again.result["last"] == finished.result["last"]
+    for name, value in newer.items():
+        with pytest.raises(InputError, match=f"was begun with --{name}=.*, not with --{name}="):
+            run(tmp_path / "run", resume=True, **{name: value})
+
+
+def test_a_finished_run_is_resumed_without_training(resumed):
+    before = arrays(resumed.folder / "last.npz"), metrics(resumed.folder)
+    again = run(resumed.folder, resume=True)
+    np.testing.assert_equal(arrays(resumed.folder / "last.npz"), before[0])
+    assert metrics(resumed.folder) == before[1]
+    for moment in ("last", "best_on_validation", "best_peer"):
+        assert again.result[moment] == resumed.result[moment]
+    assert again.result["images_per_second"] is None
+
+
+def test_without_validation_the_last_epoch_counts(alone):
+    assert not (alone.folder / "best.npz").exists()
+    assert alone.result["best_on_validation"] == alone.result["last"]
+    assert set(alone.result["last"]) == {"epoch", "step", "test"}
+    assert alone.result["last"]["epoch"] == 3
+
+
+def test_an_independent_peer_has_no_terms_of_distillation(alone):
+    for row in metrics(alone.folder):
+        assert set(row) == {"epoch", "images_per_second", "loss", "cross_entropy", "weight_decay"}
+
+
+def test_overwriting_with_another_seed_leaves_nothing_of_the_earlier_run(alone, tmp_path):
+    folder = shutil.copytree(alone.folder, tmp_path / "run")
+    before = {path.relative_to(folder) for path in folder.glob("tensorboard/*/events*")}
+    run(folder, ALONE, seed=1, epochs=2, overwrite=True)
+    assert [row["epoch"] for row in metrics(folder)] == [1, 2]
+    assert not before & {path.relative_to(folder) for path in folder.glob("tensorboard/*/events*")}
+    assert "--seed=1\n" in (folder / "flags.cfg").read_text()
+    first_images = [(path / "mixed_batch.png").read_bytes() for path in (folder, alone.folder)]
+    own = [tf.io.decode_png(picture)[:100] for picture in first_images]
+    assert np.any(own[0] != own[1])
+    kernels = [first_kernel(arrays(path / "last.npz")) for path in (folder, alone.folder)]
+    assert abs(np.corrcoef(*kernels)[0, 1]) < 0.5
+
+
+def test_unlike_peers_train_in_bfloat16_with_cutmix(tmp_path, monkeypatch):
+    build_model, built = build.build_model, []
+
+    def remember(*arguments):
+        built.append(build_model(*arguments))
+        return built[-1]
+
+    monkeypatch.setattr(experiment, "build_model", remember)
+    settings = {"arch": "resnet8,resnet14", "mix": "cutmix", "precision": "mixed_bfloat16"}
+    small, large = run(tmp_path / "run", epochs=1, **settings).result["parameters"].values()
+    assert large - small == sum(2 * (9 * filters**2 + 2 * filters) for filters in (16, 32, 64))
+    assert {layer.compute_dtype for layer in built[0].peers[1].layers[2:4]} == {"bfloat16"}
+    values = arrays(tmp_path / "run" / "last.npz")
+    dtypes = {value.dtype.name for name, value in values.items() if name.isdigit()}
+    assert dtypes <= {"float32", "int32", "int64", "uint32"}
+    assert all(math.isfinite(value) for row in metrics(tmp_path / "run") for value in row.values())
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_divergence_names_step_and_term_and_leaves_the_epoch_before(tmp_path):
+    # Each step multiplies the weights by 1 - learning_rate * weight_decay = -9.
+    explosive = {"weight_decay": 10.0, "learning_rate": 1.0, "momentum": 0.0}
+    with pytest.raises(DivergenceError, match=r"^step \d+: the .* is not finite") as caught:
+        run(tmp_path, ALONE, precision="mixed_bfloat16", epochs=9, **explosive)
+    step = int(re.findall(r"\d+", str(caught.value))[0])
+    whole_epochs = step // STEPS_PER_EPOCH
+    assert whole_epochs >= 1
+    assert len(metrics(tmp_path)) == whole_epochs
+    last = arrays(tmp_path / "last.npz")
+    assert last["epoch"] == whole_epochs
+    assert all(np.all(np.isfinite(value)) for name, value in last.items() if name.isdigit())
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_the_command_reports_divergence_as_one_line(tmp_path, monkeypatch, capfd):
+    arguments = [f"--{name}={value}" for name, value in ALONE.items()]
+    arguments += ["--learning_rate=1e30", f"--workdir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    assert command.run("tf_cutnmix.train", train.SUMMARY, Config, train.main) == 1
+    stderr = capfd.readouterr().err
+    assert re.fullmatch(r"error: step [12]: the \w+ of the loss is not finite; .*\n", stderr)
+    assert not (tmp_path / "last.npz").exists()
+
+
+@pytest.mark.parametrize("method", ["dlb", "kdcl_general"])
+def test_a_method_that_remembers_goes_on_as_if_there_had_been_no_break(method, tmp_path):
+    settings = {"method": method, "epochs": 2}
+    whole = run(tmp_path / "whole", **settings)
+    run(tmp_path / "broken", **settings, steps=STEPS_PER_EPOCH)
+    run(tmp_path / "broken", **settings, resume=True)
+    assert_equal_to_the_bit(whole.folder, tmp_path / "broken")
+
+
+def test_a_run_learns_from_the_export_of_another_run(tmp_path):
+    teacher = {"export": "teacher", "export_dir": str(tmp_path / "exports")}
+    run(tmp_path / "teacher", ALONE, epochs=1, **teacher)
+    taught = run(tmp_path / "kd", ALONE, epochs=1, method="kd", teacher=str(tmp_path / "teacher"))
+    assert metrics(taught.folder)[0]["frozen_teacher"] > 0
+    with pytest.raises(InputError, match="exported no teacher"):
+        run(tmp_path / "again", ALONE, method="kd", teacher=str(tmp_path / "kd"))
+
+
+def test_a_leader_and_an_augmentation_reach_the_result(tmp_path):
+    settings = {"num_peers": 3, "method": "okddip", "augment": "randaugment", "epochs": 1}
+    assert run(tmp_path / "run", **settings).result["leader"] == "peer3"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)]
+)
+def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(kind, code, tmp_path):
+    settings = {**ALONE, "epochs": 200, "validation_fraction": 0.1}
+    arguments = [f"--{name}={value}" for name, value in settings.items()]
+    begun = subprocess.Popen(
+        module("train", *arguments, "--workdir=killed"),
+        cwd=tmp_path,
+        env=environment_of_a_user(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        killed = tmp_path / "killed"
+        for _ in itertools.takewhile(lambda _: begun.poll() is None, range(600)):
+            if (killed / "last.npz").exists() and len(metrics(killed)) >= 20:
+                break
+            time.sleep(0.1)
+        begun.send_signal(kind)
+        stderr = begun.communicate(timeout=60)[1]
+    finally:
+        begun.kill()
+    assert begun.returncode == code
+    assert stderr == ("interrupted\n" if kind == signal.SIGINT else "")
+    assert 1 <= arrays(killed / "last.npz")["epoch"] < 200
+    process = in_a_shell(tmp_path, "train", *arguments, "--workdir=killed", "--resume")
+    assert process.returncode == 0, process.stderr
+    run(tmp_path / "whole", settings)
+    assert_equal_to_the_bit(killed, tmp_path / "whole")

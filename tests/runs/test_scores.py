@@ -1,0 +1,152 @@
+"""Accuracy, likelihood, calibration and diversity, against SciPy and loops."""
+
+import json
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import scipy.special
+
+from tf_cutnmix.runs import scores
+
+
+def random_case(
+    count: int, classes: int, scale: float, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, their probabilities, and labels."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(count, classes)) * scale
+    return logits, scipy.special.softmax(logits, axis=1), random.integers(0, classes, count)
+
+
+def calibration_error_by_loop(probabilities: np.ndarray, labels: np.ndarray, bins: int) -> float:
+    total = 0.0
+    for b in range(bins):
+        inside = []
+        for row, label in zip(probabilities, labels, strict=True):
+            if b / bins < max(row) <= (b + 1) / bins:
+                inside.append((np.argmax(row) == label, max(row)))
+        if inside:
+            accuracy, confidence = np.mean(inside, axis=0)
+            total += len(inside) / len(labels) * abs(accuracy - confidence)
+    return total
+
+
+def test_figures_of_a_case_by_hand() -> None:
+    probabilities = np.array(
+        [
+            [0.4, 0.1, 0.1, 0.1, 0.1, 0.2],
+            [0.3, 0.05, 0.25, 0.15, 0.1, 0.15],
+            [0.25, 0.05, 0.2, 0.2, 0.15, 0.15],
+            [0.0, 0.0, 0.0, 0.0, 0.0, 1.0],
+        ]
+    )
+    figures = scores.scores(probabilities, np.array([0, 2, 1, 5]))
+    assert figures["images"] == 4
+    assert figures["accuracy"] == 0.5
+    assert figures["top5_accuracy"] == 0.75
+    assert figures["negative_log_likelihood"] == pytest.approx(-np.log(0.4 * 0.25 * 0.05 * 1.0) / 4)
+    assert figures["calibration_error"] == pytest.approx((0.6 + (0.3 + 0.25)) / 4)
+
+
+def test_the_likelihood_is_that_of_scipy() -> None:
+    logits, probabilities, labels = random_case(200, 7, scale=3.0)
+    expected = -np.mean(scipy.special.log_softmax(logits, axis=1)[np.arange(200), labels])
+    figures = scores.scores(probabilities, labels)
+    assert figures["negative_log_likelihood"] == pytest.approx(expected)
+
+
+def test_top5_counts_the_five_most_probable() -> None:
+    _, probabilities, labels = random_case(300, 12, scale=1.0)
+    five = np.argsort(-probabilities, axis=1)[:, :5]
+    expected = np.mean([label in row for row, label in zip(five, labels, strict=True)])
+    assert 0.2 < expected < 0.8
+    assert scores.scores(probabilities, labels)["top5_accuracy"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("classes", [2, 4, 5])
+def test_top5_of_five_or_fewer_classes_is_always_right(classes: int) -> None:
+    _, probabilities, labels = random_case(50, classes, scale=2.0)
+    figures = scores.scores(probabilities, labels)
+    assert figures["top5_accuracy"] == 1.0
+    assert figures["accuracy"] < 1.0
+
+
+def test_probability_0_keeps_the_likelihood_finite() -> None:
+    probabilities = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    figures = scores.scores(probabilities, np.array([1, 1]))
+    assert 10 < figures["negative_log_likelihood"] < 1000
+
+
+def test_figures_can_be_written_as_json() -> None:
+    _, probabilities, labels = random_case(20, 3, scale=1.0)
+    figures = scores.scores(probabilities.astype(np.float32), labels.astype(np.int32))
+    assert json.loads(json.dumps(figures)) == figures
+
+
+def test_no_calibration_error_where_confidence_is_accuracy() -> None:
+    probabilities = np.tile([0.75, 0.25], (8, 1))
+    labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    assert scores.calibration_error(probabilities, labels) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("labels", "expected"), [([1, 1, 1], 1.0), ([0, 0, 0], 0.0)])
+def test_calibration_error_of_certainty_is_the_error_rate(
+    labels: list[int], expected: float
+) -> None:
+    probabilities = np.tile([1.0, 0.0], (3, 1))
+    assert scores.calibration_error(probabilities, np.array(labels)) == expected
+
+
+def test_calibration_error_does_not_cancel_between_bins() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4]])
+    error = scores.calibration_error(probabilities, np.array([1, 0]))
+    assert error == pytest.approx((0.9 + 0.4) / 2)
+
+
+@pytest.mark.parametrize("upper_edge", np.arange(8, 15) / 15)
+def test_a_bin_holds_its_upper_edge(upper_edge: float) -> None:
+    confidence = np.array([upper_edge, upper_edge + 1e-6])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    error = scores.calibration_error(probabilities, np.array([0, 1]))
+    assert error == pytest.approx((1 - confidence[0] + confidence[1]) / 2)
+
+
+@hypothesis.given(
+    classes=st.integers(2, 12),
+    scale=st.floats(0.1, 10),
+    bins=st.integers(1, 20),
+    seed=st.integers(0, 1000),
+)
+def test_calibration_error_is_that_of_a_loop(
+    classes: int, scale: float, bins: int, seed: int
+) -> None:
+    _, probabilities, labels = random_case(60, classes, scale, seed)
+    expected = calibration_error_by_loop(probabilities, labels, bins)
+    assert scores.calibration_error(probabilities, labels, bins) == pytest.approx(expected)
+
+
+def test_calibration_error_has_fifteen_bins() -> None:
+    _, probabilities, labels = random_case(200, 5, scale=2.0)
+    expected = calibration_error_by_loop(probabilities, labels, 15)
+    assert scores.scores(probabilities, labels)["calibration_error"] == pytest.approx(expected)
+
+
+def test_diversity_is_the_mean_over_pairs_of_networks() -> None:
+    probabilities = np.array(
+        [
+            [[0.9, 0.1], [0.2, 0.8]],
+            [[0.6, 0.4], [0.7, 0.3]],
+            [[0.1, 0.9], [0.2, 0.8]],
+        ]
+    )
+    found = scores.diversity(probabilities)
+    differ = [1 / 2, 1 / 2, 2 / 2]
+    apart = np.sqrt(2) * np.array([(0.3 + 0.5) / 2, (0.8 + 0.0) / 2, (0.5 + 0.5) / 2])
+    assert found["disagreement"] == pytest.approx(np.mean(differ))
+    assert found["distance"] == pytest.approx(np.mean(apart))
+
+
+def test_one_network_alone_has_no_diversity() -> None:
+    assert scores.diversity(np.ones((1, 3, 2)) / 2) == {}
