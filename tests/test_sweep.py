@@ -180,11 +180,11 @@ def test_a_failed_run_does_not_end_the_sweep_and_the_rest_is_not_repeated(
     lines = stdout.splitlines()
     assert lines[0] == "[1/3] learning_rate=0.05: started"
     assert re.fullmatch(
-        r"\[1/3\] learning_rate=0.05: teacher \d+\.\d\d% \(\d+ s\); about \d+ (s|min) left",
+        r"\[1/3\] learning_rate=0.05: teacher \d+\.\d\d% \(\d+ (s|min)\); about \d+ (s|min) left",
         lines[1],
     )
     assert "[2/3] learning_rate=1e+30: failed: step 1" in lines[3]
-    assert re.fullmatch(r"\[3/3\] learning_rate=0.01: teacher \d+\.\d\d% \(\d+ s\)", lines[5])
+    assert re.fullmatch(r"\[3/3\] learning_rate=0.01: teacher \d+\.\d\d% \(\d+ (s|min)\)", lines[5])
     assert [line.split(" ")[0] for line in lines[8:]] == [
         "learning_rate=0.05",
         "learning_rate=0.01",
