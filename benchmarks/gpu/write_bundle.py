@@ -90,7 +90,7 @@ def main(settings: Settings) -> None:
             "eval_batch_size": settings.eval_batch_size,
             "train_images": len(train.pixels),
             "class_names": train.class_names,
-            "watched": model.watched,
+            "watched": model.guard.watched,
             "flags": dataclasses.asdict(settings),
             "versions": {
                 "tensorflow": tf.__version__,

@@ -69,13 +69,13 @@ def test_mask_is_the_same_under_xla_but_for_near_ties():
 
     step = tf.constant(7, tf.int64)
     compiled, eager = (
-        to_numpy(one(step)._asdict()) for one in (tf.function(draw, jit_compile=True), draw)
+        to_numpy(how(step)._asdict()) for how in (tf.function(draw, jit_compile=True), draw)
     )
     np.testing.assert_array_equal(compiled["ratio"], eager["ratio"])
     np.testing.assert_array_equal(compiled["partner"], eager["partner"])
-    masks, others = compiled["mask"], eager["mask"]
-    np.testing.assert_array_equal(masks.sum(axis=(1, 2)), others.sum(axis=(1, 2)))
-    assert (masks != others).sum(axis=(1, 2)).max() <= 4
+    one, other = compiled["mask"], eager["mask"]
+    np.testing.assert_array_equal(one.sum(axis=(1, 2)), other.sum(axis=(1, 2)))
+    assert (one != other).sum(axis=(1, 2)).max() <= 4
 
 
 def test_ratios_and_partners_of_masks_are_those_of_boxes():

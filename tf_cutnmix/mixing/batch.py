@@ -10,6 +10,11 @@ MIXED = ("images", "labels", "segmentation_masks")
 
 
 def checked(batch: Mapping[str, tf.Tensor], num_classes: int | None) -> dict[str, tf.Tensor]:
+    """The batch as tensors with labels `[B, K]` float32; see `Mixing` for what it must hold.
+
+    Raises:
+      ValueError: it is no such batch.
+    """
     if not (isinstance(batch, Mapping) and {"images", "labels"} <= set(batch)):
         raise ValueError(
             "mixing needs a dictionary with 'images' and 'labels'. "
@@ -46,10 +51,12 @@ def checked(batch: Mapping[str, tf.Tensor], num_classes: int | None) -> dict[str
 
 
 def picture_names(batch: Mapping[str, tf.Tensor]) -> list[str]:
+    """Which entries are mixed as images are."""
     return [name for name in MIXED if name in batch and name != "labels"]
 
 
 def check_views(images: tf.Tensor, num_peers: int) -> None:
+    """Raise `ValueError` for views `[B, n, H, W, C]` of another number of peers."""
     if images.shape.rank == 5 and images.shape[1] not in (None, num_peers):
         raise ValueError(
             f"views [B, n, H, W, C] must be num_peers={num_peers} for each sample. "
@@ -58,6 +65,7 @@ def check_views(images: tf.Tensor, num_peers: int) -> None:
 
 
 def check_settings(alpha: float, num_classes: int | None, ratio_per: str) -> None:
+    """Raise `ValueError` for settings of any mixing that are out of range."""
     if not 0 < alpha < float("inf"):
         raise ValueError(f"alpha must be a number above 0. Received: alpha={alpha}")
     if num_classes is not None and num_classes < 1:
@@ -67,6 +75,7 @@ def check_settings(alpha: float, num_classes: int | None, ratio_per: str) -> Non
 
 
 def check_boxes(num_peers: int, regions: str) -> None:
+    """Raise `ValueError` for settings of Cut^nMix's boxes that are out of range."""
     if num_peers < 1 or num_peers != int(num_peers):
         raise ValueError(f"num_peers must be 1 or more. Received: num_peers={num_peers}")
     if regions not in ("uniform", "spread"):

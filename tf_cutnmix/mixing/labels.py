@@ -51,6 +51,7 @@ def mix_labels(
 def labels_by_area(
     labels: tf.Tensor, draw: Draw, height: tf.Tensor | int, width: tf.Tensor | int
 ) -> tf.Tensor:
+    """Labels `[B, K]` float32 mixed by the pixels in the boxes, which all peers share."""
     pixels = height * width
     pasted = draw.boxes[:, 0, 2] * draw.boxes[:, 0, 3]
     return mix_labels(labels, draw.partner, pixels - pasted, pixels)

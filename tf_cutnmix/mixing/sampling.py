@@ -99,6 +99,7 @@ def ratio_levels(
 
 
 def scaled(part: tf.Tensor, pixels: tf.Tensor | int) -> tf.Tensor:
+    """A part of so many pixels, rounded to nearest, int32."""
     return tf.cast(tf.round(part * tf.cast(pixels, tf.float32)), tf.int32)
 
 
