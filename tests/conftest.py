@@ -14,8 +14,9 @@ hypothesis.settings.load_profile("suite")
 
 # The files that take longest begin first, so that none of them is what the others wait for.
 LONGEST = (
-    *("test_sweep", "test_experiment", "test_every_method", "test_bad_input", "test_gpu_bundle"),
-    *("test_distiller", "test_methods", "test_mixing", "test_augment", "test_architectures"),
+    *("test_experiment", "test_sweep", "test_every_method", "test_gpu_bundle", "test_docs"),
+    *("test_bad_input", "test_benchmarks", "test_distiller", "test_methods", "test_pytorch_peer"),
+    *("test_savedmodel", "test_sharing", "test_augment", "test_build", "test_views", "test_guard"),
 )
 
 

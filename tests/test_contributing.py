@@ -1,6 +1,8 @@
-"""What CONTRIBUTING promises: a method is one file, which the package finds."""
+"""What CONTRIBUTING promises: a method is one file, which the package finds.
 
-import json
+That it trains is tested with the other pages, in `test_docs`.
+"""
+
 import os
 import pathlib
 import re
@@ -16,12 +18,12 @@ def test_the_file_that_contributors_are_shown_is_all_that_a_method_needs(tmp_pat
     shutil.copytree(ROOT / "tf_cutnmix", tmp_path / "tf_cutnmix")
     methods = tmp_path / "tf_cutnmix" / "distillation" / "methods"
     (methods / "consensus_of_all.py").write_text(example)
-    flags = ("--method=consensus_of_all", "--steps=1", "--batch_size=16", "--export=")
-    subprocess.run(
-        [sys.executable, "-m", "tf_cutnmix.train", "--train_split=train[:40]", *flags],
+    found = subprocess.run(
+        [sys.executable, "-c", "import tf_cutnmix; print(tf_cutnmix.Method('consensus_of_all'))"],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
+        capture_output=True,
+        text=True,
         check=True,
     )
-    (metrics,) = tmp_path.glob("runs/*/metrics.jsonl")
-    assert json.loads(metrics.read_text())["imitation"] > 0
+    assert "temperature=2.0" in found.stdout
