@@ -1,6 +1,6 @@
 """One run, from its settings to its results.
 
-Read `config` (every setting), `workdir` (the folder of a run), `checkpoints`, `progress` (what is
+Read `config` (every setting), `checkpoints`, `workdir` (the folder of a run), `progress` (what is
 written after each epoch), `scores`, `cost`, `pictures`, `build` (from settings to data and model),
 `results` (the figures of a run), `experiment` (one run, wired).
 
