@@ -52,10 +52,15 @@ def summarise(values: Sequence[float]) -> Summary:
     return Summary(float(np.mean(values)), deviation, len(values))
 
 
+def recorded(group: Group, figure: str) -> list[float]:
+    """A figure of `Run.figures` of each of a group's runs that has it."""
+    values = (run.figures.get(figure) for run in group.runs.values())
+    return [value for value in values if value is not None]
+
+
 def summary(group: Group, figure: str) -> Summary | None:
     """A figure of `Run.figures` over a group's runs; None where no run has it."""
-    recorded = [run.figures.get(figure) for run in group.runs.values()]
-    values = [value for value in recorded if value is not None]
+    values = recorded(group, figure)
     return summarise(values) if values else None
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.reporting.runs import Run
@@ -202,7 +202,7 @@ def _first(runs: dict[int, Run]) -> Run:
 
 
 def _circumstances(run: Run) -> Values:
-    return {"steps trained": int(run.figures["last_step"] or 0), **run.versions}
+    return {"steps trained": int(cast(float, run.figures["last_step"])), **run.versions}
 
 
 def _conditions(run: Run) -> Values:

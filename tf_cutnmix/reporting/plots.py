@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tf_cutnmix.reporting.comparison import recorded
 from tf_cutnmix.reporting.groups import Group
 
 DOTS = "A dot is a seed, a bar the mean over seeds; sorted by the teacher's mean."
@@ -42,14 +43,14 @@ _CURVES = {
 
 def accuracies(groups: Sequence[Group]) -> str:
     """A dot for each run and a bar for each mean, groups sorted by their teacher's accuracy."""
-    groups = sorted(groups, key=lambda group: np.mean(_percent(group, "best_teacher_accuracy")))
+    groups = sorted(groups, key=lambda group: np.mean(recorded(group, "best_teacher_accuracy")))
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9, 0.9 + 0.5 * len(groups)), layout="constrained")
         axes = figure.subplots()
         rows = np.arange(len(groups))
         for name, colour, shift in (("teacher", _TEACHER, 0.13), ("mean_peer", _PEER, -0.13)):
             for row, group in zip(rows, groups, strict=True):
-                values = _percent(group, f"best_{name}_accuracy")
+                values = [100 * value for value in recorded(group, f"best_{name}_accuracy")]
                 height = np.full(len(values), row + shift)
                 label = name.replace("_", " ") if row == 0 else None
                 axes.plot(values, height, "o", color=colour, alpha=0.55, ms=5, mew=0, label=label)
@@ -59,12 +60,6 @@ def accuracies(groups: Sequence[Group]) -> str:
         axes.set_xlabel("test accuracy (%)")
         figure.legend(loc="outside upper right", ncols=2, frameon=False)
     return _svg(figure)
-
-
-def _percent(group: Group, accuracy: str) -> list[float]:
-    """Of each run that has recorded it."""
-    recorded = (run.figures[accuracy] for run in group.runs.values())
-    return [100 * value for value in recorded if value is not None]
 
 
 def curves(groups: Sequence[Group]) -> str:

@@ -56,7 +56,6 @@ def run(config: Config, cores: Sequence[int] | None) -> None:
 
 def _end_with_the_sweep() -> None:
     """A run whose sweep was killed would be in the way of the next sweep."""
-
     sweep = multiprocessing.parent_process()
     if sweep is None:
         return
