@@ -1,7 +1,8 @@
 """Write a bundle: lower its programs to StableHLO, and say what they are called with.
 
 A bundle is a folder with two programs as text (`train_step.mlir`, `eval_step.mlir`), the values
-of the variables that they share (`state.npz`) and what their arguments are (`index.json`).
+of the variables that they share (`state.npz`), those of runs of further seeds (`state_<seed>.npz`)
+and what the programs' arguments are (`index.json`).
 """
 
 import io
@@ -11,7 +12,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -22,6 +22,7 @@ from tf_cutnmix.errors import InputError
 
 _ALIASES = re.compile(r"mhlo.input_output_alias = \[(.*?)\](?:, mhlo|\})", re.S)
 _ALIAS = re.compile(r"parameter_number = (\d+) : i64\}, output_index = array<i64(?:: (\d+))?>")
+_COPY = re.compile(r"mhlo\.copy (%\w+) : (tensor<[^>]*>)")
 
 
 def write(
@@ -34,7 +35,7 @@ def write(
 
     Args:
       folder: is made if it is missing.
-      model: whose variables the programs share.
+      model: whose variables the programs share; it is `seeded`.
       programs: by the names of their files.
       facts: what else `index.json` holds.
 
@@ -56,6 +57,7 @@ def write(
     index = {
         **facts,
         "step_variable": variables[id(model.step.value.handle)][0],
+        "seed_variable": next((k for k, _ in variables.values() if k.endswith(":seed")), None),
         "variables": {key: [value.shape, value.dtype.name] for key, value in state.items()},
         "programs": entries,
     }
@@ -65,10 +67,33 @@ def write(
         raise InputError(f"--out={folder} cannot be made: {error.strerror}") from error
     for name, text in texts.items():
         files.write(folder / f"{name}.mlir", text.encode())
+    _write_state(folder / "state.npz", state)
+    files.write(folder / "index.json", json.dumps(index, indent=1).encode() + b"\n")
+
+
+def write_further(folder: pathlib.Path, model: OnlineDistiller, seed: int) -> None:
+    """Write the values of a model of another seed, built and `seeded` as the bundle's own.
+
+    What only the programs know, constants, comes from the bundle's state.
+    """
+    values = dict(_variables(model).values())
+    with np.load(folder / "state.npz") as own:
+        state = {key: values[key].numpy() if key in values else own[key] for key in own.files}
+    _write_state(folder / f"state_{seed}.npz", state)
+
+
+def seeded(model: OnlineDistiller, seed: int) -> None:
+    """Make the seed of the model's draws a variable, so that one program serves every seed."""
+    variable = tf.Variable(seed, dtype=tf.int64, trainable=False, name="seed")
+    for layer in (model.augment, model.mixing):
+        if layer is not None:
+            layer.seed = variable
+
+
+def _write_state(path: pathlib.Path, state: Mapping[str, np.ndarray]) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **state)  # momenta begin as zeros
-    files.write(folder / "state.npz", content.getvalue())
-    files.write(folder / "index.json", json.dumps(index, indent=1).encode() + b"\n")
+    files.write(path, content.getvalue())
 
 
 def _concrete(program: Program) -> Any:
@@ -77,22 +102,26 @@ def _concrete(program: Program) -> Any:
 
 def _lower(program: Program) -> str:
     examples = [tf.zeros(spec.shape, spec.dtype) for spec in program.inputs]
-    return program.function.experimental_get_compiler_ir(*examples)(stage="stablehlo")
+    text = program.function.experimental_get_compiler_ir(*examples)(stage="stablehlo")
+    # JAX's GPU compiler knows no copy of TensorFlow's; a reshape to the same shape is dropped.
+    return _COPY.sub(r"stablehlo.reshape \1 : (\2) -> \2", text)
 
 
-def _variables(model: OnlineDistiller) -> dict[int, tuple[str, keras.Variable]]:
+def _variables(model: OnlineDistiller) -> dict[int, tuple[str, tf.Variable]]:
     """By its handle, each variable that a step may use and a name of its own."""
     metrics = [variable for metric in model.metrics for variable in metric.variables]
     variables = [*model.variables, *model.optimizer.variables, *metrics]
-    unique = {id(variable.value.handle): variable for variable in variables}
+    named = [(variable.path, variable.value) for variable in variables]
+    named += [("seed", layer.seed) for layer in (model.augment, model.mixing) if layer is not None]
+    unique = {id(value.handle): (path, value) for path, value in named}
     return {
-        handle: (f"{i:05d}:{variable.path}", variable)
-        for i, (handle, variable) in enumerate(unique.items())
+        handle: (f"{i:05d}:{path}", value)
+        for i, (handle, (path, value)) in enumerate(unique.items())
     }
 
 
 def _arguments(
-    name: str, program: Program, variables: Mapping[int, tuple[str, keras.Variable]]
+    name: str, program: Program, variables: Mapping[int, tuple[str, tf.Variable]]
 ) -> dict[str, np.ndarray]:
     """What follows a program's inputs: by name, the values of the variables and constants."""
     arguments = {}

@@ -1,6 +1,7 @@
 """Pack a data set for run_bundle: `python -m benchmarks.gpu.pack --dataset=cifar10 OUT.npz`.
 
-A pack is an .npz file that NumPy and Pillow can read: for `train` and `test` each
+A pack is an .npz file that NumPy and Pillow can read: for `train`, `test` and, if asked for,
+`validation` each
 `<split>_bytes`, uint8, the images as they are stored, JPEG or PNG, one after the other;
 `<split>_sizes`, int32 `[N]`, how many bytes each takes; `<split>_labels`, int32 `[N]`; and
 `class_names`. The images keep the order of `tf_cutnmix.data.load`.
@@ -10,15 +11,16 @@ import dataclasses
 import io
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tf_cutnmix import command, files
+from tf_cutnmix import command, data, files
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.settings import check, setting
+from tf_cutnmix.settings import NOT_NEGATIVE, check, setting
 
 SUMMARY = """\
 Packs the encoded images of a TFDS data set, its training and its test split, into one file
@@ -40,6 +42,13 @@ class Settings:
     data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
     train_split: str = setting("train", "data", "split to train on, in TFDS syntax")
     test_split: str = setting("test", "data", "split to evaluate on")
+    validation_split: str = setting("", "data", "a further split to evaluate on, if any")
+    image_size: int = setting(
+        0,
+        "data",
+        "resize images to this many pixels a side and store them as PNG; 0: as stored",
+        rule=NOT_NEGATIVE,
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -60,19 +69,21 @@ def main(settings: Settings) -> None:
     Raises:
       InputError: the data cannot be found, or are neither JPEG nor PNG; nothing was written.
     """
+    wanted = {"train": settings.train_split, "test": settings.test_split}
+    if settings.validation_split:
+        wanted["validation"] = settings.validation_split
     try:
         builder = tfds.builder(settings.dataset, data_dir=settings.data_dir or None, try_gcs=False)
         builder.download_and_prepare()
-        train = read(builder, settings.train_split)
-        test = read(builder, settings.test_split)
+        splits = {name: _read(builder, split, settings) for name, split in wanted.items()}
     except (ValueError, OSError, tfds.core.DatasetNotFoundError) as error:
         if isinstance(error, InputError):
             raise
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"--dataset={settings.dataset}: {reason}") from error
     names = builder.info.features[builder.info.supervised_keys[1]].names
-    write(pathlib.Path(settings.out[0]), train, test, names)
-    print(f"{settings.out[0]}: {len(train.labels)} training, {len(test.labels)} test images")
+    write(pathlib.Path(settings.out[0]), splits, names)
+    print(f"{settings.out[0]}: {', '.join(f'{n} {len(s.labels)}' for n, s in splits.items())}")
 
 
 def read(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
@@ -92,15 +103,26 @@ def read(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
     return Encoded([row[0] for row in rows], [row[1] for row in rows])
 
 
-def write(path: pathlib.Path, train: Encoded, test: Encoded, class_names: Sequence[str]) -> None:
-    """Write a pack.
+def _read(builder: tfds.core.DatasetBuilder, split: str, settings: Settings) -> Encoded:
+    """A split as it is stored, or resized as `tf_cutnmix.data` resizes it."""
+    if not settings.image_size:
+        return read(builder, split)
+    images = data.load(
+        settings.dataset, split, data_dir=settings.data_dir, image_size=settings.image_size
+    )
+    encoded = [tf.io.encode_png(pixels).numpy() for pixels in images.pixels]
+    return Encoded(encoded, images.labels.tolist())
+
+
+def write(path: pathlib.Path, splits: Mapping[str, Encoded], class_names: Sequence[str]) -> None:
+    """Write a pack of the splits "train", "test" and perhaps "validation".
 
     Raises:
       InputError: a split is empty, or an image neither JPEG nor PNG.
       RunError: the file cannot be written.
     """
     arrays = {"class_names": np.array(class_names)}
-    for name, split in (("train", train), ("test", test)):
+    for name, split in splits.items():
         if not split.images:
             raise InputError(f"the {name} split holds no images")
         odd = [i for i, image in enumerate(split.images) if not image.startswith(_SIGNATURES)]

@@ -1,11 +1,14 @@
 """What is lowered: a train step and an evaluation step, as functions that XLA compiles."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from tf_cutnmix.distillation import OnlineDistiller
+
+_BINS = 15
 
 
 class Program(NamedTuple):
@@ -54,22 +57,42 @@ def train_program(
 
 
 def eval_program(model: OnlineDistiller, image_shape: Sequence[int], batch_size: int) -> Program:
-    """The program that counts right answers.
+    """The program of the sums from which a split's figures follow, as `runs.scores` has them.
 
-    From images `[B, H, W, C]` uint8 and labels `[B]` int32 to an int32 scalar for the teacher,
-    the ensemble and each network. A label of -1 counts for nobody.
+    From images `[B, H, W, C]` uint8 and labels `[B]` int32 to float32 sums over the images whose
+    label is not -1: `<name>_right` for the teacher, the ensemble and each network, `<name>_gaps`
+    `[16]`, right answers less confidence in each bin of confidence, `loss`, the teacher's
+    negative log likelihood, and of the peers, means over pairs, `disagreement` and `distance`.
     """
 
     def eval_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {
-            name: tf.math.count_nonzero(
-                tf.equal(tf.argmax(prediction, axis=-1, output_type=tf.int32), labels),
-                dtype=tf.int32,
+        each = model.predict_each(images)
+        known = tf.cast(labels >= 0, tf.float32)
+        own = tf.gather(each["teacher"], tf.maximum(labels, 0), batch_dims=1)
+        sums = {"loss": tf.reduce_sum(-known * tf.math.log(tf.maximum(own, 1e-30)))}
+        for name, prediction in each.items():
+            right = tf.cast(tf.equal(_answers(prediction), labels), tf.float32)
+            confidence = tf.reduce_max(prediction, axis=-1)
+            bins = tf.one_hot(tf.cast(tf.math.ceil(confidence * _BINS), tf.int32), _BINS + 1)
+            sums[f"{name}_right"] = tf.reduce_sum(known * right)
+            sums[f"{name}_gaps"] = tf.linalg.matvec(
+                bins, known * (right - confidence), transpose_a=True
             )
-            for name, prediction in model.predict_each(images).items()
-        }
+        peers = [p for name, p in each.items() if name.startswith("peer")]
+        pairs = list(itertools.combinations(peers, 2))
+        for one, other in pairs:
+            unlike = tf.cast(tf.not_equal(_answers(one), _answers(other)), tf.float32)
+            distance = tf.norm(one - other, axis=-1)
+            for name, value in (("disagreement", unlike), ("distance", distance)):
+                total = tf.reduce_sum(known * value) / len(pairs)
+                sums[name] = sums.get(name, 0.0) + total
+        return sums
 
     return _program(eval_step, image_shape, batch_size)
+
+
+def _answers(prediction: tf.Tensor) -> tf.Tensor:
+    return tf.argmax(prediction, axis=-1, output_type=tf.int32)
 
 
 def _program(function: Callable, image_shape: Sequence[int], batch_size: int) -> Program:

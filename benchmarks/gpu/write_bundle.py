@@ -2,8 +2,8 @@
 
 TensorFlow and JAX hand StableHLO to the same compiler, so a machine that has JAX for its GPU
 and no TensorFlow can train with the very program that TensorFlow would run. What is lowered
-stands in programs.py, what a bundle holds in bundles.py; `run_bundle` runs it. One bundle is one
-run: its seed, its schedule and its length are inside.
+stands in programs.py, what a bundle holds in bundles.py; `run_bundle` runs it. A bundle's schedule
+and its length are inside; its seed is among its variables, so one serves runs of several seeds.
 """
 
 import dataclasses
@@ -17,11 +17,12 @@ import tensorflow as tf
 from benchmarks.gpu import bundles
 from benchmarks.gpu.programs import eval_program, train_program
 from tf_cutnmix import command, data
+from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.distillation.method import Method
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import build
+from tf_cutnmix.runs import build, cost
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.settings import AT_LEAST_1, setting
+from tf_cutnmix.settings import AT_LEAST_1, setting, split_names
 
 SUMMARY = """\
 Lowers the compiled train step of a run, with all that is in it, and an evaluation step to
@@ -49,10 +50,16 @@ class Settings(Config):
         1000, "bundle", "images per call of the evaluation step", rule=AT_LEAST_1
     )
 
+    further_seeds: str = setting(
+        "", "bundle", "a comma list of seeds; each run's first state becomes state_<seed>.npz"
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.out:
             raise InputError("--out is missing: name a folder for the bundle")
+        if not all(name.isdecimal() for name in split_names(self.further_seeds)):
+            raise InputError(f"--further_seeds={self.further_seeds}: write whole numbers: 1,2,3")
         if self.augment != "none":
             raise InputError(f"XLA cannot compile --augment={self.augment}: leave it out")
         if self.method == "kd":
@@ -72,9 +79,9 @@ def main(settings: Settings) -> None:
     _check_steps(settings, steps_per_epoch)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(settings.precision)
+    keras.utils.clear_session()
     try:
-        keras.utils.set_random_seed(settings.seed)
-        model = build.build_model(settings, train)
+        model = _seeded_model(settings, train)
         shape = train.pixels.shape[1:]
         programs = {
             "train_step": train_program(
@@ -91,6 +98,8 @@ def main(settings: Settings) -> None:
             "train_images": len(train.pixels),
             "class_names": train.class_names,
             "watched": model.guard.watched,
+            "trained_parameters": cost.trained_parameters(model),
+            "flops_per_image": cost.training_flops(model),
             "flags": dataclasses.asdict(settings),
             "versions": {
                 "tensorflow": tf.__version__,
@@ -99,10 +108,21 @@ def main(settings: Settings) -> None:
             },
         }
         bundles.write(folder, model, programs, facts)
+        for name in split_names(settings.further_seeds):
+            keras.utils.clear_session()  # which counts the names of layers
+            further = _seeded_model(dataclasses.replace(settings, seed=int(name)), train)
+            bundles.write_further(folder, further, int(name))
     finally:
         keras.config.set_dtype_policy(policy)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{folder}: {size / 2**20:.1f} MiB, {steps_per_epoch} steps an epoch")
+
+
+def _seeded_model(settings: Settings, train: data.Images) -> OnlineDistiller:
+    keras.utils.set_random_seed(settings.seed)
+    model = build.build_model(settings, train)
+    bundles.seeded(model, settings.seed)
+    return model
 
 
 def _check(settings: Settings, folder: pathlib.Path) -> None:

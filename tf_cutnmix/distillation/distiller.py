@@ -1,5 +1,6 @@
 """Several networks trained together, each other's teachers: `OnlineDistiller`."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from tf_cutnmix.distillation.callbacks import LearnHeldOut, StopAtDivergence
 from tf_cutnmix.distillation.forward import Forward, HeldOutPart, Memory
 from tf_cutnmix.distillation.guard import Guard
 from tf_cutnmix.distillation.method import Method, losses_at, parts_of
-from tf_cutnmix.distillation.peers import check_peers
+from tf_cutnmix.distillation.peers import check_peers, pull
 from tf_cutnmix.distillation.views import Views
 from tf_cutnmix.mixing.labels import soft_labels
 from tf_cutnmix.networks import sharing
@@ -135,13 +136,17 @@ class OnlineDistiller(keras.Model):
         own = normalising.statistics if normalising else []
         statistics = [v for v in _variables([*self.peers, *self.parts]) if not v.trainable] + own
         before = [tf.identity(v.value) for v in statistics]
-        averages = normalising.teach(self.run_averages, views) if normalising else []
+        unmixed = any(term.unmixed for term in self.terms)
+        shown = self._views.unmixed(images, step) if unmixed else views
+        averages = normalising.teach(self.run_averages, shown) if normalising else []
         weights = self.trainable_variables
 
         with tf.GradientTape() as tape:
             outputs = self.run_peers(views, training=True)
             forward = Forward(step, mixed_labels, views, outputs, averages)
-            forward = forward._replace(parts={part.name: part(forward) for part in self.parts})
+            computed = {part.name: part(forward) for part in self.parts}
+            mix = functools.partial(self._views.mix_answers, images=images, step=step)
+            forward = forward._replace(parts=computed, mix=mix)
             terms = losses_at(self.terms, forward, self.method.ramp_steps)
             if self.weight_decay:
                 terms["weight_decay"] = losses.weight_decay(weights, self.weight_decay)
@@ -151,6 +156,8 @@ class OnlineDistiller(keras.Model):
 
         def take_step() -> None:
             self.optimizer.apply(gradients, weights)
+            if self.method.pull_every:
+                pull(self.peers, step, self.method.pull_every)
             momentum = teacher.momentum_at(step, self.momentum)
             teacher.update(_variables(self.averages), _variables(self.peers), momentum, own)
             for memory in self._memories:

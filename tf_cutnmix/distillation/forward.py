@@ -4,7 +4,7 @@ A part is trained with the peers, or remembers something between steps, and is n
 exported. Each is called once a step and its result is found in `Forward.parts`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -21,8 +21,10 @@ class Forward(NamedTuple):
       views: what each peer sees, `[B, H, W, C]`.
       outputs: of each peer on its view: "features" `[B, D_k]`, "logits" `[B, K]`, its stages.
       averages: of each averaged peer on its peer's view, likewise, without gradient; empty
-        unless a term asks for them.
+        unless a term asks for them. They saw the images unmixed if a term asks for that.
       parts: by its name, what each part of the method computed.
+      mix: from distributions `[B, K]` for the unmixed images to those mixed as the labels are;
+        for terms, not for parts.
     """
 
     step: tf.Tensor
@@ -31,6 +33,7 @@ class Forward(NamedTuple):
     outputs: Sequence[Mapping[str, tf.Tensor]]
     averages: Sequence[Mapping[str, tf.Tensor]] = ()
     parts: Mapping[str, Any] = {}
+    mix: Callable[[tf.Tensor], tf.Tensor] | None = None
 
     @property
     def logits(self) -> list[tf.Tensor]:

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
 from tf_cutnmix.distillation.forward import Forward, Part
-from tf_cutnmix.distillation.peers import feature_sizes
+from tf_cutnmix.distillation.peers import feature_sizes, same_shapes
 from tf_cutnmix.errors import InputError, unknown
 from tf_cutnmix.networks.sharing import shared_stage
 
@@ -32,6 +32,7 @@ class Term:
       ramped: whether it grows to its weight over the first steps.
       part: what it adds to the peers, if anything; terms may have one part in common.
       uses_averages: whether it needs `Forward.averages`.
+      unmixed: whether these are to see the images unmixed.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Term:
     ramped: bool = False
     part: Part | None = None
     uses_averages: bool = False
+    unmixed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Recipe:
       own_views: whether each peer has crops and mirror images of its own by default.
       held_out: whether it learns from held-out images after each epoch.
       leader: index of the peer that the paper deploys, if it names one.
+      options: what can be chosen about its terms, by name; of each the choices, its own first.
+      pulls: whether its peers may be drawn to their mean.
     """
 
     terms: Callable[["Method", Sequence[keras.Model]], list[Term]]
@@ -67,6 +71,8 @@ class Recipe:
     own_views: bool = False
     held_out: bool = False
     leader: int | None = None
+    options: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    pulls: bool = False
 
 
 METHODS: dict[str, Recipe] = {}
@@ -91,11 +97,14 @@ class Method:
       weights: of terms by name, 0 or more, in place of their own; 0 switches a term off.
       temperature: above 0; None for the method's own.
       ramp_steps: over how many steps ramped terms grow, 0 or more.
+      options: choices by name, in place of the method's own.
+      pull_every: after how many steps the peers are drawn to their mean, see `peers.pull`; 0 for
+        never.
       batch_size: of every batch, for methods that remember one.
       teacher: folder of an export, for methods that learn from a trained one.
 
     Raises:
-      InputError: there is no such method.
+      InputError: there is no such method, or it has no such option.
       ValueError: a setting is out of range.
     """
 
@@ -104,6 +113,8 @@ class Method:
     # A number once `__post_init__` is through, which the type of a field cannot say.
     temperature: Any = None
     ramp_steps: int = 0
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    pull_every: int = 0
     batch_size: int | None = None
     teacher: str = ""
 
@@ -116,6 +127,16 @@ class Method:
             raise ValueError(f"temperature must be above 0. Received: {self.temperature}")
         if not self.ramp_steps >= 0:
             raise ValueError(f"ramp_steps must be 0 or more. Received: {self.ramp_steps}")
+        if self.pull_every < 0:
+            raise ValueError(f"pull_every must be 0 or more. Received: {self.pull_every}")
+        given = [*self.options, *["pull_every"] * (self.pull_every > 0)]
+        known = [*self.recipe.options, *["pull_every"] * self.recipe.pulls]
+        for option in given:
+            if option not in known:
+                raise InputError(f"--{option} is no option of --method={self.name}: leave it out")
+        for option, choice in self.options.items():
+            if choice not in self.recipe.options[option]:
+                raise unknown(f"--{option}", choice, self.recipe.options[option])
         for term, weight in self.weights.items():
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"weights must be 0 or more. Received: {term}={weight}")
@@ -123,6 +144,10 @@ class Method:
     @property
     def recipe(self) -> Recipe:
         return METHODS[self.name]
+
+    def option(self, name: str) -> str:
+        """What is chosen of one of its options."""
+        return self.options.get(name, self.recipe.options[name][0])
 
     def terms(self, peers: Sequence[keras.Model]) -> list[Term]:
         """The terms that are not switched off, with fresh parts, for these peers.
@@ -154,10 +179,16 @@ class Method:
             )
 
     def get_config(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "weights": dict(self.weights)}
+        return {
+            **dataclasses.asdict(self),
+            "weights": dict(self.weights),
+            "options": dict(self.options),
+        }
 
     def _check(self, peers: Sequence[keras.Model]) -> None:
         self.check_count(len(peers))
+        if self.pull_every and not same_shapes(peers):
+            raise InputError("--pull_every needs peers of one architecture: name one in --arch")
         sizes = feature_sizes(peers)
         if self.recipe.alike and len(set(sizes)) > 1:
             raise InputError(

@@ -1,8 +1,11 @@
-"""What the networks that are trained together must be."""
+"""What the networks that are trained together must be, and how they are drawn together."""
 
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
+
+_PULL = 0.01
 
 
 def check_peers(peers: Sequence[keras.Model]) -> int:
@@ -34,3 +37,29 @@ def feature_sizes(peers: Sequence[keras.Model]) -> list[int]:
 def num_classes(peers: Sequence[keras.Model]) -> int:
     """`K`, the same for all peers."""
     return peers[0].output["logits"].shape[-1]
+
+
+def same_shapes(peers: Sequence[keras.Model]) -> bool:
+    """Whether the peers' trained weights are of the same shapes, one by one."""
+    shapes = [[tuple(v.shape) for v in peer.trainable_variables] for peer in peers]
+    return all(shape == shapes[0] for shape in shapes)
+
+
+def pull(peers: Sequence[keras.Model], step: tf.Tensor, every: int) -> None:
+    """Draw the peers' trained weights to their mean at every so many steps.
+
+    `w_i <- 0.99 w_i + 0.01 mean_j w_j` (PAPA, Jolicoeur-Martineau et al. 2023, whose interval
+    is of 10 steps).
+
+    Args:
+      peers: of `same_shapes`.
+      step: number of the step that was made, from 0.
+      every: 1 or more.
+    """
+    due = tf.equal((step + 1) % every, 0)
+    rate = tf.where(due, _PULL, 0.0)
+    for variables in zip(*(peer.trainable_variables for peer in peers), strict=True):
+        values = [tf.convert_to_tensor(variable) for variable in variables]
+        mean = tf.add_n(values) / len(values)
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value + rate * (mean - value))

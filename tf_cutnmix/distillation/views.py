@@ -9,6 +9,7 @@ import tensorflow as tf
 from tf_cutnmix.mixing.draws import SteppedLayer
 from tf_cutnmix.mixing.layer import Mixing
 from tf_cutnmix.mixing.layers import CutNMix
+from tf_cutnmix.mixing.pasting import dimensions
 from tf_cutnmix.mixing.sampling import overlap
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
@@ -65,9 +66,25 @@ class Views:
           they have boxes of their own.
         """
         images, labels, overlaps = self._augment_and_mix(batches, step)
+        return self._apart(images), labels, overlaps
+
+    def unmixed(self, images: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
+        """What each peer would see of images `[B, H, W, C]` at a step, were they not mixed."""
+        if self.augment is not None:
+            images = self._augmented(images, step)
+        return self._apart(images)
+
+    def mix_answers(self, answers: tf.Tensor, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Distributions `[B, K]` for unmixed images, mixed as these images' labels are."""
+        if self.mixing is None:
+            return answers
+        batch, height, width, _ = dimensions(images)
+        draw = self.mixing.draw(step, (batch, height, width))
+        return self.mixing.mix_labels(answers, draw, height, width)
+
+    def _apart(self, images: tf.Tensor) -> list[tf.Tensor]:
         separate = images.shape.rank == 5
-        views = tf.unstack(images, axis=1) if separate else [images] * self.num_peers
-        return views, labels, overlaps
+        return tf.unstack(images, axis=1) if separate else [images] * self.num_peers
 
     def _augment_and_mix(
         self, batches: Sequence[Batch], step: tf.Tensor

@@ -74,6 +74,14 @@ def check_settings(alpha: float, num_classes: int | None, ratio_per: str) -> Non
         raise ValueError(f"ratio_per must be 'sample' or 'batch'. Received: {ratio_per!r}")
 
 
+def check_when(probability: float, until_step: int | None) -> None:
+    """Raise `ValueError` for settings of when a mixing mixes that are out of range."""
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability must be from 0 to 1. Received: {probability}")
+    if until_step is not None and until_step < 0:
+        raise ValueError(f"until_step must be 0 or more, or None. Received: {until_step}")
+
+
 def check_boxes(num_peers: int, regions: str) -> None:
     """Raise `ValueError` for settings of Cut^nMix's boxes that are out of range."""
     if num_peers < 1 or num_peers != int(num_peers):

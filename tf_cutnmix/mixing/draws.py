@@ -26,16 +26,23 @@ class Stream(enum.IntEnum):
     DEPTH = 7
     WEIGHT = 8
     STRENGTH = 9
+    WHETHER = 10
 
 
-def key(seed: int, step: tf.Tensor | int, stream: Stream) -> tf.Tensor:
+def key(seed: tf.Tensor | int, step: tf.Tensor | int, stream: Stream) -> tf.Tensor:
     """The key `[2]` int64 of one stream of draws at one step.
 
+    Args:
+      seed: a whole number from 0 to 2^55, or a tensor that holds such.
+      step: number of the step.
+      stream: what the draw is for.
+
     Raises:
-      ValueError: the seed is not a whole number from 0 to 2^55.
+      ValueError: the seed is a number and out of range.
     """
-    _check_seed(seed)
-    return tf.stack([tf.constant(seed << 8 | stream, tf.int64), tf.cast(step, tf.int64)])
+    if not tf.is_tensor(seed):
+        _check_seed(seed)
+    return tf.stack([tf.cast(seed, tf.int64) * 2**8 + stream, tf.cast(step, tf.int64)])
 
 
 def integers(key: tf.Tensor, shape: Any, bound: tf.Tensor | int) -> tf.Tensor:

@@ -5,12 +5,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_cutnmix.mixing import draws
-from tf_cutnmix.mixing.batch import check_settings, checked, picture_names
+from tf_cutnmix.mixing import draws, sampling
+from tf_cutnmix.mixing.batch import check_settings, check_when, checked, picture_names
 from tf_cutnmix.mixing.labels import labels_by_area
 from tf_cutnmix.mixing.masks import MaskDraw
 from tf_cutnmix.mixing.pasting import sides
-from tf_cutnmix.mixing.sampling import Draw, sample
+from tf_cutnmix.mixing.sampling import Draw
 
 
 class Mixing(draws.SteppedLayer):
@@ -26,6 +26,11 @@ class Mixing(draws.SteppedLayer):
     Images may also be views `[B, n, H, W, C]`, one for each of `n` peers, without masks. They
     keep their shape: one draw mixes view k of a sample with view k of its partner.
 
+    Args that every mixing takes besides its own:
+      probability: of each sample to be mixed, from 0 to 1; one that is not keeps its label.
+        (The CIFAR recipe of CutMix has 0.5, drawn by batch.)
+      until_step: the first step at which nothing is mixed any more; None for never.
+
     Raises:
       ValueError: an argument is out of range, or a batch is not as described.
     """
@@ -36,19 +41,41 @@ class Mixing(draws.SteppedLayer):
         num_classes: int | None = None,
         ratio_per: str = "sample",
         seed: int | None = None,
+        *,
+        probability: float = 1.0,
+        until_step: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(seed, **kwargs)
         check_settings(alpha, num_classes, ratio_per)
+        check_when(probability, until_step)
         self.alpha = float(alpha)
         self.num_classes = num_classes
         self.ratio_per = ratio_per
+        self.probability = float(probability)
+        self.until_step = until_step
 
-    def draw(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> Draw | MaskDraw:
+    def draw(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> Any:
         """The draw for one batch of shape `(B, H, W)`."""
-        return sample(
+        draw = self.sample(step, shape)
+        if self.probability == 1 and self.until_step is None:
+            return draw
+        key = draws.key(self.seed, step, draws.Stream.WHETHER)
+        level = tf.cast(draws.integers(key, [shape[0]], 2**31), tf.int64)
+        mixed = level < round(self.probability * 2**31)
+        if self.until_step is not None:
+            mixed &= tf.cast(step, tf.int64) < self.until_step
+        return self.unmixed_elsewhere(draw, mixed)
+
+    def sample(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> Any:
+        """The draw for a batch whose every sample is mixed."""
+        return sampling.sample(
             self.seed, step, shape, alpha=self.alpha, num_peers=1, ratio_per=self.ratio_per
         )
+
+    def unmixed_elsewhere(self, draw: Any, mixed: tf.Tensor) -> Any:
+        """The draw that leaves all samples but `mixed`, `[B]` bool, as they are."""
+        return sampling.unmixed_elsewhere(draw, mixed)
 
     def mix_images(self, images: tf.Tensor, draw: Any) -> tf.Tensor:
         """Images or masks, mixed as `draw` says."""
@@ -92,4 +119,6 @@ class Mixing(draws.SteppedLayer):
             "alpha": self.alpha,
             "num_classes": self.num_classes,
             "ratio_per": self.ratio_per,
+            "probability": self.probability,
+            "until_step": self.until_step,
         }

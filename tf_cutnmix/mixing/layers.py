@@ -13,12 +13,13 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.errors import unknown
+from tf_cutnmix.mixing import masks, sampling
 from tf_cutnmix.mixing.batch import check_boxes, check_views
 from tf_cutnmix.mixing.labels import mix_labels
 from tf_cutnmix.mixing.layer import Mixing
-from tf_cutnmix.mixing.masks import MaskDraw, sample_mask
+from tf_cutnmix.mixing.masks import MaskDraw
 from tf_cutnmix.mixing.pasting import as_came, blend, paste, paste_mask
-from tf_cutnmix.mixing.sampling import Draw, sample
+from tf_cutnmix.mixing.sampling import Draw
 
 
 @keras.saving.register_keras_serializable("tf_cutnmix")
@@ -41,7 +42,7 @@ class CutNMix(Mixing):
       alpha: ratios are drawn from Beta(alpha, alpha), above 0.
       num_classes: makes integer labels one-hot.
       ratio_per: one ratio per "sample" or per "batch".
-      regions: "uniform" or "spread", see `sample`.
+      regions: "uniform" or "spread", see `sampling.sample`.
       seed: a whole number; drawn from Python's `random` if None.
     """
 
@@ -60,8 +61,8 @@ class CutNMix(Mixing):
         self.num_peers = num_peers
         self.regions = regions
 
-    def draw(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> Draw:
-        return sample(
+    def sample(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> Draw:
+        return sampling.sample(
             self.seed,
             step,
             shape,
@@ -132,11 +133,11 @@ class MixUp(Mixing):
 
     def check(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batch = super().check(batch)
-        masks = batch.get("segmentation_masks")
-        if masks is not None and not masks.dtype.is_floating:
+        blended = batch.get("segmentation_masks")
+        if blended is not None and not blended.dtype.is_floating:
             raise ValueError(
-                f"MixUp blends segmentation_masks, which {masks.dtype.name} class numbers do not "
-                "allow: pass them one-hot as float32, or use CutMix"
+                f"MixUp blends segmentation_masks, which {blended.dtype.name} class numbers do "
+                "not allow: pass them one-hot as float32, or use CutMix"
             )
         return batch
 
@@ -145,7 +146,7 @@ class MixUp(Mixing):
 class FMix(Mixing):
     """FMix (Harris et al. 2020): masks of any shape; all peers see the same one.
 
-    Images stay `[B, H, W, C]`; labels are exact to the pixel. See `sample_mask`.
+    Images stay `[B, H, W, C]`; labels are exact to the pixel. See `masks.sample_mask`.
 
     Args:
       alpha: ratios are drawn from Beta(alpha, alpha), above 0.
@@ -169,8 +170,8 @@ class FMix(Mixing):
             raise ValueError(f"decay_power must be 0 or more. Received: decay_power={decay_power}")
         self.decay_power = float(decay_power)
 
-    def draw(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> MaskDraw:
-        return sample_mask(
+    def sample(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> MaskDraw:
+        return masks.sample_mask(
             self.seed,
             step,
             shape,
@@ -178,6 +179,9 @@ class FMix(Mixing):
             decay_power=self.decay_power,
             ratio_per=self.ratio_per,
         )
+
+    def unmixed_elsewhere(self, draw: MaskDraw, mixed: tf.Tensor) -> MaskDraw:
+        return masks.unmixed_elsewhere(draw, mixed)
 
     def mix_images(self, images: tf.Tensor, draw: MaskDraw) -> tf.Tensor:
         return paste_mask(images, draw)

@@ -72,6 +72,12 @@ def sample_mask(
     )
 
 
+def unmixed_elsewhere(draw: MaskDraw, mixed: tf.Tensor) -> MaskDraw:
+    """The draw with empty masks and ratio 1 but for the samples `mixed`, `[B]` bool."""
+    mask = draw.mask & mixed[:, None, None]
+    return draw._replace(ratio=tf.where(mixed, draw.ratio, 1.0), mask=mask)
+
+
 def _frequencies(size: tf.Tensor | int) -> tf.Tensor:
     """Absolute frequencies of a discrete Fourier transform, in cycles per pixel: `[size]`."""
     index = tf.range(size)

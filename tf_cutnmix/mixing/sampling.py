@@ -73,6 +73,13 @@ def sample(
     )
 
 
+def unmixed_elsewhere(draw: Draw, mixed: tf.Tensor) -> Draw:
+    """The draw with empty boxes and ratio 1 but for the samples `mixed`, `[B]` bool."""
+    sizes = tf.where(mixed[:, None, None], draw.boxes[..., 2:], 0)
+    boxes = tf.concat([draw.boxes[..., :2], sizes], axis=-1)
+    return draw._replace(ratio=tf.where(mixed, draw.ratio, 1.0), boxes=boxes)
+
+
 def overlap(draw: Draw) -> tf.Tensor:
     """How much the peers' boxes overlap: mean intersection over union of two peers' boxes.
 

@@ -30,8 +30,8 @@ def check_names(config: Config) -> None:
     """Raise `InputError` for a name that nothing knows, before data are read or downloaded."""
     for name in config.architectures:
         backbone(name)
-    Method(config.method)
-    _mixing(config, num_classes=2)
+    Method(config.method, options=config.method_options, pull_every=config.pull_every)
+    _mixing(config, num_classes=2, steps=1)
     _augmentation(config)
 
 
@@ -105,12 +105,14 @@ def build_model(config: Config, train: Images) -> OnlineDistiller:
         weights=config.term_weights,
         temperature=config.temperature,
         ramp_steps=round(config.ramp * steps),
+        options=config.method_options,
+        pull_every=config.pull_every,
         batch_size=config.batch_size,
         teacher=config.teacher,
     )
     model = OnlineDistiller(
         _shared(peers, method, config),
-        _mixing(config, num_classes),
+        _mixing(config, num_classes, steps),
         method,
         augment=_augmentation(config),
         own_views={"auto": None, "own": True, "shared": False}[config.views],
@@ -169,7 +171,8 @@ def _augmentation(config: Config) -> augment.CropAndFlip:
     return augment.build(config.augment, crop=config.crop, flip=flip, seed=config.seed)
 
 
-def _mixing(config: Config, num_classes: int) -> Mixing | None:
+def _mixing(config: Config, num_classes: int, steps: int) -> Mixing | None:
+    """The mixing of a run of so many steps."""
     return layers.build(
         config.mix,
         num_peers=len(config.architectures),
@@ -178,4 +181,6 @@ def _mixing(config: Config, num_classes: int) -> Mixing | None:
         ratio_per=config.ratio_per,
         num_classes=num_classes,
         seed=config.seed,
+        probability=config.mix_probability,
+        until_step=None if config.mix_until == 1 else round(config.mix_until * steps),
     )

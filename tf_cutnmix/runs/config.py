@@ -88,6 +88,12 @@ class Config:
         "cutnmix", "mixing", "how samples are mixed: cutnmix, cutmix, mixup, fmix or none"
     )
     alpha: float = setting(1.0, "mixing", "ratios are drawn from Beta(alpha, alpha)", rule=POSITIVE)
+    mix_probability: float = setting(
+        1.0, "mixing", "probability of each sample to be mixed", rule=FRACTION
+    )
+    mix_until: float = setting(
+        1.0, "mixing", "part of the run after which nothing is mixed", rule=FRACTION
+    )
     ratio_per: str = setting(
         "sample", "mixing", "one ratio per sample or per batch", choices=("sample", "batch")
     )
@@ -119,6 +125,36 @@ class Config:
         "distillation",
         "softens predictions that are imitated; by default the method's own",
         rule=POSITIVE,
+    )
+    ensemble_members: str = setting(
+        "auto",
+        "distillation",
+        "whose ensemble teaches a peer: all, or the others; auto: the method's own",
+        choices=("auto", "all", "others"),
+    )
+    ensemble_from: str = setting(
+        "auto",
+        "distillation",
+        "of the averaged networks, or of the peers as they are; auto: the method's own",
+        choices=("auto", "averages", "peers"),
+    )
+    ensemble_view: str = setting(
+        "auto",
+        "distillation",
+        "on mixed images, or on clean ones with its answers mixed; auto: the method's own",
+        choices=("auto", "mixed", "clean"),
+    )
+    standardise_logits: str = setting(
+        "auto",
+        "distillation",
+        "compare logits of mean 0 and deviation 1; auto: the method's own",
+        choices=("auto", "on", "off"),
+    )
+    pull_every: int = setting(
+        0,
+        "distillation",
+        "draw the peers to their mean after so many steps, of cutnmix; 0: never",
+        rule=NOT_NEGATIVE,
     )
     teacher: str = setting(
         "", "distillation", "what --method=kd learns from: an export, or a run that exported one"
@@ -222,6 +258,13 @@ class Config:
             raise InputError(
                 f"--weights={self.weights}: write it as term=number,term=number"
             ) from None
+
+    @property
+    def method_options(self) -> dict[str, str]:
+        """What is chosen of the method's options; what is left to the method is left out."""
+        names = ("ensemble_members", "ensemble_from", "ensemble_view", "standardise_logits")
+        chosen = {name: getattr(self, name) for name in names}
+        return {name: choice for name, choice in chosen.items() if choice != "auto"}
 
     @property
     def exports(self) -> tuple[str, ...]:

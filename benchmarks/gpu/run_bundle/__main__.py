@@ -24,6 +24,7 @@ def head(bundle: Bundle, args: argparse.Namespace) -> dict[str, Any]:
         "steps_per_call": bundle.index["steps_per_call"],
         "steps_per_epoch": bundle.index["steps_per_epoch"],
         "first_step": bundle.step,
+        "seed": bundle.seed,
         "device": bundle.device.device_kind,
         "platform": bundle.device.platform,
         "versions": {**bundle.index["versions"], "jax": jax.__version__},
@@ -43,11 +44,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=_count, help="to make now at most; for trying")
     parser.add_argument("--time_steps", type=_count, help="only time so many calls")
     parser.add_argument("--eval_every", type=_count, default=10, help="epochs")
-    parser.add_argument("--seed", type=int, help="of the batches' order; default: the bundle's")
-    parser.add_argument("--state", type=pathlib.Path, help="start from what --save wrote")
+    parser.add_argument(
+        "--state",
+        type=pathlib.Path,
+        nargs="+",
+        help="start from what --save wrote, or from states of further seeds, one after the other",
+    )
     parser.add_argument("--save", type=pathlib.Path, help="write the last state here")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("history.json"))
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--out", default="history.json", help="{} in it becomes the name of the state"
+    )
+    args = parser.parse_args(arguments)
+    args.state = args.state or [args.bundle / "state.npz"]
+    if len(args.state) > 1 and ("{}" not in args.out or args.save or args.time_steps):
+        parser.error("of several states --out={}.json names each history, and none is saved")
+    return args
 
 
 def main(args: argparse.Namespace) -> None:
@@ -57,19 +68,22 @@ def main(args: argparse.Namespace) -> None:
       BundleError: something that was passed cannot be used, or the loss is not finite.
     """
     splits = unpack(args.data)
-    bundle = Bundle(args.bundle, args.state)
+    bundle = Bundle(args.bundle, args.state[0])
     check(bundle.index, splits)
-    history = {"head": head(bundle, args), "epochs": []}
     print(f"compiled in {bundle.compile_seconds} s for {bundle.device.device_kind}", flush=True)
-    if args.time_steps:
-        rate = images_per_second(bundle, splits["train"], args.time_steps, args.seed)
-        history["images_per_second"] = rate
-        print(f"{rate:.1f} images/s")
-        write(args.out, json.dumps(history, indent=1).encode())
-        return
-    train(bundle, splits, history, args)
-    if args.save:
-        bundle.save(args.save)
+    for state in args.state:
+        bundle.load(state)
+        history = {"head": head(bundle, args), "epochs": []}
+        out = pathlib.Path(args.out.replace("{}", state.stem))
+        if args.time_steps:
+            rate = images_per_second(bundle, splits["train"], args.time_steps)
+            history["images_per_second"] = rate
+            print(f"{rate:.1f} images/s")
+            write(out, json.dumps(history, indent=1).encode())
+        else:
+            train(bundle, splits, history, out, args)
+        if args.save:
+            bundle.save(args.save)
 
 
 def _count(text: str) -> int:

@@ -1,6 +1,6 @@
 """The bundle on the device: its programs compiled, and the state that they share.
 
-It uses JAX's own way to its compiler, which no release promises: tried with jax 0.10.2.
+It uses JAX's own way to its compiler, which no release promises: tried with jax 0.10.2 and 0.11.2.
 """
 
 import io
@@ -48,8 +48,7 @@ class Bundle:
             texts = {n: (folder / f"{n}.mlir").read_text() for n in self.index["programs"]}
         except (OSError, ValueError) as error:
             raise BundleError(f"{folder} is no bundle: {error}") from error
-        values = read_state(state or folder / "state.npz", self.index["variables"])
-        self.state = {name: jax.device_put(value, self.device) for name, value in values.items()}
+        self.load(state or folder / "state.npz")
         self.compile_seconds, self._programs = {}, {}
         for name, text in texts.items():
             start = time.perf_counter()
@@ -62,6 +61,21 @@ class Bundle:
     def step(self) -> int:
         """How many training steps the state has behind it."""
         return int(self.state[self.index["step_variable"]])
+
+    @property
+    def seed(self) -> int:
+        """Of the state's run: of its draws, and of its batches' order."""
+        key = self.index["seed_variable"]
+        return int(self.state[key]) if key in self.state else self.index["flags"]["seed"]
+
+    def load(self, path: pathlib.Path) -> None:
+        """Take the state that a file holds.
+
+        Raises:
+          BundleError: it is not of this bundle.
+        """
+        values = read_state(path, self.index["variables"])
+        self.state = {name: jax.device_put(value, self.device) for name, value in values.items()}
 
     def call(self, name: str, *inputs: Any) -> dict[str, jax.Array]:
         """Run a program; its variables take their new values.

@@ -23,7 +23,8 @@ class Images(NamedTuple):
 
 
 def unpack(path: pathlib.Path) -> dict[str, Images]:
-    """The splits "train" and "test" of a pack, whose format pack.py states, decoded.
+    """The splits of a pack, whose format pack.py states, decoded: "train", "test" and, if it has
+    such images, "validation".
 
     Raises:
       BundleError: the file is no pack, or its images differ in size.
@@ -31,7 +32,8 @@ def unpack(path: pathlib.Path) -> dict[str, Images]:
     splits = {}
     try:
         with np.load(path) as pack:
-            for split in ("train", "test"):
+            held_out = ["validation"] * ("validation_bytes" in pack)
+            for split in ("train", "test", *held_out):
                 content = pack[f"{split}_bytes"].tobytes()
                 ends = np.cumsum(pack[f"{split}_sizes"], dtype=np.int64)
                 pairs = itertools.pairwise([0, *ends.tolist()])

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import pathlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,28 +17,33 @@ WARM_UP = 3
 
 
 def train(
-    bundle: Bundle, splits: dict[str, Images], history: dict[str, Any], args: argparse.Namespace
+    bundle: Bundle,
+    splits: dict[str, Images],
+    history: dict[str, Any],
+    out: pathlib.Path,
+    args: argparse.Namespace,
 ) -> None:
     """Train, and write `history` after every epoch.
 
     Each row of `history["epochs"]` holds `epoch` from 1, `step`, `learning_rate` of the last
     call, `images_per_second` without the run's first call (None if there is no other), and
     `train`, the means of the loss's terms over the steps made now. After every `eval_every`
-    epochs and at the end `test` holds the accuracy of each network.
+    epochs and at the end `test`, and `validation` if the pack has such images, hold the figures
+    of `evaluate`.
 
     Raises:
       BundleError: the loss is no longer finite.
     """
     index, calls = bundle.index, _calls_per_epoch(bundle.index)
     per_call = index["batch_size"] * index["steps_per_call"]
-    data = {name: _to_device(split, bundle.device) for name, split in splits.items()}
+    images = _to_device(splits["train"], bundle.device)
     first, last = _range_of_calls(bundle, args)
     for epoch in range(first // calls, -(-last // calls)):
-        order = _order(index, epoch, args.seed, bundle.device)
+        order = _order(index, epoch, bundle.seed, bundle.device)
         rows, start, timed = [], time.perf_counter(), 0
         begin, end = max(first, epoch * calls), min(last, (epoch + 1) * calls)
         for call in range(begin, end):
-            rows.append(bundle.call("train_step", *_take(*data["train"], order, call % calls)))
+            rows.append(bundle.call("train_step", *_take(*images, order, call % calls)))
             timed += per_call
             if call == first:
                 jax.block_until_ready(rows)
@@ -47,10 +53,10 @@ def train(
         row = {"epoch": epoch + 1, "images_per_second": timed / seconds if timed else None}
         row |= _summary([{k: np.asarray(v).item() for k, v in r.items()} for r in rows])
         if end == last or (epoch + 1) % args.eval_every == 0:
-            row["test"] = evaluate(bundle, data["test"])
+            row |= {name: evaluate(bundle, splits[name]) for name in splits if name != "train"}
         history["epochs"].append(row)
         print(json.dumps(row), flush=True)
-        write(args.out, json.dumps(history, indent=1).encode())
+        write(out, json.dumps(history, indent=1).encode())
         failed = {k: int(rows[-1][k]) for k in ("failed_step", "failed_term")}
         if failed["failed_step"] >= 0:
             watched = index["watched"][failed["failed_term"]]
@@ -58,9 +64,9 @@ def train(
 
 
 def evaluate(bundle: Bundle, images: Images) -> dict[str, float]:
-    """The accuracy of the teacher, of the ensemble and of each network on all images."""
+    """The figures of a split, by the names that they have in a run's `result.json`."""
     size, count = bundle.index["eval_batch_size"], len(images.labels)
-    totals = {}
+    totals: dict[str, np.ndarray] = {}
     for start in range(0, count, size):
         pixels, labels = (
             np.asarray(x[start : start + size]) for x in (images.pixels, images.labels)
@@ -69,16 +75,22 @@ def evaluate(bundle: Bundle, images: Images) -> dict[str, float]:
         pixels = np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)])
         # Nobody can be right about a label of -1.
         labels = np.pad(labels, (0, missing), constant_values=-1)
-        for name, right in bundle.call("eval_step", pixels, labels).items():
-            totals[name] = totals.get(name, 0) + int(right)
-    return {name: total / count for name, total in totals.items()}
+        for name, part in bundle.call("eval_step", pixels, labels).items():
+            totals[name] = totals.get(name, 0) + np.asarray(part, np.float64)
+    kinds = {"_right": "_accuracy", "_gaps": "_calibration_error"}
+    figures = {}
+    for name, total in totals.items():
+        for ending, kind in kinds.items():
+            name = name.removesuffix(ending) + kind if name.endswith(ending) else name
+        figures[name] = float(np.sum(np.abs(total)) / count)
+    return figures
 
 
-def images_per_second(bundle: Bundle, images: Images, calls: int, seed: int | None) -> float:
+def images_per_second(bundle: Bundle, images: Images, calls: int) -> float:
     """The rate of that many calls of the train step, waited for once at their end."""
     images = _to_device(images, bundle.device)
     per_epoch = _calls_per_epoch(bundle.index)
-    order = _order(bundle.index, 0, seed, bundle.device)
+    order = _order(bundle.index, 0, bundle.seed, bundle.device)
     outputs, start = None, 0.0
     for call in range(WARM_UP + calls):
         if call == WARM_UP:
@@ -121,9 +133,8 @@ def _to_device(images: Images, device: Any) -> Images:
     return Images(*(jax.device_put(array, device) for array in (images.pixels, images.labels)))
 
 
-def _order(index: dict[str, Any], epoch: int, seed: int | None, device: Any) -> jax.Array:
+def _order(index: dict[str, Any], epoch: int, seed: int, device: Any) -> jax.Array:
     """The images of each call of an epoch, `[calls, steps * B]`, as `data.shuffled_batches`."""
-    seed = index["flags"]["seed"] if seed is None else seed
     order = np.random.default_rng((seed, epoch)).permutation(index["train_images"])
     per_call = index["batch_size"] * index["steps_per_call"]
     calls = _calls_per_epoch(index)

@@ -10,22 +10,52 @@ from tf_cutnmix.distillation.forward import Forward, Part, dense
 from tf_cutnmix.distillation.method import Method, Term, recipe
 from tf_cutnmix.distillation.peers import feature_sizes
 from tf_cutnmix.distillation.terms import CROSS_ENTROPY, mutual
+from tf_cutnmix.errors import InputError
+
+OPTIONS = {
+    "ensemble_members": ("all", "others"),
+    "ensemble_from": ("averages", "peers"),
+    "ensemble_view": ("mixed", "clean"),
+    "standardise_logits": ("off", "on"),
+}
 
 
-@recipe()
+@recipe(options=OPTIONS, pulls=True)
 def cutnmix(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     """Cross-entropy, the self-ensemble teacher and feature-level mutual learning (ours).
 
     Our reading of Shen et al. 2022 (arXiv 2206.12370). All distillation terms are ramped. The
     term `mutual`, the peers' own logits as in `dml`, is off unless it is given a weight.
+
+    Who teaches is an option: the ensemble of all networks or, for each peer, of the others
+    (`ensemble_members`); of the averaged networks or of the peers as they are, without gradient
+    (`ensemble_from`); on the mixed views, or on the unmixed ones with their answers mixed by the
+    share pasted (`ensemble_view`; Yang et al. 2022, MixSKD, of self-distillation). With
+    `standardise_logits` both sides are compared by logits of mean 0 and deviation 1 (Sun et al.
+    2024). With `pull_every` the peers are drawn to their mean.
     """
+    from_averages = method.option("ensemble_from") == "averages"
+    unmixed = method.option("ensemble_view") == "clean"
+    if unmixed and not from_averages:
+        raise InputError(
+            "--ensemble_view=clean: only averaged networks see unmixed images, leave out "
+            "--ensemble_from=peers"
+        )
     return [
         CROSS_ENTROPY,
         Term(
             "teacher",
-            lambda forward: teacher_distillation(forward, method.temperature),
+            lambda forward: ensemble_distillation(
+                forward,
+                method.temperature,
+                others=method.option("ensemble_members") == "others",
+                from_averages=from_averages,
+                unmixed=unmixed,
+                standardised=method.option("standardise_logits") == "on",
+            ),
             ramped=True,
-            uses_averages=True,
+            uses_averages=from_averages,
+            unmixed=unmixed,
         ),
         Term("feature", mutual_features, ramped=True, part=FeatureAdapters(peers)),
         Term(
@@ -37,14 +67,40 @@ def cutnmix(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     ]
 
 
-def teacher_distillation(forward: Forward, temperature: float) -> tf.Tensor:
-    """`sum_i T^2 KL(q || softmax(z_i / T))`, q the mean softened prediction of the averaged peers.
+def ensemble_distillation(
+    forward: Forward,
+    temperature: float,
+    *,
+    others: bool = False,
+    from_averages: bool = True,
+    unmixed: bool = False,
+    standardised: bool = False,
+) -> tf.Tensor:
+    """`sum_i T^2 KL(q_i || softmax(z_i / T))`, q_i the mean softened answer of peer i's teachers.
 
-    Each averaged peer saw its peer's view, so q averages over views as well as over weights.
+    Each teacher saw its peer's view, so q_i averages over views as well as over weights. It gets
+    no gradient.
+
+    Args:
+      forward: of the step.
+      temperature: T, above 0.
+      others: whether q_i leaves out peer i's own network, where there are others.
+      from_averages: whether the teachers are the averaged peers, not the peers.
+      unmixed: whether they saw the images unmixed; their predictions are mixed then.
+      standardised: whether all logits are standardised first, see `losses.standardise`.
     """
-    softened = [losses.soften(logits, temperature) for logits in forward.teacher_logits]
-    target = tf.add_n(softened) / len(softened)
-    return tf.add_n([losses.distillation(target, z, temperature) for z in forward.logits])
+    scale = losses.standardise if standardised else tf.identity
+    teachers = forward.teacher_logits if from_averages else forward.logits
+    softened = [losses.soften(scale(logits), temperature) for logits in teachers]
+    if unmixed and forward.mix:
+        softened = [forward.mix(prediction) for prediction in softened]
+    distances = []
+    for i, logits in enumerate(forward.logits):
+        left_out = i if others and len(softened) > 1 else None
+        members = [prediction for j, prediction in enumerate(softened) if j != left_out]
+        target = tf.add_n(members) / len(members)
+        distances.append(losses.distillation(target, scale(logits), temperature))
+    return tf.add_n(distances)
 
 
 def mutual_features(forward: Forward) -> tf.Tensor:
