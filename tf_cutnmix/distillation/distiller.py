@@ -13,7 +13,7 @@ from tf_cutnmix.distillation.forward import Forward, HeldOutPart, Memory
 from tf_cutnmix.distillation.guard import Guard
 from tf_cutnmix.distillation.method import Method, losses_at, parts_of
 from tf_cutnmix.distillation.peers import check_peers, pull
-from tf_cutnmix.distillation.views import Views
+from tf_cutnmix.distillation.views import Views, images_and_labels
 from tf_cutnmix.mixing.labels import soft_labels
 from tf_cutnmix.networks import sharing
 
@@ -92,17 +92,17 @@ class OnlineDistiller(keras.Model):
         self.mixing: Any = mixing
         self.augment: Any = augment
         self.own_views = self.method.recipe.own_views if own_views is None else own_views
-        self._views = Views(augment, mixing, len(peers), self.own_views)
+        self._unmixed = any(term.unmixed for term in self.terms)
+        self._views = Views(augment, mixing, len(peers), self.own_views, self._unmixed)
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.step = self._counter("step", 0)
         self.failed_step = self._counter("failed_step", -1)
         self.failed_term = self._counter("failed_term", -1)
 
-        names = [term.name for term in self.terms] + ["weight_decay"] * (weight_decay > 0)
-        self.term_names = names
-        self.guard = Guard(names, self.failed_step, self.failed_term)
-        self.loss_metrics = [keras.metrics.Mean(name) for name in ("loss", *names)]
+        self.term_names = [term.name for term in self.terms] + ["weight_decay"] * (weight_decay > 0)
+        self.guard = Guard(self.term_names, self.failed_step, self.failed_term)
+        self.loss_metrics = [keras.metrics.Mean(name) for name in ("loss", *self.term_names)]
         self.overlap_metrics = [keras.metrics.Mean("region_overlap")] * self._views.boxes_differ
         self.accuracy_metrics = [
             keras.metrics.SparseCategoricalAccuracy(f"{name}_accuracy")
@@ -136,8 +136,7 @@ class OnlineDistiller(keras.Model):
         own = normalising.statistics if normalising else []
         statistics = [v for v in _variables([*self.peers, *self.parts]) if not v.trainable] + own
         before = [tf.identity(v.value) for v in statistics]
-        unmixed = any(term.unmixed for term in self.terms)
-        shown = self._views.unmixed(images, step) if unmixed else views
+        shown = self._views.unmixed(images, step) if self._unmixed else views
         averages = normalising.teach(self.run_averages, shown) if normalising else []
         weights = self.trainable_variables
 
@@ -281,13 +280,7 @@ class OnlineDistiller(keras.Model):
     def _unpack(self, data: Any) -> tuple[tf.Tensor, tf.Tensor]:
         if self.loss is not None:
             raise ValueError("OnlineDistiller's loss is its method: compile it without a loss")
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        if labels is None or weights is not None:
-            raise ValueError("OnlineDistiller needs pairs (images, labels), without sample weights")
-        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-        if labels.shape.rank == 2 and labels.shape[1] == 1 and self.num_classes > 1:
-            labels = tf.squeeze(labels, axis=1)
-        return images, labels
+        return images_and_labels(data, self.num_classes)
 
     @property
     def _memories(self) -> list[Memory]:

@@ -15,6 +15,21 @@ from tf_cutnmix.mixing.sampling import overlap
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
 
+def images_and_labels(data: Any, num_classes: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The pair that `fit` hands to a step; labels `[B, 1]` become `[B]`.
+
+    Raises:
+      ValueError: it is no such pair.
+    """
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if labels is None or weights is not None:
+        raise ValueError("OnlineDistiller needs pairs (images, labels), without sample weights")
+    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    if labels.shape.rank == 2 and labels.shape[1] == 1 and num_classes > 1:
+        labels = tf.squeeze(labels, axis=1)
+    return images, labels
+
+
 class Views:
     """From batches to a view for each peer.
 
@@ -23,6 +38,7 @@ class Views:
       mixing: of `OnlineDistiller`.
       num_peers: `n`.
       own: whether each peer gets an augmentation of its own.
+      mixes_answers: whether answers for unmixed images are to be mixed too.
 
     Raises:
       ValueError: the mixing makes another number of views, or cannot mix them alike.
@@ -34,15 +50,23 @@ class Views:
         mixing: keras.layers.Layer | None,
         num_peers: int,
         own: bool,
+        mixes_answers: bool = False,
     ) -> None:
         made = getattr(mixing, "num_peers", num_peers)
         if made != num_peers:
             raise ValueError(f"mixing makes {made} views for {num_peers} peers: make them equal")
-        if own and augment is not None and not isinstance(mixing, Mixing | None):
-            raise ValueError(
-                f"{type(mixing).__name__} cannot mix views of each peer's own alike: pass "
-                "own_views=False, or a layer of tf_cutnmix.mixing"
-            )
+        if not isinstance(mixing, Mixing | None):
+            name = type(mixing).__name__
+            if own and augment is not None:
+                raise ValueError(
+                    f"{name} cannot mix views of each peer's own alike: pass own_views=False, or a "
+                    "layer of tf_cutnmix.mixing"
+                )
+            if mixes_answers:
+                raise ValueError(
+                    f"{name} cannot mix answers as it mixes labels: pass ensemble_view=mixed, or "
+                    "a layer of tf_cutnmix.mixing"
+                )
         self.augment: Any = augment
         self.mixing: Any = mixing
         self.num_peers = num_peers

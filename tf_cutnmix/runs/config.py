@@ -91,9 +91,7 @@ class Config:
     mix_probability: float = setting(
         1.0, "mixing", "probability of each sample to be mixed", rule=FRACTION
     )
-    mix_until: float = setting(
-        1.0, "mixing", "part of the run after which nothing is mixed", rule=FRACTION
-    )
+    mix_until: float = setting(1.0, "mixing", "part of the run that mixes", rule=FRACTION)
     ratio_per: str = setting(
         "sample", "mixing", "one ratio per sample or per batch", choices=("sample", "batch")
     )
@@ -153,7 +151,7 @@ class Config:
     pull_every: int = setting(
         0,
         "distillation",
-        "draw the peers to their mean after so many steps, of cutnmix; 0: never",
+        "draw the peers to their mean after every so many steps; 0: never",
         rule=NOT_NEGATIVE,
     )
     teacher: str = setting(

@@ -23,7 +23,7 @@ def train(
     out: pathlib.Path,
     args: argparse.Namespace,
 ) -> None:
-    """Train, and write `history` after every epoch.
+    """Train, and write `history` after every evaluation.
 
     Each row of `history["epochs"]` holds `epoch` from 1, `step`, `learning_rate` of the last
     call, `images_per_second` without the run's first call (None if there is no other), and
@@ -56,8 +56,9 @@ def train(
             row |= {name: evaluate(bundle, splits[name]) for name in splits if name != "train"}
         history["epochs"].append(row)
         print(json.dumps(row), flush=True)
-        write(out, json.dumps(history, indent=1).encode())
         failed = {k: int(rows[-1][k]) for k in ("failed_step", "failed_term")}
+        if "test" in row or failed["failed_step"] >= 0:
+            write(out, json.dumps(history, indent=1).encode())
         if failed["failed_step"] >= 0:
             watched = index["watched"][failed["failed_term"]]
             raise BundleError(f"step {failed['failed_step']}: the {watched} is not finite")

@@ -2,6 +2,7 @@
 
 import itertools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -111,8 +112,11 @@ def method_of(**options):
 
 @pytest.mark.parametrize(
     ("options", "uses_averages", "unmixed"),
-    [({}, True, False), ({"ensemble_from": "peers"}, False, False)]
-    + [({"ensemble_view": "clean"}, True, True)],
+    [
+        ({}, True, False),
+        ({"ensemble_from": "peers"}, False, False),
+        ({"ensemble_view": "clean"}, True, True),
+    ],
     ids=str,
 )
 def test_averaged_networks_run_only_where_they_teach(options, uses_averages, unmixed):
@@ -150,6 +154,14 @@ def test_live_peers_cannot_see_unmixed_images():
     method = method_of(ensemble_view="clean", ensemble_from="peers")
     with pytest.raises(InputError, match="only averaged networks see unmixed"):
         method.terms([small_network()] * 2)
+
+
+def test_a_foreign_mixing_cannot_mix_answers():
+    class Foreign(keras.layers.Layer):
+        pass
+
+    with pytest.raises(ValueError, match="Foreign cannot mix answers"):
+        small_distiller(mixing=Foreign(), method=method_of(ensemble_view="clean"))
 
 
 # Unmixed images, from the batch to the loss
