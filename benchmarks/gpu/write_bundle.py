@@ -78,8 +78,6 @@ def main(settings: Settings) -> None:
     steps_per_epoch = len(train.pixels) // settings.batch_size
     _check_steps(settings, steps_per_epoch)
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(settings.precision)
-    keras.utils.clear_session()
     try:
         model = _seeded_model(settings, train)
         shape = train.pixels.shape[1:]
@@ -98,6 +96,8 @@ def main(settings: Settings) -> None:
             "train_images": len(train.pixels),
             "class_names": train.class_names,
             "watched": model.guard.watched,
+            "parameters": cost.parameters(model),
+            "leader": model.leader,
             "trained_parameters": cost.trained_parameters(model),
             "flops_per_image": cost.training_flops(model),
             "flags": dataclasses.asdict(settings),
@@ -109,7 +109,6 @@ def main(settings: Settings) -> None:
         }
         bundles.write(folder, model, programs, facts)
         for name in split_names(settings.further_seeds):
-            keras.utils.clear_session()  # which counts the names of layers
             further = _seeded_model(dataclasses.replace(settings, seed=int(name)), train)
             bundles.write_further(folder, further, int(name))
     finally:
@@ -119,6 +118,9 @@ def main(settings: Settings) -> None:
 
 
 def _seeded_model(settings: Settings, train: data.Images) -> OnlineDistiller:
+    # Names of layers are counted anew; the policy is forgotten with them.
+    keras.utils.clear_session()
+    keras.config.set_dtype_policy(settings.precision)
     keras.utils.set_random_seed(settings.seed)
     model = build.build_model(settings, train)
     bundles.seeded(model, settings.seed)

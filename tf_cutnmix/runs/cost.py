@@ -19,6 +19,14 @@ def trained_parameters(model: OnlineDistiller) -> int:
     return sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
 
 
+def parameters(model: OnlineDistiller) -> dict[str, int]:
+    """How many trained numbers each peer has, by its name."""
+    return {
+        f"peer{k}": int(sum(np.prod(variable.shape) for variable in peer.trainable_variables))
+        for k, peer in enumerate(model.peers, start=1)
+    }
+
+
 def training_flops(model: OnlineDistiller) -> int:
     """Floating-point operations of a training step for each image, of the networks alone.
 

@@ -34,10 +34,7 @@ def collect(model: OnlineDistiller, splits: Splits, progress: Progress) -> dict[
         "best_on_validation": best,
         "best_peer": _best_peer(model, best.get("validation", {})),
         "leader": model.leader,
-        "parameters": {
-            f"peer{k + 1}": int(sum(np.prod(v.shape) for v in peer.trainable_variables))
-            for k, peer in enumerate(model.peers)
-        },
+        "parameters": cost.parameters(model),
         "trained_parameters": cost.trained_parameters(model),
         "flops_per_image": cost.training_flops(model),
         "peak_memory_bytes": cost.peak_memory(),

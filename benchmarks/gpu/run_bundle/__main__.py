@@ -14,15 +14,18 @@ from .bundle import Bundle
 from .files import BundleError, check, unpack, write
 from .training import images_per_second, train
 
+_FACTS = (
+    *("batch_size", "steps_per_call", "steps_per_epoch"),
+    *("parameters", "trained_parameters", "flops_per_image", "leader"),
+)
+
 
 def head(bundle: Bundle, args: argparse.Namespace) -> dict[str, Any]:
     """What a history begins with: the device, the versions, the settings, the program's costs."""
     return {
         "bundle": str(args.bundle),
         "flags": bundle.index["flags"],
-        "batch_size": bundle.index["batch_size"],
-        "steps_per_call": bundle.index["steps_per_call"],
-        "steps_per_epoch": bundle.index["steps_per_epoch"],
+        **{name: bundle.index[name] for name in _FACTS},
         "first_step": bundle.step,
         "seed": bundle.seed,
         "device": bundle.device.device_kind,
