@@ -42,7 +42,7 @@ class LearnHeldOut(keras.callbacks.Callback):
         self.validation_data = validation_data
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self.predict = tf.function(self.model.predict_each)
+        self.predict = tf.function(self.model.predict_each, autograph=False)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         probabilities, labels = [], []

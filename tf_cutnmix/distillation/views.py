@@ -152,4 +152,4 @@ def _compiled(function: Callable, layer: keras.layers.Layer | None) -> Callable:
     both at once: it would compute the one anew for every pixel of the other.
     """
     compiles = isinstance(layer, SteppedLayer) and layer.supports_jit
-    return tf.function(function, jit_compile=True if compiles else None)
+    return tf.function(function, jit_compile=True if compiles else None, autograph=False)

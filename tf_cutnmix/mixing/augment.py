@@ -164,7 +164,7 @@ def gridmask(ratio: float = 0.5) -> Transform:
     layer.random_rotate.dtype_policy = "float32"
     generators = [layer._random_generator, layer.random_rotate._random_generator]
     # As a function it rounds eagerly as in a graph.
-    mask = tf.function(functools.partial(layer, training=True))
+    mask = tf.function(functools.partial(layer, training=True), autograph=False)
 
     def transform(images: tf.Tensor, seed: int, step: Any) -> tf.Tensor:
         for generator, first in zip(generators, _firsts(seed, step, 2), strict=True):
@@ -285,7 +285,7 @@ def _switch(operations: Sequence[Callable]) -> Callable:
     """A function of a number, images and a seed that runs the operation of that number."""
 
     # A function of its own is traced once for all its calls, and rounds eagerly as in a graph.
-    @tf.function
+    @tf.function(autograph=False)
     def operate(chosen: tf.Tensor, images: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
         return tf.switch_case(chosen, [functools.partial(one, images, first) for one in operations])
 

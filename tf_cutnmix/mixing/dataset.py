@@ -40,7 +40,7 @@ def mix_dataset(
     if device == "auto":
         device = "/gpu:0" if tf.config.list_physical_devices("GPU") else "/cpu:0"
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(jit_compile=jit_compile, autograph=False)
     def mix_checked(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return mixing(batch, training=True, step=step)
 

@@ -49,7 +49,7 @@ def training_flops(model: OnlineDistiller) -> int:
 
 def flops(function: Callable, inputs: Sequence[tf.TensorSpec]) -> int:
     """Multiplications and additions of a function's convolutions and matrix products."""
-    graph = tf.function(function).get_concrete_function(*inputs).graph
+    graph = tf.function(function, autograph=False).get_concrete_function(*inputs).graph
     return sum(_products(operation) for operation in graph.get_operations())
 
 

@@ -43,7 +43,7 @@ def collect(model: OnlineDistiller, splits: Splits, progress: Progress) -> dict[
 
 
 def _evaluate(model: OnlineDistiller, splits: Splits) -> dict[str, dict[str, float]]:
-    predict = tf.function(model.predict_each)
+    predict = tf.function(model.predict_each, autograph=False)
     return {
         name: _figures(predict, images)
         for name, images in (("validation", splits.validation), ("test", splits.test))

@@ -98,16 +98,16 @@ def _signatures(
         resized = resize(tf.ensure_shape(image, [None, None, 3]), size)
         return tf.ensure_shape(resized, [*size, 3])
 
-    @tf.function(input_signature=[many_images])
+    @tf.function(input_signature=[many_images], autograph=False)
     def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return predict(resize(images, size))
 
-    @tf.function(input_signature=[many_files])
+    @tf.function(input_signature=[many_files], autograph=False)
     def serve_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.map_fn(decode, encoded, fn_output_signature=tf.uint8)
         return predict(tf.ensure_shape(images, [None, *size, 3]))
 
-    @tf.function(input_signature=[many_images])
+    @tf.function(input_signature=[many_images], autograph=False)
     def serve_features(images: tf.Tensor) -> dict[str, tf.Tensor]:
         images = resize(images, size)
         features = [network(images, training=False)["features"] for network in networks]
