@@ -15,7 +15,7 @@ from typing import Any
 from tf_cutnmix import command, files
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.settings import check, setting
+from tf_cutnmix.settings import AT_LEAST_1, check, setting
 
 SUMMARY = """\
 Makes folders of runs, which tf_cutnmix.report reads, of histories that run_bundle wrote. A history
@@ -35,6 +35,9 @@ class Settings:
     histories: tuple[str, ...] = setting((), "input", "histories of run_bundle", positional=True)
     out: str = setting("", "output", "folder for the runs, one folder each: <name>_seed<seed>")
     name: str = setting("run", "output", "what their folders are called before the seed")
+    every: int = setting(
+        1, "output", "epochs between the lines of metrics.jsonl; the last is kept", rule=AT_LEAST_1
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -57,11 +60,12 @@ def main(settings: Settings) -> None:
         if not epochs or epochs[-1]["epoch"] < head["flags"]["epochs"]:
             print(f"{name}: ends at epoch {epochs[-1]['epoch'] if epochs else 0}, left out")
             continue
-        write(pathlib.Path(settings.out) / f"{settings.name}_seed{head['seed']}", history)
+        folder = pathlib.Path(settings.out) / f"{settings.name}_seed{head['seed']}"
+        write(folder, history, settings.every)
 
 
-def write(folder: pathlib.Path, history: dict[str, Any]) -> None:
-    """Write the three files of a finished run."""
+def write(folder: pathlib.Path, history: dict[str, Any], every: int = 1) -> None:
+    """Write the three files of a finished run, with a line for every so many epochs."""
     head = history["head"]
     names = {field.name for field in dataclasses.fields(Config)} & set(head["flags"])
     flags = {name: head["flags"][name] for name in names}
@@ -71,7 +75,9 @@ def write(folder: pathlib.Path, history: dict[str, Any]) -> None:
         for line in config.flagfile().splitlines(keepends=True)
         if line[2:].partition("=")[0] not in _PLACES
     ]
-    rows = [metrics(row) for row in history["epochs"]]
+    last = history["epochs"][-1]["epoch"]
+    kept = [row for row in history["epochs"] if row["epoch"] % every == 0 or row["epoch"] == last]
+    rows = [metrics(row) for row in kept]
     folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / "flags.cfg", "".join(named).encode())
     lines = "".join(json.dumps(row) + "\n" for row in rows)

@@ -73,7 +73,8 @@ def eval_program(model: OnlineDistiller, image_shape: Sequence[int], batch_size:
         for name, prediction in each.items():
             right = tf.cast(tf.equal(_answers(prediction), labels), tf.float32)
             confidence = tf.reduce_max(prediction, axis=-1)
-            bins = tf.one_hot(tf.cast(tf.math.ceil(confidence * _BINS), tf.int32), _BINS + 1)
+            index = tf.minimum(tf.cast(tf.math.ceil(confidence * _BINS), tf.int32), _BINS)
+            bins = tf.one_hot(index, _BINS + 1)
             sums[f"{name}_right"] = tf.reduce_sum(known * right)
             sums[f"{name}_gaps"] = tf.linalg.matvec(
                 bins, known * (right - confidence), transpose_a=True

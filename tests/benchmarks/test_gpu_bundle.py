@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -14,12 +15,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.gpu import bundles, pack, programs, write_bundle
+from benchmarks.gpu import as_run, bundles, pack, programs, write_bundle
 from benchmarks.gpu.write_bundle import Settings
 from tests.tiny_peers import CLASSES, tiny_peer
-from tf_cutnmix import CropAndFlip, CutNMix, Method, OnlineDistiller, data
+from tf_cutnmix import Config, CropAndFlip, CutNMix, Method, OnlineDistiller, command, data
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import build
+from tf_cutnmix.reporting import runs as reports
+from tf_cutnmix.runs import build, scores
 
 # Both need what the package does not: jax, and Pillow.
 jax = pytest.importorskip("jax")
@@ -43,7 +45,7 @@ def settings_of(folder: pathlib.Path, **changes: object) -> Settings:
         "epochs": 2,
         "steps_per_call": 2,
         "eval_batch_size": 20,
-        # Two compilers' rounding grows with it: at 0.02 to 2e-4 in ten steps, from 2e-6 in two.
+        "further_seeds": "3",
         # So low that ten steps do not blow the compilers' rounding up.
         "learning_rate": 0.002,
     }
@@ -102,6 +104,7 @@ def tiny_distiller(method: str) -> OnlineDistiller:
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([2], [0.05, 0.005])
     model.compile(keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True))
     model.optimizer.build(model.trainable_variables)
+    bundles.seeded(model, 1)
     return model
 
 
@@ -181,10 +184,52 @@ def test_two_resnets_train_in_jax_as_in_tensorflow(
     assert_equal_variables(bundle, model)
     assert bundle.step == 10
     images = data.Images(*random_batches(1, 50, 16)[0], tuple("0123456789"))
-    predictions = model.predict_each(images.pixels)
-    right = {k: np.mean(np.argmax(p, axis=-1) == images.labels) for k, p in predictions.items()}
-    assert run_bundle.evaluate(bundle, images) == pytest.approx(right)
-    assert len(set(right.values())) > 1
+    expected = figures_of(model, images)
+    assert run_bundle.evaluate(bundle, images) == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    assert len(set(expected.values())) > 6
+
+
+def figures_of(model: OnlineDistiller, images: data.Images) -> dict[str, float]:
+    """What a run's `result.json` holds of a split."""
+    each = {name: p.numpy() for name, p in model.predict_each(images.pixels).items()}
+    figures = scores.diversity(np.stack([each["peer1"], each["peer2"]]))
+    for name, prediction in each.items():
+        found = scores.scores(prediction, images.labels)
+        figures |= {f"{name}_{kind}": found[kind] for kind in ("accuracy", "calibration_error")}
+        if name == "teacher":
+            figures["loss"] = found["negative_log_likelihood"]
+    return figures
+
+
+def test_one_program_trains_runs_of_further_seeds_as_tensorflow_does(
+    bundle: run_bundle.Bundle, folder: pathlib.Path, digits: dict
+) -> None:
+    settings = settings_of(folder, seed=3)
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(3)
+    model = build.build_model(settings, digits["train"])
+    bundle.load(folder / "state_3.npz")
+    try:
+        assert (bundle.seed, bundle.step) == (3, 0)
+        assert_equal_variables(bundle, model)
+        batches = random_batches(4, BATCH, 16)
+        expected = train_in_tensorflow(model, batches)
+        assert_equal_losses(train_in_jax(bundle, batches, 2), expected, steps_per_call=2)
+    finally:
+        bundle.load(folder / "state.npz")
+    assert bundle.seed == 0
+
+
+def test_bundles_keep_the_precision(tmp_path: pathlib.Path) -> None:
+    settings = settings_of(
+        tmp_path / "bundle", precision="mixed_bfloat16", num_peers=1, further_seeds="", mix="none"
+    )
+    write_bundle.main(settings)
+    text = (tmp_path / "bundle" / "train_step.mlir").read_text()
+    kinds = re.findall(r"stablehlo.convolution.*-> tensor<[0-9x]*x(\w+)>", text)
+    assert set(kinds) == {"bf16"}
+    # JAX's compiler for GPUs refuses TensorFlow's copies.
+    assert "mhlo.copy" not in text
 
 
 @pytest.mark.parametrize(("method", "steps_per_call"), [("dml", 5), ("dlb", 1)])
@@ -283,7 +328,22 @@ def test_a_copied_runner_trains_and_goes_on_from_a_saved_state_as_if_never_stopp
     assert head["costs"]["train_step"]["flops"] > 0
     assert (first["step"], last["step"]) == (4, 8)
     assert "test" not in first
-    assert last["test"].keys() == {"teacher", "ensemble", "average1", "average2", "peer1", "peer2"}
+    networks = ("teacher", "ensemble", "average1", "average2", "peer1", "peer2")
+    kinds = ("accuracy", "calibration_error")
+    assert last["test"].keys() == {
+        *(f"{network}_{kind}" for network in networks for kind in kinds),
+        *("loss", "disagreement", "distance"),
+    }
+    as_run.write(tmp_path / "runs" / "gpu", history, every=2)
+    (made,) = reports.find([str(tmp_path / "runs")])
+    read = reports.read(made, lambda path: command.parse(Config, [f"--flagfile={path}"]))
+    assert read.config == Config(
+        **{f: head["flags"][f] for f in head["flags"] if hasattr(Config, f)}
+    )
+    assert read.figures["last_teacher_accuracy"] == last["test"]["teacher_accuracy"]
+    assert read.figures["images_per_second"] > 0
+    assert list(read.curves["loss"]) == [2]
+    assert read.result["parameters"]["peer1"] > 1000
     assert first["train"]["loss"] > 0
     assert last["images_per_second"] > 0
     assert last["learning_rate"] == pytest.approx(0.00002)

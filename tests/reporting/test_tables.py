@@ -83,15 +83,22 @@ def test_a_leader_is_shown_where_there_is_one(tmp_path: pathlib.Path) -> None:
 
 def test_differences_are_paired_in_percentage_points(two: list[Group]) -> None:
     table = tables.differences(two, baselines(two))
-    expected = ("cutnmix", "independent", "0, 1, 2", "+2.00 *", "[+1.00, +3.00]")
+    # t(0.975, 2) = 4.303, deviation 1: 2 +- 2.48, so no star.
+    expected = ("cutnmix", "independent", "0, 1, 2", "+2.00", "[-0.48, +4.48]")
     assert table.rows == [(*expected, "+10.00 *", "[+10.00, +10.00]")]
+    notes = " ".join(table.notes)
+    assert "Student's t" in notes
+    assert "corrected by Holm for the 2 differences of this table: 1." in notes
 
 
-def test_how_little_three_seeds_show_is_said(two: list[Group]) -> None:
-    notes = " ".join(tables.differences(two, baselines(two)).notes)
-    assert "no more than the range of the 3 differences" in notes
-    assert "in 25.00 % of comparisons" in notes
-    assert "excludes 0: 2 of 2" in notes
+def test_a_star_is_for_the_whole_table(tmp_path: pathlib.Path) -> None:
+    """p = 0.018 has a star among two differences and none among four."""
+    pair = [*seeds("independent", *[0.5] * 4), *seeds("dml", 0.53, 0.515, 0.54, 0.52)]
+    third = seeds("one", 0.6, 0.4, 0.5, 0.51)
+    for place, contents, shown in (("a", pair, "+2.63 *"), ("b", [*pair, *third], "+2.63")):
+        groups = collected(tmp_path / place, *contents)
+        table = tables.differences(groups, baselines(groups))
+        assert cell(table, 0, "Teacher") == shown
 
 
 def test_an_interval_around_zero_is_not_marked(tmp_path: pathlib.Path) -> None:
@@ -99,15 +106,15 @@ def test_an_interval_around_zero_is_not_marked(tmp_path: pathlib.Path) -> None:
     groups = collected(tmp_path, *contents)
     table = tables.differences(groups, baselines(groups))
     assert cell(table, 0, "Teacher") == "+0.00"
-    assert "excludes 0: 0 of 2" in " ".join(table.notes)
+    assert "differences of this table: 0." in " ".join(table.notes)
 
 
 def test_too_few_common_seeds_have_no_interval_and_it_is_said(tmp_path: pathlib.Path) -> None:
-    groups = collected(tmp_path, *seeds("independent", 0.5, 0.5), *seeds("cutnmix", 0.6, 0.7))
+    groups = collected(tmp_path, *seeds("independent", 0.5), *seeds("cutnmix", 0.65))
     table = tables.differences(groups, baselines(groups))
     assert table.rows[0][3:5] == ("+15.00", "too few seeds")
-    assert "No interval for fewer than 3 common seeds." in table.notes
-    assert "excludes" not in " ".join(table.notes)
+    assert "No interval for fewer than 2 common seeds." in table.notes
+    assert "Holm" not in " ".join(table.notes)
 
 
 def test_without_a_baseline_there_are_no_differences(tmp_path: pathlib.Path) -> None:

@@ -150,3 +150,33 @@ def test_diversity_is_the_mean_over_pairs_of_networks() -> None:
 
 def test_one_network_alone_has_no_diversity() -> None:
     assert scores.diversity(np.ones((1, 3, 2)) / 2) == {}
+
+
+# What is no ordinary prediction
+
+
+@pytest.mark.parametrize(("label", "top1", "top5"), [(0, 1, 1), (1, 0, 1), (4, 0, 1), (5, 0, 0)])
+def test_of_equally_probable_classes_the_first_come_first(label: int, top1: int, top5: int) -> None:
+    figures = scores.scores(np.full((1, 8), 0.125), np.array([label]))
+    assert (figures["accuracy"], figures["top5_accuracy"]) == (top1, top5)
+
+
+def test_a_tie_after_four_surer_classes_goes_by_the_number_of_the_class() -> None:
+    row = [0.2, 0.2, 0.2, 0.2, 0.1, 0.1]
+    figures = [scores.scores(np.array([row]), np.array([label])) for label in (4, 5)]
+    assert [f["top5_accuracy"] for f in figures] == [1, 0]
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_not_finite_is_a_wrong_answer_without_confidence(odd: float) -> None:
+    rows = np.array([[odd, 0.5], [0.75, 0.25]])
+    figures = scores.scores(rows, np.array([0, 0]))
+    assert figures["accuracy"] == figures["top5_accuracy"] == 0.5
+    assert figures["calibration_error"] == pytest.approx(0.25 / 2)
+    assert figures["negative_log_likelihood"] == pytest.approx(-np.log(1e-30 * 0.75) / 2)
+
+
+def test_a_confidence_that_rounding_lifts_above_one_is_in_the_last_bin() -> None:
+    above = np.nextafter(np.float32(1), np.float32(2))
+    rows = np.array([[above, 0], [above, 0]], np.float32)
+    assert scores.calibration_error(rows, np.array([0, 1])) == pytest.approx(0.5, rel=1e-6)

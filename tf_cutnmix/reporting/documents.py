@@ -188,7 +188,8 @@ def runs_csv(grouping: Grouping) -> str:
 
 def summary_csv(groups: Sequence[Group], baselines: dict[str, Baseline]) -> str:
     """A line for each group: the paired differences to the baseline at the best epoch, with the
-    ends of their intervals, and of each figure the mean, the deviation and the number of runs.
+    ends of their intervals and uncorrected p-values, and of each figure the mean, the deviation
+    and the number of runs.
     """
     figures = dict.fromkeys(
         name for group in groups for run in group.runs.values() for name in run.figures
@@ -217,6 +218,7 @@ def _differences(group: Group, baseline: Group | None) -> dict[str, Any]:
         if found := comparison.difference(group, baseline, f"best_{name}_accuracy"):
             row["common_seeds"] = " ".join(map(str, found.seeds))
             row[f"{name}_difference"] = found.mean
+            row[f"{name}_p_value"] = found.p_value
             if found.interval:
                 row[f"{name}_difference_low"], row[f"{name}_difference_high"] = found.interval
     return row

@@ -5,7 +5,13 @@ import html
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tf_cutnmix.reporting.comparison import FEWEST_FOR_INTERVAL, Difference, difference, summary
+from tf_cutnmix.reporting.comparison import (
+    FEWEST_FOR_INTERVAL,
+    Difference,
+    corrected,
+    difference,
+    summary,
+)
 from tf_cutnmix.reporting.groups import Baseline, Group, differing
 
 NOT_RECORDED = "not recorded"
@@ -22,6 +28,8 @@ _NETWORKS = {
     "best_peer": "Best peer",
     "leader": "Leader",
 }
+_TESTED = ("teacher", "mean_peer")
+_LEVEL = 0.05
 
 
 class Table(NamedTuple):
@@ -82,7 +90,6 @@ def differences(groups: Sequence[Group], baselines: dict[str, Baseline]) -> Tabl
     if all(baselines[group.name].group is None for group in others):
         return None
     columns = [("Baseline", lambda group: baselines[group.name].words)]
-    paired: list[Difference] = []
 
     def compared(group: Group, name: str) -> Difference | None:
         baseline = baselines[group.name].group
@@ -92,19 +99,31 @@ def differences(groups: Sequence[Group], baselines: dict[str, Baseline]) -> Tabl
         found = compared(group, "teacher")
         return ", ".join(map(str, found.seeds)) if found else NO_SUCH_THING
 
+    tested = {
+        (group.name, name): found.p_value
+        for group in others
+        for name in _TESTED
+        if (found := compared(group, name)) and found.p_value is not None
+    }
+    marked = {
+        figure
+        for figure, p in zip(tested, corrected(list(tested.values())), strict=True)
+        if p < _LEVEL
+    }
+
     def points(group: Group, name: str) -> str:
-        return _points(compared(group, name))
+        return _points(compared(group, name), (group.name, name) in marked)
 
     def interval(group: Group, name: str) -> str:
         return _interval(compared(group, name))
 
     columns.append(("Common seeds", seeds))
-    for name in ("teacher", "mean_peer"):
-        paired += [found for group in others if (found := compared(group, name))]
+    for name in _TESTED:
         columns.append((_NETWORKS[name], functools.partial(points, name=name)))
         columns.append(("95 % interval", functools.partial(interval, name=name)))
     title = "Difference to the baseline: best epoch, paired by seed"
-    return _table(title, others, columns, *_caution(paired))
+    few = sum(1 for group in others for name in _TESTED if compared(group, name)) > len(tested)
+    return _table(title, others, columns, *_caution(len(tested), len(marked), few))
 
 
 def calibration(groups: Sequence[Group]) -> Table:
@@ -226,10 +245,10 @@ def _share(group: Group, count: int) -> str:
     return "" if count == len(group.runs) else f" ({count} of {len(group.runs)} seeds)"
 
 
-def _points(found: Difference | None) -> str:
+def _points(found: Difference | None, marked: bool) -> str:
     if found is None:
         return NO_SUCH_THING
-    return f"{100 * found.mean:+.2f}{' *' if found.excludes_zero else ''}"
+    return f"{100 * found.mean:+.2f}{' *' if marked else ''}"
 
 
 def _interval(found: Difference | None) -> str:
@@ -241,26 +260,19 @@ def _interval(found: Difference | None) -> str:
     return f"[{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
-def _caution(paired: Sequence[Difference]) -> list[str]:
-    """What the intervals are, and how little a few seeds show."""
+def _caution(tested: int, marked: int, few: bool) -> list[str]:
+    """What the intervals and the stars are."""
     notes = [
-        "Percentage points of test accuracy, mean over the seeds that both groups have; percentile "
-        "bootstrap interval of the mean."
+        "Percentage points of test accuracy, mean over the seeds that both groups have; 95 % "
+        "interval of the mean of the differences by Student's t, each as it stands alone."
     ]
-    intervals = [found for found in paired if found.interval]
-    if len(intervals) < len(paired):
+    if few:
         notes.append(f"No interval for fewer than {FEWEST_FOR_INTERVAL} common seeds.")
-    if intervals:
-        fewest = min(len(found.seeds) for found in intervals)
-        marked = sum(found.excludes_zero for found in intervals)
+    if tested:
         notes.append(
-            f"* The interval excludes 0: {marked} of {len(intervals)}. With {fewest} seeds this is "
-            f"weak evidence: where nothing differs, all {fewest} differences still have one sign "
-            f"in {2.0 ** (1 - fewest):.2%} of comparisons, and intervals are not corrected for "
-            "their number.".replace("%", " %")
+            f"* p below {_LEVEL} in Student's t test, corrected by Holm for the {tested} "
+            f"differences of this table: {marked}."
         )
-    if any(len(found.seeds) == FEWEST_FOR_INTERVAL for found in intervals):
-        notes.append("With 3 seeds the interval is no more than the range of the 3 differences.")
     return notes
 
 

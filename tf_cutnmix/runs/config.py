@@ -111,7 +111,7 @@ class Config:
         "cutnmix",
         "distillation",
         "cutnmix; independent (peers trained side by side); kd, dml, cl_ilr, one, kdcl, "
-        "kdcl_naive, kdcl_linear, kdcl_general, okddip, pcl, ffl, dlb, mcl",
+        "kdcl_naive, kdcl_linear, kdcl_general, okddip, pcl, ffl, dlb, mcl, afd",
     )
     weights: str = setting(
         "",
