@@ -43,7 +43,7 @@ class Group:
     """Runs that are equal in all but their seed.
 
     Attributes:
-      name: the settings in which the groups differ.
+      name: the settings in which the groups differ, but for those that have their defaults.
       runs: by seed, in order; one for each seed.
       settings: those that the runs share.
       circumstances: steps trained, versions and machine, which the runs share too.
@@ -214,7 +214,8 @@ def _names(runs: Sequence[Run]) -> list[str]:
     """A name for each run from the settings, and where these are equal the circumstances."""
     settings = [settings_of(run.config) for run in runs]
     told = differing(settings) or ["method", "mix"]
-    names = [_name(values, told) for values in settings]
+    usual = settings_of(Config())
+    names = [_name(values, told, usual) for values in settings]
     for name in {name for name in names if names.count(name) > 1}:
         same = [index for index, other in enumerate(names) if other == name]
         values = [_circumstances(runs[index]) for index in same]
@@ -224,11 +225,11 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def _name(values: Values, told: Iterable[str]) -> str:
-    told = list(told)
+def _name(values: Values, told: Sequence[str], usual: Values) -> str:
     plain = " + ".join(str(values[name]) for name in ("method", "mix") if name in told)
     others = [name for name in told if name not in ("method", "mix")]
-    rest = [f"{name}={values[name]}" for name in others if values[name] != _NO_MEANING]
+    kept = [name for name in others if values[name] not in (_NO_MEANING, usual[name])]
+    rest = [f"{name}={values[name]}" for name in (kept if plain else others)]
     return ", ".join([plain, *rest] if plain else rest)
 
 
