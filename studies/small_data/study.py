@@ -30,10 +30,25 @@ ROWS = (
     "independent_none",
     "independent_cutnmix",
     "dml_none",
+    # The second wave: parts of cutnmix that can be switched, those first that lead so far.
+    "cutnmix_both_feature01",
+    "cutnmix_mutual_feature03",
+    "cutnmix_mutual_half",
+    "cutnmix_mutual_until",
+    "cutnmix_others",
+    "cutnmix_others_clean",
+    "cutnmix_mutual_pull",
+    "cutnmix_clean",
+    "cutnmix_standardised",
+    "cutnmix_peers",
+    "cutnmix_mutual_standardised",
+    "cutnmix_others_t3",
+    "independent_cutmix_half",
+    "independent_cutmix_until",
 )
 KEPT = ("flags.cfg", "metrics.jsonl", "result.json")
 PLACES = ("--workdir=", "--data_dir=", "--export_dir=")
-BASELINE = "method=independent,mix=cutmix"
+BASELINE = "method=independent,mix=cutmix,mix_probability=1.0,mix_until=1.0"
 
 
 def main() -> None:
