@@ -56,7 +56,7 @@ ORDER = [
     *wing("runs", "config"),
     *(f"runs.{file}" for file in ("checkpoints", "workdir", "progress", "scores", "cost")),
     *(f"runs.{file}" for file in ("pictures", "build", "results", "experiment")),
-    *wing("sweeps", "grid", "cell", "processes"),
+    *wing("sweeps", "grid", "cell", "processes", "results", "progress"),
     *wing("reporting", "runs", "groups", "comparison", "tables", "plots", "documents"),
     *DOORS,
 ]

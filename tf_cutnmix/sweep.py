@@ -1,19 +1,14 @@
 """Make all runs of a grid: `python -m tf_cutnmix.sweep --grid="seed=0,1,2" --workdir=DIR`."""
 
 import dataclasses
-import json
 import pathlib
-import re
-import statistics
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from tf_cutnmix import command
 from tf_cutnmix.errors import InputError, RunError, unknown
 from tf_cutnmix.runs.config import Config, settings_in
 from tf_cutnmix.settings import NOT_NEGATIVE, Rule, setting
-from tf_cutnmix.sweeps import grid, processes
+from tf_cutnmix.sweeps import grid, processes, progress, results
 
 SUMMARY = """\
 Trains once for each combination of the values that --grid names, on top of the other flags:
@@ -32,7 +27,6 @@ _JOBS = Rule(
 )
 _NOT_VARIED = ("workdir", "resume", "overwrite", "export_dir")
 _FLAGFILE = "flagfile"
-_PLACES = ("workdir", "export_dir", "data_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,8 +91,8 @@ def main(settings: Settings) -> None:
             unknown_name = runs.check_names(list(configs.values()))
         if unknown_name:
             raise InputError(unknown_name)
-        _make_folder(pathlib.Path(settings.workdir))
-        sweep = _Sweep(configs, runs)
+        progress.make_folder(pathlib.Path(settings.workdir))
+        sweep = progress.Progress(configs, runs)
         threads = max(config.threads for config in configs.values())
         if settings.threads is None and (settings.jobs != "1" or threads):
             print(f"--threads={threads} for each run", flush=True)
@@ -112,58 +106,12 @@ def main(settings: Settings) -> None:
         while len(runs):
             sweep.wait()
     failed = sweep.failed
-    print(table({n: _read_result(c) for n, c in configs.items() if n not in failed}))
+    print(results.table({n: results.read(c) for n, c in configs.items() if n not in failed}))
     if failed:
         raise RunError(
             f"{len(failed)} of {len(configs)} runs failed, see error.txt and log.txt in "
             f"{settings.workdir}/{failed[0]}; the same command tries again"
         )
-
-
-class _Sweep:
-    """Which runs are done, how long they took, which failed; a line is printed for each change."""
-
-    def __init__(self, configs: Mapping[str, Config], runs: processes.Runs) -> None:
-        self.configs = configs
-        self.runs = runs
-        self.done = [n for n, c in configs.items() if not c.overwrite and is_done(c)]
-        self.failed: list[str] = []
-        self._waiting = len(configs) - len(self.done)
-        self._seconds: list[float] = []
-
-    def start(self, name: str, config: Config) -> None:
-        """Begin a run, unless it is done."""
-        if name in self.done:
-            self._say(name, "done already")
-            return
-        self._waiting -= 1
-        self._say(name, "started")
-        _make_folder(pathlib.Path(config.workdir))
-        self.runs.start(name, config)
-
-    def wait(self) -> None:
-        """Wait until a run has ended."""
-        name, reason, seconds = self.runs.wait()
-        if reason:
-            self.failed.append(name)
-            news = f"failed: {reason}"
-        else:
-            self._seconds.append(seconds)
-            self.done.append(name)
-            teacher = accuracies(_read_result(self.configs[name]))["teacher"]
-            news = f"teacher {teacher:.2%} ({grid.duration(seconds)})"
-        left = grid.seconds_left(self._seconds, self.runs.elapsed, self._waiting, self.runs.at_once)
-        self._say(name, news + (f"; about {grid.duration(left)} left" if left else ""))
-
-    def memory_of_one(self) -> int | None:
-        """The most bytes that a run has held of those that are done, if any is."""
-        results = [_read_result(self.configs[name]) for name in self.done]
-        return max((result["peak_memory_bytes"] for result in results), default=None)
-
-    def _say(self, name: str, news: str) -> None:
-        count = len(self.configs)
-        number = list(self.configs).index(name) + 1
-        print(f"[{number:>{len(str(count))}}/{count}] {name}: {news}", flush=True)
 
 
 def make_configs(settings: Settings) -> dict[str, Config]:
@@ -217,55 +165,6 @@ def _threads(settings: Settings) -> int:
         return 1
     jobs = int(settings.jobs)
     return 0 if jobs == 1 else max(1, len(processes.available_cores()) // jobs)
-
-
-def is_done(config: Config) -> bool:
-    """Whether the run's folder holds its result, made with the same settings."""
-    flags = pathlib.Path(config.workdir) / "flags.cfg"
-    if not (flags.exists() and _read_result(config)):
-        return False
-    return _that_matter(flags.read_text()) == _that_matter(config.flagfile())
-
-
-def accuracies(result: Mapping[str, Any]) -> dict[str, float]:
-    """From `result.json`: test accuracies, 0 to 1, after the epoch that validation chose."""
-    test = result["best_on_validation"]["test"]
-    peers = [value for name, value in test.items() if re.fullmatch(r"peer\d+_accuracy", name)]
-    return {
-        "teacher": test["teacher_accuracy"],
-        "ensemble": test["ensemble_accuracy"],
-        "mean peer": statistics.mean(peers),
-    }
-
-
-def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """A line for each run with its test accuracies."""
-    width = max(map(len, results), default=0)
-    lines = ["", f"{'test accuracy':<{width}}{'teacher':>11}{'ensemble':>11}{'mean peer':>11}"]
-    for name, result in results.items():
-        figures = "".join(f"{value:>11.2%}" for value in accuracies(result).values())
-        lines.append(f"{name:<{width}}{figures}")
-    return "\n".join(lines)
-
-
-def _make_folder(folder: pathlib.Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error
-
-
-def _read_result(config: Config) -> dict[str, Any]:
-    """The content of `result.json`; nothing if there is none or it is damaged."""
-    try:
-        return json.loads((pathlib.Path(config.workdir) / "result.json").read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def _that_matter(flagfile: str) -> dict[str, str]:
-    settings = settings_in(flagfile)
-    return {name: value for name, value in settings.items() if name not in _PLACES}
 
 
 if __name__ == "__main__":

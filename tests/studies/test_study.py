@@ -15,6 +15,7 @@ from tf_cutnmix import command, sweep
 from tf_cutnmix.reporting import groups, runs
 from tf_cutnmix.runs import build
 from tf_cutnmix.runs.config import Config
+from tf_cutnmix.sweeps import results
 
 FOLDER = pathlib.Path(__file__).parents[2] / "studies" / "small_data"
 
@@ -71,7 +72,7 @@ def test_results_are_kept_without_places_and_count_as_done_elsewhere(study, tmp_
 
     study.bring_back(there)
     for other in sweep.make_configs(settings(there, "train1000", "dml_none")).values():
-        assert sweep.is_done(other) == (other.seed == 0)
+        assert results.is_done(other) == (other.seed == 0)
     read = runs.read(kept, lambda path: command.parse(Config, [f"--flagfile={path}"]))
     assert read.config.train_split == "train[:1000]"
 
