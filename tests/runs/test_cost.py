@@ -1,5 +1,7 @@
 """Costs: arithmetic against counts by hand, parameters, memory."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import tensorflow as tf
 from tf_cutnmix import CutMix, CutNMix, Method, OnlineDistiller, build_network, share_stages
 from tf_cutnmix.runs import cost
 
+EXPORT = str(pathlib.Path(__file__).parents[2] / "savedmodels" / "digits_resnet8" / "1")
 # Multiplications and additions of ResNet-8 on 8x8 images, layer by layer: 3x3 convolutions at
 # 8x8, then 4x4, then 2x2 pixels, and the classifier of 10 classes.
 STEM_AND_FIRST_STAGE = 2 * 9 * 64 * (3 * 16 + 2 * 16 * 16)
@@ -37,6 +40,12 @@ def test_depthwise_convolutions_count_one_channel_each():
 def test_a_step_is_three_passes_one_more_for_averages_twice_for_two_batches(method, passes):
     model = OnlineDistiller(resnets(2), CutMix(), Method(method, batch_size=4))
     assert cost.training_flops(model) == 2 * passes * RESNET8
+
+
+def test_a_frozen_teacher_has_a_forward_pass_for_each_peer():
+    # The example export is the mean of two ResNet-8 on 8x8 images.
+    model = OnlineDistiller(resnets(3), CutMix(), Method("kd", teacher=EXPORT))
+    assert cost.training_flops(model) == 3 * 3 * RESNET8 + 3 * 2 * RESNET8
 
 
 def test_what_is_shared_counts_once_where_peers_see_one_view():

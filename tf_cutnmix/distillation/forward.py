@@ -52,7 +52,14 @@ class Forward(NamedTuple):
 
 
 class Part(keras.layers.Layer):
-    """A layer from a `Forward` to whatever its method's terms need."""
+    """A layer from a `Forward` to whatever its method's terms need.
+
+    Attributes:
+      frozen_network: a function of images `[B, H, W, C]` uint8, if the part has a network that it
+        calls once for each peer and does not train.
+    """
+
+    frozen_network: Callable[[tf.Tensor], Any] | None = None
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name, autocast=False)
