@@ -26,9 +26,16 @@ def afd_terms(s: Step, t: Step, parts: dict) -> dict:
         discriminator += np.mean(discriminated(part, k, transferred(part, k, t)) ** 2)
     return {
         "mutual": mutual(s, t.logits),
-        "adversary": adversary,
-        "discriminator": discriminator,
+        "adversary": 0.1 * adversary,
+        "discriminator": 0.1 * discriminator,
     }
 
 
-REFERENCES = {"afd": Reference(afd_terms, temperature=3, trains_a_part=True)}
+REFERENCES = {
+    "afd": Reference(
+        afd_terms,
+        temperature=3,
+        unstopped=frozenset({"adversary"}),
+        trains_a_part=True,
+    ),
+}

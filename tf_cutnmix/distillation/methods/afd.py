@@ -75,8 +75,8 @@ class Discriminators(Part):
         maps = [tf.cast(output[stage], tf.float32) for output, stage in outputs]
         found = []
         for k, (layers, transfer) in enumerate(zip(self.layers, self.transfers, strict=True)):
-            own = transfer(maps[k]) if transfer else maps[k]
-            weights = [tf.convert_to_tensor(w) for layer in layers for w in layer.weights]
+            own = tf.cast(transfer(maps[k]), tf.float32) if transfer else maps[k]
+            weights = [tf.cast(w.value, tf.float32) for layer in layers for w in layer.weights]
             found.append(
                 (
                     _discriminate(tf.stop_gradient(maps[k - 1]), weights),
