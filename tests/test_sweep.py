@@ -418,6 +418,7 @@ def test_two_runs_at_once_are_the_runs_that_train_makes(tmp_path: pathlib.Path) 
     assert threads_of(folder / "seed=6") == str(threads)
 
 
+@pytest.mark.slow
 def test_one_of_two_runs_dies_for_want_of_memory_and_the_other_goes_on(
     tmp_path: pathlib.Path,
 ) -> None:

@@ -183,6 +183,7 @@ def test_exports_are_timed_against_the_keras_model(tmp_path: pathlib.Path) -> No
     assert row["SavedModel / tf.function"]["median"] > 0
 
 
+@pytest.mark.slow
 def test_the_start_is_timed_in_processes_of_its_own(tmp_path: pathlib.Path) -> None:
     row = run_quickly("start", tmp_path)
     for program in ("ours", "Keras"):

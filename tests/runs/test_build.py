@@ -63,6 +63,11 @@ def test_every_setting_reaches_the_model(training_images):
         "alpha": 0.7,
         "ratio_per": "batch",
         "regions": "spread",
+        "mix_probability": 0.5,
+        "mix_until": 0.75,
+        "ensemble_members": "others",
+        "ensemble_view": "clean",
+        "pull_every": 7,
         "seed": 5,
         "epochs": 10,
     }
@@ -73,6 +78,8 @@ def test_every_setting_reaches_the_model(training_images):
         "weights": {"teacher": 0.5, "feature": 0.25},
         "temperature": 2.0,
         "ramp_steps": steps // 2,
+        "options": {"ensemble_members": "others", "ensemble_view": "clean"},
+        "pull_every": 7,
         "batch_size": 32,
         "teacher": "",
     }
@@ -92,6 +99,8 @@ def test_every_setting_reaches_the_model(training_images):
             regions="spread",
             num_classes=10,
             seed=5,
+            probability=0.5,
+            until_step=steps * 3 // 4,
         ),
     )
     for layer, like in zip((model.augment, model.mixing), wanted, strict=True):
@@ -174,6 +183,7 @@ def test_bfloat16_is_recommended_where_the_processor_has_it(precision, training_
     assert bool(found) == (precision == "float32" and cost.multiplies_in_bfloat16())
 
 
+@pytest.mark.slow
 def test_the_threads_of_a_run_are_set_once_in_a_process(tmp_path):
     script = f"""
 import tensorflow as tf

@@ -409,6 +409,7 @@ def test_overwriting_with_another_seed_leaves_nothing_of_the_earlier_run(alone, 
     assert abs(np.corrcoef(*kernels)[0, 1]) < 0.5
 
 
+@pytest.mark.slow
 def test_unlike_peers_train_in_bfloat16_with_cutmix(tmp_path, monkeypatch):
     build_model, built = build.build_model, []
 
@@ -454,6 +455,7 @@ def test_the_command_reports_divergence_as_one_line(tmp_path, monkeypatch, capfd
 
 
 @pytest.mark.parametrize("method", ["dlb", "kdcl_general"])
+@pytest.mark.slow
 def test_a_method_that_remembers_goes_on_as_if_there_had_been_no_break(method, tmp_path):
     settings = {"method": method, "epochs": 2}
     whole = run(tmp_path / "whole", **settings)
@@ -462,6 +464,7 @@ def test_a_method_that_remembers_goes_on_as_if_there_had_been_no_break(method, t
     assert_equal_to_the_bit(whole.folder, tmp_path / "broken")
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_the_export_of_another_run(tmp_path):
     teacher = {"export": "teacher", "export_dir": str(tmp_path / "exports")}
     run(tmp_path / "teacher", ALONE, epochs=1, **teacher)

@@ -18,16 +18,17 @@ from tf_cutnmix.runs.progress import Progress
 
 def collect(model: OnlineDistiller, splits: Splits, progress: Progress) -> dict[str, Any]:
     """The figures of the last epoch, then those of the best one, whose model is left in place."""
+    predict = tf.function(model.predict_each, autograph=False)
     last: dict[str, Any] = {
         "epoch": progress.epoch,
         "step": int(model.step.value),
-        **_evaluate(model, splits),
+        **_evaluate(predict, splits),
     }
     best = last
     if progress.best_epoch and (progress.cut_short or progress.best_epoch != progress.epoch):
         checkpoints.restore(checkpoints.read(progress.folder / "best.npz"), model.variables)
         step = int(model.step.value)
-        best = {"epoch": progress.best_epoch, "step": step, **_evaluate(model, splits)}
+        best = {"epoch": progress.best_epoch, "step": step, **_evaluate(predict, splits)}
     rates = progress.rates[1:] or progress.rates
     return {
         "last": last,
@@ -42,8 +43,7 @@ def collect(model: OnlineDistiller, splits: Splits, progress: Progress) -> dict[
     }
 
 
-def _evaluate(model: OnlineDistiller, splits: Splits) -> dict[str, dict[str, float]]:
-    predict = tf.function(model.predict_each, autograph=False)
+def _evaluate(predict: Callable, splits: Splits) -> dict[str, dict[str, float]]:
     return {
         name: _figures(predict, images)
         for name, images in (("validation", splits.validation), ("test", splits.test))
