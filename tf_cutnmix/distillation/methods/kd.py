@@ -48,7 +48,7 @@ class FrozenTeacher(Part):
         super().__init__("frozen_teacher")
         self.supports_jit = False
         self.teacher = served.load(folder, "teacher")
-        self.frozen_network = lambda images: self.teacher.predict(images=images)["logits"]
+        self.frozen_network = self._logits
         found, wanted = len(self.teacher.class_names), num_classes(peers)
         if found != wanted:
             raise InputError(
@@ -59,4 +59,7 @@ class FrozenTeacher(Part):
         views = (
             tf.saturate_cast(tf.round(tf.cast(v, tf.float32)), tf.uint8) for v in forward.views
         )
-        return [tf.stop_gradient(self.frozen_network(view)) for view in views]
+        return [tf.stop_gradient(self._logits(view)) for view in views]
+
+    def _logits(self, images: tf.Tensor) -> tf.Tensor:
+        return self.teacher.predict(images=images)["logits"]
