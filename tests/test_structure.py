@@ -53,7 +53,7 @@ ORDER = [
     *wing("distillation", "teacher", "views", "guard", "callbacks", "distiller"),
     *wing("serving", "savedmodel"),
     # The wing offers its settings alone: the rest waits for TensorFlow.
-    *wing("runs", "config"),
+    *wing("runs", "names", "config"),
     *(f"runs.{file}" for file in ("checkpoints", "workdir", "progress", "scores", "cost")),
     *(f"runs.{file}" for file in ("pictures", "build", "results", "experiment")),
     *wing("sweeps", "grid", "cell", "processes", "results", "progress"),

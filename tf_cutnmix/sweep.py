@@ -6,6 +6,7 @@ import sys
 
 from tf_cutnmix import command
 from tf_cutnmix.errors import InputError, RunError, unknown
+from tf_cutnmix.runs import names
 from tf_cutnmix.runs.config import Config, settings_in
 from tf_cutnmix.settings import NOT_NEGATIVE, Rule, setting
 from tf_cutnmix.sweeps import grid, processes, progress, results
@@ -58,7 +59,8 @@ class Settings(Config):
         (),
         "grid",
         "a setting and its values: seed=0,1,2; values that hold commas are separated by '|': "
-        "arch=resnet8,resnet14|resnet20; flagfile=one.cfg,other.cfg varies several at once",
+        "arch=resnet8,resnet14|resnet20; flagfile=one.cfg,other.cfg varies several at once; "
+        "method=all: every method",
     )
     jobs: str = setting(
         "1",
@@ -123,6 +125,8 @@ def make_configs(settings: Settings) -> dict[str, Config]:
     """
     shared = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Config)}
     values = grid.parse(settings.grid)
+    if values.get("method") == ("all",):
+        values["method"] = names.methods()
     for name in values:
         if name not in (*shared, _FLAGFILE):
             raise unknown("setting in --grid", name, shared)

@@ -9,6 +9,7 @@ import pathlib
 import re
 
 from tf_cutnmix.errors import InputError, unknown
+from tf_cutnmix.runs import names
 from tf_cutnmix.settings import (
     AT_LEAST_1,
     BELOW_1,
@@ -110,8 +111,7 @@ class Config:
     method: str = setting(
         "cutnmix",
         "distillation",
-        "cutnmix; independent (peers trained side by side); kd, dml, cl_ilr, one, kdcl, "
-        "kdcl_naive, kdcl_linear, kdcl_general, okddip, pcl, ffl, dlb, mcl, afd",
+        f"how peers learn from each other, independent: not at all; {', '.join(names.methods())}",
     )
     weights: str = setting(
         "",
