@@ -54,9 +54,9 @@ def main(settings: Settings) -> None:
     for name in settings.histories:
         try:
             history = json.loads(pathlib.Path(name).read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"{name} is no history: {error}") from error
-        head, epochs = history["head"], history["epochs"]
+            head, epochs = history["head"], history["epochs"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{name} is no history of run_bundle: {error!r}") from error
         if not epochs or epochs[-1]["epoch"] < head["flags"]["epochs"]:
             print(f"{name}: ends at epoch {epochs[-1]['epoch'] if epochs else 0}, left out")
             continue

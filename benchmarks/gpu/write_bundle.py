@@ -22,7 +22,7 @@ from tf_cutnmix.distillation.method import Method
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import build, cost
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.settings import AT_LEAST_1, setting, split_names
+from tf_cutnmix.settings import AT_LEAST_1, SEED, setting, split_names
 
 SUMMARY = """\
 Lowers the compiled train step of a run, with all that is in it, and an evaluation step to
@@ -58,7 +58,8 @@ class Settings(Config):
         super().__post_init__()
         if not self.out:
             raise InputError("--out is missing: name a folder for the bundle")
-        if not all(name.isdecimal() for name in split_names(self.further_seeds)):
+        names = split_names(self.further_seeds)
+        if not all(name.isdecimal() and SEED.holds(int(name)) for name in names):
             raise InputError(f"--further_seeds={self.further_seeds}: write whole numbers: 1,2,3")
         if self.augment != "none":
             raise InputError(f"XLA cannot compile --augment={self.augment}: leave it out")

@@ -277,6 +277,8 @@ def test_a_step_that_is_not_finite_is_reported(
         ({"augment": "gridmask"}, "XLA cannot compile --augment=gridmask"),
         ({"method": "kd"}, "XLA cannot compile --method=kd"),
         ({"steps_per_call": 0}, "--steps_per_call=0: must be"),
+        ({"further_seeds": "1,x"}, "--further_seeds=1,x: write whole numbers"),
+        ({"further_seeds": "4294967296"}, "write whole numbers"),
         ({"method": "kdcl_general"}, "held-out images outside"),
         ({"method": "okddip"}, "needs 3 peers"),
         ({"arch": "resnet9"}, "resnet9"),
@@ -419,6 +421,15 @@ def test_a_batch_or_a_state_that_does_not_fit_is_refused(
         np.savez(tmp_path / "wrong.npz", **wrong)
         with pytest.raises(run_bundle.BundleError, match="of another bundle"):
             run_bundle.Bundle(folder, tmp_path / "wrong.npz")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"head": {}}'])
+def test_what_is_no_history_becomes_no_run(text: str, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "history.json").write_text(text)
+    settings = as_run.Settings((str(tmp_path / "history.json"),), str(tmp_path / "runs"))
+    with pytest.raises(InputError, match="is no history of run_bundle"):
+        as_run.main(settings)
+    assert not (tmp_path / "runs").exists()
 
 
 # Packs
