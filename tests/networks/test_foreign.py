@@ -29,6 +29,7 @@ def user_model(**settings) -> keras.Model:
 
 
 def test_a_model_of_keras_becomes_a_peer_with_its_weights(tmp_path):
+    keras.utils.clear_session()  # its layer is called "activation" in a new process alone
     model = keras.applications.MobileNetV3Small((32, 32, 3), include_top=False, weights=None)
     peer = adapt(model, 7, stages={"stem": "activation", "stage1": "expanded_conv_project_bn"})
     images = pixels((2, 32, 32, 3))
