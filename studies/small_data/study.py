@@ -31,6 +31,7 @@ ROWS = (
     "independent_cutnmix",
     "dml_none",
     # The second wave: parts of cutnmix that can be switched, those first that lead so far.
+    "cutnmix_both_ramped",
     "cutnmix_both_feature01",
     "cutnmix_mutual_feature03",
     "cutnmix_mutual_half",
