@@ -14,14 +14,12 @@ from typing import Any
 
 from tf_cutnmix import command, files
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.config import PLACES, Config
 from tf_cutnmix.settings import AT_LEAST_1, check, setting
 
 SUMMARY = """\
 Makes folders of runs, which tf_cutnmix.report reads, of histories that run_bundle wrote. A history
 that ends before its run does is left out, and said so."""
-
-_PLACES = ("data_dir", "workdir", "export_dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +71,7 @@ def write(folder: pathlib.Path, history: dict[str, Any], every: int = 1) -> None
     named = [
         line
         for line in config.flagfile().splitlines(keepends=True)
-        if line[2:].partition("=")[0] not in _PLACES
+        if line[2:].partition("=")[0] not in PLACES
     ]
     last = history["epochs"][-1]["epoch"]
     kept = [row for row in history["epochs"] if row["epoch"] % every == 0 or row["epoch"] == last]

@@ -60,9 +60,10 @@ def eval_program(model: OnlineDistiller, image_shape: Sequence[int], batch_size:
     """The program of the sums from which a split's figures follow, as `runs.scores` has them.
 
     From images `[B, H, W, C]` uint8 and labels `[B]` int32 to float32 sums over the images whose
-    label is not -1: `<name>_right` for the teacher, the ensemble and each network, `<name>_gaps`
-    `[16]`, right answers less confidence in each bin of confidence, `loss`, the teacher's
-    negative log likelihood, and of the peers, means over pairs, `disagreement` and `distance`.
+    label is not -1, each by the name of its figure: for the teacher, the ensemble and each network
+    `<name>_accuracy`, right answers, and `<name>_calibration_error` `[16]`, right answers less
+    confidence in each bin of confidence; `loss`, the teacher's negative log likelihood; of the
+    peers, means over pairs, `disagreement` and `distance`.
     """
 
     def eval_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -75,8 +76,8 @@ def eval_program(model: OnlineDistiller, image_shape: Sequence[int], batch_size:
             confidence = tf.reduce_max(prediction, axis=-1)
             index = tf.minimum(tf.cast(tf.math.ceil(confidence * _BINS), tf.int32), _BINS)
             bins = tf.one_hot(index, _BINS + 1)
-            sums[f"{name}_right"] = tf.reduce_sum(known * right)
-            sums[f"{name}_gaps"] = tf.linalg.matvec(
+            sums[f"{name}_accuracy"] = tf.reduce_sum(known * right)
+            sums[f"{name}_calibration_error"] = tf.linalg.matvec(
                 bins, known * (right - confidence), transpose_a=True
             )
         peers = [p for name, p in each.items() if name.startswith("peer")]

@@ -23,8 +23,8 @@ class Forward(NamedTuple):
       averages: of each averaged peer on its peer's view, likewise, without gradient; empty
         unless a term asks for them. They saw the images unmixed if a term asks for that.
       parts: by its name, what each part of the method computed.
-      mix: from distributions `[B, K]` for the unmixed images to those mixed as the labels are;
-        for terms, not for parts.
+      mix: a function from distributions `[B, K]` for the unmixed images to those mixed as the
+        labels are. Terms have it, parts not: Keras takes no functions in what a layer is given.
     """
 
     step: tf.Tensor
@@ -33,7 +33,7 @@ class Forward(NamedTuple):
     outputs: Sequence[Mapping[str, tf.Tensor]]
     averages: Sequence[Mapping[str, tf.Tensor]] = ()
     parts: Mapping[str, Any] = {}
-    mix: Callable[[tf.Tensor], tf.Tensor] | None = None
+    mix: Any = None
 
     @property
     def logits(self) -> list[tf.Tensor]:

@@ -65,17 +65,13 @@ class Mixing(draws.SteppedLayer):
         mixed = level < round(self.probability * 2**31)
         if self.until_step is not None:
             mixed &= tf.cast(step, tf.int64) < self.until_step
-        return self.unmixed_elsewhere(draw, mixed)
+        return draw.only(mixed)
 
     def sample(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> Any:
-        """The draw for a batch whose every sample is mixed."""
+        """The draw for a batch whose every sample is mixed; it has a method `only`."""
         return sampling.sample(
             self.seed, step, shape, alpha=self.alpha, num_peers=1, ratio_per=self.ratio_per
         )
-
-    def unmixed_elsewhere(self, draw: Any, mixed: tf.Tensor) -> Any:
-        """The draw that leaves all samples but `mixed`, `[B]` bool, as they are."""
-        return sampling.unmixed_elsewhere(draw, mixed)
 
     def mix_images(self, images: tf.Tensor, draw: Any) -> tf.Tensor:
         """Images or masks, mixed as `draw` says."""

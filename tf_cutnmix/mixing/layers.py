@@ -180,9 +180,6 @@ class FMix(Mixing):
             ratio_per=self.ratio_per,
         )
 
-    def unmixed_elsewhere(self, draw: MaskDraw, mixed: tf.Tensor) -> MaskDraw:
-        return masks.unmixed_elsewhere(draw, mixed)
-
     def mix_images(self, images: tf.Tensor, draw: MaskDraw) -> tf.Tensor:
         return paste_mask(images, draw)
 

@@ -22,6 +22,11 @@ class MaskDraw(NamedTuple):
     partner: tf.Tensor
     mask: tf.Tensor
 
+    def only(self, mixed: tf.Tensor) -> "MaskDraw":
+        """With ratio 1 and empty masks for all samples but `mixed`, `[B]` bool."""
+        mask = self.mask & mixed[:, None, None]
+        return self._replace(ratio=tf.where(mixed, self.ratio, 1.0), mask=mask)
+
 
 def sample_mask(
     seed: int,
@@ -70,12 +75,6 @@ def sample_mask(
         partner=draws.permutation(draws.key(seed, step, draws.Stream.PARTNER), batch),
         mask=tf.reshape(highest, [batch, height, width]),
     )
-
-
-def unmixed_elsewhere(draw: MaskDraw, mixed: tf.Tensor) -> MaskDraw:
-    """The draw with empty masks and ratio 1 but for the samples `mixed`, `[B]` bool."""
-    mask = draw.mask & mixed[:, None, None]
-    return draw._replace(ratio=tf.where(mixed, draw.ratio, 1.0), mask=mask)
 
 
 def _frequencies(size: tf.Tensor | int) -> tf.Tensor:

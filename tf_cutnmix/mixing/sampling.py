@@ -25,6 +25,12 @@ class Draw(NamedTuple):
     partner: tf.Tensor
     boxes: tf.Tensor
 
+    def only(self, mixed: tf.Tensor) -> "Draw":
+        """With ratio 1 and empty boxes for all samples but `mixed`, `[B]` bool."""
+        sizes = tf.where(mixed[:, None, None], self.boxes[..., 2:], 0)
+        boxes = tf.concat([self.boxes[..., :2], sizes], axis=-1)
+        return self._replace(ratio=tf.where(mixed, self.ratio, 1.0), boxes=boxes)
+
 
 def sample(
     seed: int,
@@ -71,13 +77,6 @@ def sample(
         partner=draws.permutation(draws.key(seed, step, draws.Stream.PARTNER), batch),
         boxes=tf.concat([corners, sizes], axis=-1),
     )
-
-
-def unmixed_elsewhere(draw: Draw, mixed: tf.Tensor) -> Draw:
-    """The draw with empty boxes and ratio 1 but for the samples `mixed`, `[B]` bool."""
-    sizes = tf.where(mixed[:, None, None], draw.boxes[..., 2:], 0)
-    boxes = tf.concat([draw.boxes[..., :2], sizes], axis=-1)
-    return draw._replace(ratio=tf.where(mixed, draw.ratio, 1.0), boxes=boxes)
 
 
 def overlap(draw: Draw) -> tf.Tensor:

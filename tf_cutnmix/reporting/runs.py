@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from tf_cutnmix.errors import InputError, RunError
-from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.config import PLACES, Config
 
 MOMENTS = {"best": "best_on_validation", "last": "last"}
 
 _FILES = ("flags.cfg", "metrics.jsonl", "result.json")
 # Where a run was kept says nothing about it: results that are handed on leave these out.
-_PLACES = {"--workdir", "--data_dir", "--export_dir"}
+_PLACES = {f"--{name}" for name in PLACES}
 _COSTS = ("images_per_second", "trained_parameters", "flops_per_image", "peak_memory_bytes")
 
 # A figure is missing where the run did not record it, and None where there is no such thing.

@@ -7,6 +7,7 @@ own (architectures, methods, mixings, data sets) are checked by those modules.
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 from tf_cutnmix.errors import InputError, unknown
 from tf_cutnmix.runs import names
@@ -21,6 +22,15 @@ from tf_cutnmix.settings import (
     setting,
     split_names,
 )
+
+# Where a run finds and leaves its files, which says nothing about what it does.
+PLACES = ("workdir", "data_dir", "export_dir")
+
+
+def _option(text: str, *choices: str) -> Any:
+    """A choice that a method has a default of its own for."""
+    text = f"{text}; auto: the method's own"
+    return setting("auto", "distillation", text, choices=("auto", *choices))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,30 +134,16 @@ class Config:
         "softens predictions that are imitated; by default the method's own",
         rule=POSITIVE,
     )
-    ensemble_members: str = setting(
-        "auto",
-        "distillation",
-        "whose ensemble teaches a peer: all, or the others; auto: the method's own",
-        choices=("auto", "all", "others"),
+    ensemble_members: str = _option(
+        "whose ensemble teaches a peer: all, or the others", "all", "others"
     )
-    ensemble_from: str = setting(
-        "auto",
-        "distillation",
-        "of the averaged networks, or of the peers as they are; auto: the method's own",
-        choices=("auto", "averages", "peers"),
+    ensemble_from: str = _option(
+        "of the averaged networks, or of the peers as they are", "averages", "peers"
     )
-    ensemble_view: str = setting(
-        "auto",
-        "distillation",
-        "on mixed images, or on clean ones with its answers mixed; auto: the method's own",
-        choices=("auto", "mixed", "clean"),
+    ensemble_view: str = _option(
+        "on mixed images, or on clean ones with its answers mixed", "mixed", "clean"
     )
-    standardise_logits: str = setting(
-        "auto",
-        "distillation",
-        "compare logits of mean 0 and deviation 1; auto: the method's own",
-        choices=("auto", "on", "off"),
-    )
+    standardise_logits: str = _option("compare logits of mean 0 and deviation 1", "on", "off")
     pull_every: int = setting(
         0,
         "distillation",

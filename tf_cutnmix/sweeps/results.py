@@ -7,9 +7,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from tf_cutnmix.runs.config import Config, settings_in
-
-_PLACES = ("workdir", "export_dir", "data_dir")
+from tf_cutnmix.runs.config import PLACES, Config, settings_in
 
 
 def read(config: Config) -> dict[str, Any]:
@@ -51,4 +49,4 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _that_matter(flagfile: str) -> dict[str, str]:
     settings = settings_in(flagfile)
-    return {name: value for name, value in settings.items() if name not in _PLACES}
+    return {name: value for name, value in settings.items() if name not in PLACES}

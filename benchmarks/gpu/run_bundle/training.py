@@ -78,13 +78,7 @@ def evaluate(bundle: Bundle, images: Images) -> dict[str, float]:
         labels = np.pad(labels, (0, missing), constant_values=-1)
         for name, part in bundle.call("eval_step", pixels, labels).items():
             totals[name] = totals.get(name, 0) + np.asarray(part, np.float64)
-    kinds = {"_right": "_accuracy", "_gaps": "_calibration_error"}
-    figures = {}
-    for name, total in totals.items():
-        for ending, kind in kinds.items():
-            name = name.removesuffix(ending) + kind if name.endswith(ending) else name
-        figures[name] = float(np.sum(np.abs(total)) / count)
-    return figures
+    return {name: float(np.sum(np.abs(total)) / count) for name, total in totals.items()}
 
 
 def images_per_second(bundle: Bundle, images: Images, calls: int) -> float:

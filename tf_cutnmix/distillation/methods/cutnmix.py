@@ -92,7 +92,7 @@ def ensemble_distillation(
     scale = losses.standardise if standardised else tf.identity
     teachers = forward.teacher_logits if from_averages else forward.logits
     softened = [losses.soften(scale(logits), temperature) for logits in teachers]
-    if unmixed and forward.mix:
+    if unmixed:
         softened = [forward.mix(prediction) for prediction in softened]
     distances = []
     for i, logits in enumerate(forward.logits):
