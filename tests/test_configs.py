@@ -86,7 +86,7 @@ def test_a_config_of_the_literature_says_its_commands_and_its_names_are_known(pa
     assert path.stem == f"{config.dataset}_{config.arch}"
     assert path.read_text().count(f"--flagfile=configs/paper/{path.name}") == 2
     assert (config.num_peers, config.method, config.mix) == (3, "cutnmix", "cutnmix")
-    assert build.backbone(config.arch)
+    assert build.find(config.arch)
 
 
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)

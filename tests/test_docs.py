@@ -1,8 +1,9 @@
 """What the README and the guides show works: Python and commands run, files and links are there.
 
-A page's blocks run in their order, in one folder. A command that trains does so on a few of the
-images that it names, for a step; one that needs a download, or makes many runs, is parsed and
-checked. All run without graphs, which take longer to build than a step takes.
+A page's blocks run in their order, in one folder; one that begins with a file's name is also that
+file. A command that trains does so on a few of the images that it names, for a step; one that needs
+a download, or makes many runs, is parsed and checked. All run without graphs, which take longer to
+build than a step takes.
 """
 
 import contextlib
@@ -81,6 +82,7 @@ def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
             path = tmp_path / "pictures" / name / f"{number:02}.png"
             path.write_bytes(picture.numpy())
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
@@ -101,14 +103,16 @@ def added_methods() -> Iterator[set[str]]:
     METHODS.update(before)
 
 
-@pytest.mark.usefixtures("folder", "eagerly")
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_shows_runs_in_order(page, monkeypatch, added_methods):
+def test_what_a_page_shows_runs_in_order(page, folder, monkeypatch, added_methods):
     shown = blocks(page)
     assert shown or page == "CONTRIBUTING.md"
     known, namespace = set(METHODS), {}
     for language, text in shown:
         if language == "python":
+            if file := re.match(r"# (\w+\.py)\n", text):
+                (folder / file[1]).write_text(text)
             exec(compile(text, page, "exec"), namespace)
         elif language == "bash":
             for words in shell_commands(text):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tests.networks.small_networks import between, noise, pixels, small_network
 from tf_cutnmix import build_network
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.networks.build import backbone
+from tf_cutnmix.networks.build import find
 
 
 def size_by_the_paper(depth: int, num_classes: int) -> int:
@@ -283,7 +283,7 @@ def test_a_depth_that_does_not_fit_is_refused_with_those_that_do(name, suggestio
     assert all(suggestion in str(error.value) for suggestion in suggestions)
     for suggestion in suggestions:
         if not suggestion.endswith(("n+2", "n+4")):
-            assert backbone(suggestion)
+            assert find(suggestion)
 
 
 def test_only_a_depth_of_bottlenecks_is_refused_with_the_name_of_bottlenecks():
@@ -308,4 +308,4 @@ def test_a_width_that_does_not_fit_is_refused_with_one_that_does(name, suggestio
     with pytest.raises(InputError, match=f"--arch={name}: the ") as error:
         build_network(name, (8, 8, 3), 10)
     assert suggestion in str(error.value)
-    assert backbone(suggestion.split(", ")[-1])
+    assert find(suggestion.split(", ")[-1])

@@ -11,6 +11,7 @@ from tests.networks.small_networks import (
     pixels,
 )
 from tf_cutnmix.networks import adapt, stages
+from tf_cutnmix.networks.foreign import find_stages
 
 
 def user_model(**settings) -> keras.Model:
@@ -121,6 +122,67 @@ def test_a_sequential_model_becomes_a_peer():
     assert outputs["stage1"].shape == (4, 6, 6, 4)
 
 
+def test_tokens_are_pooled():
+    images = keras.Input((8, 8, 3))
+    tokens = keras.layers.Reshape((16, 12))(images)
+    found = adapt(keras.Model(images, tokens), 10)(pixels())["features"]
+    expected = pixels().astype("float64").reshape(-1, 16, 12).mean(axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+# Finding stages
+
+
+def with_a_shortcut_around(size: int) -> keras.Model:
+    """Maps of 8, 4 and 2 pixels; those of `size` have a shortcut around them into the next."""
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    for end in (8, 4, 2):
+        inside = keras.layers.Conv2D(3, 3, padding="same", name=f"inside{end}")(x)
+        added = keras.layers.Add(name=f"end{end}")([x, inside])
+        if end == 2:
+            return keras.Model(images, added)
+        x, before = keras.layers.MaxPooling2D(name=f"down{end}")(added), x
+        if end == size:
+            x = keras.layers.Add(name=f"joined{end}")([x, keras.layers.MaxPooling2D()(before)])
+    raise AssertionError
+
+
+def test_stages_end_before_the_maps_shrink_where_no_path_leads_around():
+    assert find_stages(with_a_shortcut_around(0)) == {
+        "stage1": "end8",
+        "stage2": "end4",
+        "stage3": "end2",
+    }
+    # Around the 8 pixels' end there is a path: of that size nothing is alone on the way.
+    assert find_stages(with_a_shortcut_around(8)) == {"stage1": "end4", "stage2": "end2"}
+
+
+@pytest.mark.parametrize("size", [0, 8, 4])
+def test_a_model_can_be_cut_at_the_stages_that_are_found(size):
+    model = with_a_shortcut_around(size)
+    peer = adapt(model, 10, stages=find_stages(model))
+    outputs = peer(pixels())
+    for stage in stages(peer):
+        found = between(peer, stage, "logits")(outputs[stage])
+        np.testing.assert_allclose(found, outputs["logits"], rtol=1e-4, atol=1e-4)
+
+
+def test_padding_before_a_stage_is_not_the_end_of_the_one_before():
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="first")(images)
+    x = keras.layers.ZeroPadding2D(name="padding")(x)
+    x = keras.layers.Conv2D(4, 3, strides=2, name="second")(x)
+    assert find_stages(keras.Model(images, x)) == {"stage1": "first", "stage2": "second"}
+
+
+def test_a_model_of_any_size_or_that_uses_a_layer_twice_has_no_stages():
+    images, layer = keras.Input((8, 8, 3)), keras.layers.Conv2D(3, 3, padding="same")
+    assert find_stages(keras.Model(images, layer(layer(images)))) == {}
+    images = keras.Input((None, None, 3))
+    assert find_stages(keras.Model(images, layer(images))) == {}
+
+
 class Subclassed(keras.Model):
     def call(self, images):
         return images
@@ -134,12 +196,12 @@ def unfit_model(kind: str) -> keras.Model:
         "two inputs": lambda: keras.Model([images, others], images + others),
         "no images": lambda: keras.Model(rows, keras.layers.Flatten()(rows)),
         "two outputs": lambda: keras.Model(images, {"one": images, "two": -images}),
-        "rows": lambda: keras.Model(images, keras.layers.Reshape((8, 24))(images)),
+        "volumes": lambda: keras.Model(images, keras.layers.Reshape((2, 2, 6, 8))(images)),
     }[kind]()
 
 
 @pytest.mark.parametrize(
-    "kind", ["subclassed", "unbuilt", "two inputs", "no images", "two outputs", "rows"]
+    "kind", ["subclassed", "unbuilt", "two inputs", "no images", "two outputs", "volumes"]
 )
 def test_a_model_that_is_not_from_images_to_features_is_refused(kind):
     with pytest.raises(ValueError, match=r"one input \[B, H, W, C\] to one output"):

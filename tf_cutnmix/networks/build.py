@@ -1,11 +1,14 @@
 """Networks by name: `build_network("resnet56", (32, 32, 3), 10)`."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
-from tf_cutnmix.errors import unknown
+from tf_cutnmix.errors import InputError, unknown
+from tf_cutnmix.networks import applications, own
+from tf_cutnmix.networks.classifier import check_classes, head
 from tf_cutnmix.networks.families import (
     densenet,
     mobilenet,
@@ -18,15 +21,23 @@ from tf_cutnmix.networks.families import (
 _FAMILIES = (resnet, wide_resnet, vgg, densenet, mobilenet, shufflenet)
 
 
-def backbone(name: str) -> Callable[[keras.KerasTensor], dict[str, keras.KerasTensor]]:
-    """The function from images to the endpoints, up to "features", of a network's name.
+def find(name: str, weights: str | None = None) -> Callable[..., keras.Model]:
+    """What builds a network of this name, called as `build_network` without the name.
 
     Raises:
-      InputError: no family knows the name.
+      InputError: nothing knows the name, it has no such weights, or it cannot be imported.
     """
+    if builder := applications.builder(name, weights):
+        return _normalised_by_itself(builder)
+    if weights:
+        raise InputError(
+            f"--arch={name} has no {weights} weights: networks that have begin with keras_"
+        )
+    if builder := own.builder(name):
+        return _normalised_by_itself(builder)
     for family in _FAMILIES:
-        if found := family.backbone(name):
-            return found
+        if backbone := family.backbone(name):
+            return functools.partial(_build, name, backbone)
     raise unknown("--arch", name, [known for family in _FAMILIES for known in family.NAMES])
 
 
@@ -37,25 +48,47 @@ def build_network(
     *,
     mean: float | Sequence[float] = 127.5,
     deviation: float | Sequence[float] = 63.75,
+    weights: str | None = None,
 ) -> keras.Model:
-    """Build a network with fresh weights.
+    """Build a network.
 
     Args:
-      name: such as "resnet56".
+      name: such as "resnet56"; "keras_" and a name of `keras.applications`, such as
+        "keras_mobilenet_v3_small"; or "module:function" of a function of yours (see `own`).
       input_shape: height, width and channels of the images.
       num_classes: 2 or more.
       mean: of the training images, in pixel values; one number, or one for each channel.
+        Networks from elsewhere have a normalisation of their own.
       deviation: standard deviation, likewise.
+      weights: None for fresh ones, or "imagenet", which Keras downloads, for a network of
+        `keras.applications`; its classifier is a fresh one all the same.
 
     Returns:
       A functional model from images `[B, H, W, C]` in [0, 255] to the endpoints by name:
       the maps `[B, h, w, channels]` of each stage, "features" `[B, D]`, "logits" `[B, K]`.
 
     Raises:
-      InputError: no family knows the name.
+      InputError: nothing knows the name, it has no such weights or they cannot be downloaded,
+        or the images are too small for the network.
       ValueError: there are fewer than 2 classes.
     """
     check_classes(num_classes)
+    return find(name, weights)(input_shape, num_classes, mean=mean, deviation=deviation)
+
+
+def _normalised_by_itself(build: own.Build) -> Callable[..., keras.Model]:
+    return lambda input_shape, num_classes, **_: build(input_shape, num_classes)
+
+
+def _build(
+    name: str,
+    backbone: Callable[[keras.KerasTensor], dict[str, keras.KerasTensor]],
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    mean: float | Sequence[float],
+    deviation: float | Sequence[float],
+) -> keras.Model:
     images = keras.Input(input_shape, name="images")
     channels = input_shape[-1]
     normalise = keras.layers.Normalization(
@@ -64,17 +97,6 @@ def build_network(
         dtype="float32",
         name="normalisation",
     )
-    endpoints = backbone(name)(normalise(images))
+    endpoints = backbone(normalise(images))
     logits = head(num_classes)(endpoints["features"])
     return keras.Model(images, {**endpoints, "logits": logits}, name=name)
-
-
-def head(num_classes: int) -> keras.layers.Dense:
-    """The classifier on the features, whose output are the logits."""
-    return keras.layers.Dense(num_classes, kernel_initializer="he_normal", name="logits")
-
-
-def check_classes(num_classes: int) -> None:
-    """Raise `ValueError` for fewer than 2 classes."""
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be 2 or more. Received: num_classes={num_classes}")

@@ -1,10 +1,19 @@
 """Any other Keras model as a peer."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
+import numpy as np
 
-from tf_cutnmix.networks.build import check_classes, head
+from tf_cutnmix.networks.classifier import check_classes, head
+
+# What makes features of an output, by its rank.
+_POOLING = {
+    2: keras.layers.Identity,
+    3: keras.layers.GlobalAveragePooling1D,
+    4: keras.layers.GlobalAveragePooling2D,
+}
 
 
 def adapt(
@@ -26,11 +35,11 @@ def adapt(
 
     Args:
       model: a functional or sequential model with one image input `[B, H, W, C]` and one
-        output, a map `[B, h, w, D]`, which is pooled, or features `[B, D]`.
+        output: a map `[B, h, w, D]` or tokens `[B, T, D]`, which are pooled, or features `[B, D]`.
       num_classes: 2 or more.
       stages: for each of "stem" (which may be left out), "stage1", "stage2", ... the model's
         layer at whose output `[B, h, w, channels]` it ends. All that follows a stage must
-        depend on the images through that output alone.
+        depend on the images through that output alone. `find_stages` finds them.
       preprocess: a layer, or a function that works on symbolic tensors, from pixels of 0 to
         255 to what the model takes, in the same shape; None if it takes pixels.
       name: of the peer; by default the model's.
@@ -49,9 +58,7 @@ def adapt(
     # Called so, a model runs its layers one by one; calling the model itself would nest it.
     endpoints = dict(trunk.call(preprocess(images) if preprocess else images))
     output = endpoints.pop("output")
-    endpoints["features"] = (
-        keras.layers.GlobalAveragePooling2D()(output) if len(output.shape) == 4 else output
-    )
+    endpoints["features"] = _POOLING[len(output.shape)]()(output)
     endpoints["logits"] = head(num_classes)(endpoints["features"])
     shared = keras.Model(images, endpoints, name=name or model.name)
     peer = keras.models.clone_model(shared)
@@ -59,13 +66,66 @@ def adapt(
     return peer
 
 
+def find_stages(model: keras.Model) -> dict[str, str]:
+    """The stages of a model, each of half the resolution: what `adapt` takes as `stages`.
+
+    A stage ends at the last layer, before the maps shrink to half, through whose output alone all
+    later layers depend on the images. Layers before the first weights are in no stage. A model
+    without such layers has none, nor has one of images of any size or that uses a layer twice.
+
+    Raises:
+      ValueError: the model is not as `adapt` takes it.
+    """
+    _check_model(model)
+    ends: list[str] = []
+    start = height = 0  # of the stage that was found last
+    for layer in _bottlenecks(model):
+        shape: tuple[Any, ...] = getattr(layer.output, "shape", ())
+        if len(shape) != 4 or not shape[1]:
+            continue
+        if not ends or (shape[1] < start and 2 * shape[1] <= start + 1):
+            ends.append(layer.name)
+            start = height = shape[1]
+        elif shape[1] <= height:  # not the padding before the next stage
+            ends[-1] = layer.name
+            height = shape[1]
+    return {f"stage{number}": layer for number, layer in enumerate(ends, start=1)}
+
+
+def _bottlenecks(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers with weights before them that no path from the images leads around."""
+    operations = keras.Model(model.inputs, model.outputs).operations
+    maker = {
+        id(tensor): position
+        for position, operation in enumerate(operations)
+        for tensor in keras.tree.flatten(operation.output)
+    }
+    inputs = [[id(t) for t in keras.tree.flatten(operation.input)] for operation in operations]
+    used = {tensor for tensors in inputs for tensor in tensors} | {id(model.outputs[0])}
+    if not used <= maker.keys():  # A layer that is used twice tells of its first use alone.
+        return []
+    last_use = np.zeros(len(operations), int)
+    for position, tensors in enumerate(inputs):
+        last_use[[maker[tensor] for tensor in tensors]] = position
+    # How far what was made before each operation reaches.
+    reach = np.concatenate([[0], np.maximum.accumulate(last_use)[:-1]])
+    weighted = np.cumsum([bool(getattr(o, "trainable_weights", ())) for o in operations])
+    return [
+        operation
+        for position, operation in enumerate(operations)
+        if reach[position] <= position
+        and weighted[position]
+        and isinstance(operation, keras.layers.Layer)
+    ]
+
+
 def _check_model(model: keras.Model) -> None:
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     ranks = [[len(t.shape) for t in tensors or []] for tensors in (inputs, outputs)]
-    if ranks not in ([[4], [4]], [[4], [2]]):
+    if ranks[0] != [4] or ranks[1] not in ([2], [3], [4]):
         raise ValueError(
             "adapt needs a functional model from one input [B, H, W, C] to one output, a map "
-            "[B, h, w, D] or features [B, D]; a subclassed model becomes one as "
+            "[B, h, w, D], tokens [B, T, D] or features [B, D]; a subclassed model becomes one as "
             f"keras.Model(inputs, model(inputs)). Received: {model!r} with inputs {inputs!r} and "
             f"outputs {outputs!r}"
         )
@@ -82,6 +142,8 @@ def _stage_maps(model: keras.Model, layers: Mapping[str, str]) -> dict[str, kera
         )
     maps = {stage: _layer_map(model, stage, layers[stage]) for stage in ordered}
     ends = [*maps.values(), model.outputs[0]]
+    if len(ends) > 1 and ends[-2] is ends[-1]:
+        ends.pop()  # the last stage ends where the model does
     for stage, start, end in zip(maps, ends, ends[1:], strict=False):
         try:
             keras.Model(start, end)

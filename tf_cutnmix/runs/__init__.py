@@ -1,8 +1,9 @@
 """One run, from its settings to its results.
 
-Read `names` (of the methods), `config` (every setting), `checkpoints`, `workdir` (the folder of a
-run), `progress` (what is written after each epoch), `scores`, `cost`, `pictures`, `build` (from
-settings to data and model), `results` (the figures of a run), `experiment` (one run, wired).
+Read `names` (of the methods), `flags` (every setting), `config` (the settings of a run),
+`checkpoints`, `workdir` (the folder of a run), `progress` (what is written after each epoch),
+`scores`, `cost`, `pictures`, `optimizer`, `build` (from settings to data and model), `results` (the
+figures of a run), `experiment` (one run, wired).
 
 `Config` alone is offered here: the rest waits for TensorFlow, and `--help` shall not.
 """

@@ -1,5 +1,6 @@
 """From the settings of a run to its data and its model."""
 
+import pathlib
 from typing import Any, NamedTuple
 
 import keras
@@ -18,8 +19,10 @@ from tf_cutnmix.distillation import Method, OnlineDistiller, teacher
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
 from tf_cutnmix.mixing.layer import Mixing
-from tf_cutnmix.networks.build import backbone, build_network
+from tf_cutnmix.networks import pretrained
+from tf_cutnmix.networks.build import build_network, find
 from tf_cutnmix.networks.sharing import share_stages, stages
+from tf_cutnmix.runs import optimizer
 from tf_cutnmix.runs.config import Config
 
 _EVALUATION_BATCH = 500
@@ -29,7 +32,9 @@ _CHUNK = 1000
 def check_names(config: Config) -> None:
     """Raise `InputError` for a name that nothing knows, before data are read or downloaded."""
     for name in config.architectures:
-        backbone(name)
+        find(name, _downloaded(config))
+    if _from_file(config) and not pathlib.Path(config.weights_from).expanduser().exists():
+        raise InputError(f"--weights_from={config.weights_from}: there is no such file or folder")
     Method(config.method, options=config.method_options, pull_every=config.pull_every)
     _mixing(config, num_classes=2, steps=1)
     _augmentation(config)
@@ -96,9 +101,15 @@ def build_model(config: Config, train: Images) -> OnlineDistiller:
     shape, num_classes = train.pixels.shape[1:], len(train.class_names)
     mean, deviation = _statistics(train.pixels)
     peers = [
-        build_network(name, shape, num_classes, mean=mean, deviation=deviation)
+        build_network(
+            name, shape, num_classes, mean=mean, deviation=deviation, weights=_downloaded(config)
+        )
         for name in config.architectures
     ]
+    if _from_file(config):
+        pretrained.load(peers, config.weights_from)
+    if config.freeze != "none":
+        pretrained.freeze(peers, config.freeze)
     steps = steps_per_epoch(train, config) * config.epochs
     method = Method(
         config.method,
@@ -124,7 +135,7 @@ def build_model(config: Config, train: Images) -> OnlineDistiller:
     if config.jit == "on" and not all(part.supports_jit for part in model.parts):
         raise InputError(f"XLA cannot compile --method={config.method}: pass --jit=auto")
     model.compile(
-        keras.optimizers.SGD(_schedule(config, steps), config.momentum, nesterov=True),
+        optimizer.build(config, steps, [v for p in model.peers for v in pretrained.backbone(p)]),
         jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
     )
     model.optimizer.build(model.trainable_variables)
@@ -144,16 +155,12 @@ def _statistics(pixels: np.ndarray) -> tuple[list[float], list[float]]:
     return mean.tolist(), deviation.tolist()
 
 
-def _schedule(config: Config, steps: int) -> Any:
-    rate = config.learning_rate
-    if config.schedule == "cosine":
-        return keras.optimizers.schedules.CosineDecay(rate, steps)
-    if config.schedule == "step":
-        # Keras still uses the earlier rate at a boundary itself.
-        boundaries = [steps // 2 - 1, steps * 3 // 4 - 1]
-        rates = [rate, rate / 10, rate / 100]
-        return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
-    return rate
+def _from_file(config: Config) -> bool:
+    return config.weights_from not in ("none", "imagenet")
+
+
+def _downloaded(config: Config) -> str | None:
+    return "imagenet" if config.weights_from == "imagenet" else None
 
 
 def _shared(peers: list[keras.Model], method: Method, config: Config) -> list[keras.Model]:

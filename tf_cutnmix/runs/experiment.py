@@ -15,6 +15,7 @@ import tensorflow as tf
 from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.networks import applications
 from tf_cutnmix.runs import checkpoints, cost, pictures, results, workdir
 from tf_cutnmix.runs.build import (
     Splits,
@@ -97,6 +98,11 @@ def hints(config: Config, model: OnlineDistiller, steps: int) -> list[str]:
         ramp = f", distillation grows over {model.method.ramp_steps} (--ramp)"
         ramped = any(term.ramped for term in model.terms)
         lines.append(f"short run: {steps} steps; {memory}{ramp if ramped else ''}")
+    for name in sorted(set(config.architectures)):
+        if f"keras_{name}" in applications.NAMES:
+            lines.append(
+                f"{name} is the network for small images: keras_{name} is that of ImageNet"
+            )
     if config.precision == "float32" and cost.multiplies_in_bfloat16():
         lines.append(
             "this processor multiplies in bfloat16: --precision=mixed_bfloat16 may be faster"

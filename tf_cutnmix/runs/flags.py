@@ -1,0 +1,226 @@
+"""Every flag of a training run: its default, its help text, the check of its value alone.
+
+Names that other modules own (architectures, methods, mixings, data sets) are checked there.
+"""
+
+import dataclasses
+from typing import Any
+
+from tf_cutnmix.runs import names
+from tf_cutnmix.settings import (
+    AT_LEAST_1,
+    BELOW_1,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    setting,
+)
+
+
+def _option(text: str, *choices: str) -> Any:
+    """A choice that a method has a default of its own for."""
+    text = f"{text}; auto: the method's own"
+    return setting("auto", "distillation", text, choices=("auto", *choices))
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """The flags of `python -m tf_cutnmix.train`, in the order of its help."""
+
+    dataset: str = setting(
+        "digits",
+        "data",
+        "'digits' (scikit-learn's, no download), a TFDS name such as 'cifar10', or a folder: "
+        "class sub-folders with images, or train/ and test/ that hold such sub-folders",
+    )
+    data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
+    train_split: str = setting("train", "data", "split to train on, in TFDS syntax: 'train[:2000]'")
+    test_split: str = setting("test", "data", "split to report the final figures on")
+    validation_fraction: float = setting(
+        0.1,
+        "data",
+        "part of the training split that is held out to choose the best epoch; 0: none",
+        rule=BELOW_1,
+    )
+    image_size: int = setting(
+        0, "data", "resize images to this many pixels a side; 0: as stored", rule=NOT_NEGATIVE
+    )
+    crop: float = setting(
+        0.125,
+        "data",
+        "random crops after padding each side by this part of it (4 pixels of 32); 0: none",
+        rule=BELOW_1,
+    )
+    flip: str = setting(
+        "auto",
+        "data",
+        "random mirror images; auto: not for characters (digits, mnist, svhn_cropped, ...)",
+        choices=("auto", "on", "off"),
+    )
+    augment: str = setting(
+        "none",
+        "data",
+        "what else is done to images after crops and mirror images",
+        choices=("none", "augmix", "gridmask", "randaugment"),
+    )
+    arch: str = setting(
+        "resnet8",
+        "model",
+        "network of each peer, such as resnet56, resnet32_projection, wrn16_2, vgg16, "
+        "densenet_bc40_12, mobilenet_v2, shufflenet_v2_x1; keras_ and a name of "
+        "keras.applications; module:function for a function of yours; a comma list for unlike "
+        "peers",
+    )
+    num_peers: int | None = setting(
+        None,
+        "model",
+        "networks trained together; by default 2, or as many as --arch names",
+        rule=AT_LEAST_1,
+    )
+    weights_from: str = setting(
+        "none",
+        "model",
+        "what the networks start from: none; imagenet, which Keras downloads for keras_ networks; "
+        "a .weights.h5 or .keras file, an export, or the folder of a run that exported its teacher",
+    )
+    freeze: str = setting(
+        "none",
+        "model",
+        "what stays as it is: the backbone, all but the classifier, or batchnorm's layers",
+        choices=("none", "backbone", "batchnorm"),
+    )
+    share: str = setting(
+        "auto",
+        "model",
+        "what peers have in common: none, stem, or all up to stage1, stage2, ...; auto: as the "
+        "method's paper has it",
+    )
+    mix: str = setting(
+        "cutnmix", "mixing", "how samples are mixed: cutnmix, cutmix, mixup, fmix or none"
+    )
+    alpha: float = setting(1.0, "mixing", "ratios are drawn from Beta(alpha, alpha)", rule=POSITIVE)
+    mix_probability: float = setting(
+        1.0, "mixing", "probability of each sample to be mixed", rule=FRACTION
+    )
+    mix_until: float = setting(1.0, "mixing", "part of the run that mixes", rule=FRACTION)
+    ratio_per: str = setting(
+        "sample", "mixing", "one ratio per sample or per batch", choices=("sample", "batch")
+    )
+    regions: str = setting(
+        "uniform",
+        "mixing",
+        "where the peers' boxes lie: uniform, or spread (they overlap less)",
+        choices=("uniform", "spread"),
+    )
+    views: str = setting(
+        "auto",
+        "mixing",
+        "own: each peer has crops and mirror images of its own; auto: as the method's paper has it",
+        choices=("auto", "shared", "own"),
+    )
+    method: str = setting(
+        "cutnmix",
+        "distillation",
+        f"how peers learn from each other, independent: not at all; {', '.join(names.methods())}",
+    )
+    weights: str = setting(
+        "",
+        "distillation",
+        "weights of the method's terms in place of its own: teacher=0.5,feature=0",
+    )
+    temperature: float | None = setting(
+        None,
+        "distillation",
+        "softens predictions that are imitated; by default the method's own",
+        rule=POSITIVE,
+    )
+    ensemble_members: str = _option(
+        "whose ensemble teaches a peer: all, or the others", "all", "others"
+    )
+    ensemble_from: str = _option(
+        "of the averaged networks, or of the peers as they are", "averages", "peers"
+    )
+    ensemble_view: str = _option(
+        "on mixed images, or on clean ones with its answers mixed", "mixed", "clean"
+    )
+    standardise_logits: str = _option("compare logits of mean 0 and deviation 1", "on", "off")
+    pull_every: int = setting(
+        0,
+        "distillation",
+        "draw the peers to their mean after every so many steps; 0: never",
+        rule=NOT_NEGATIVE,
+    )
+    teacher: str = setting(
+        "", "distillation", "what --method=kd learns from: an export, or a run that exported one"
+    )
+    ramp: float = setting(
+        0.25,
+        "distillation",
+        "part of the run over which the distillation terms grow to full weight",
+        rule=FRACTION,
+    )
+    teacher_memory: float = setting(
+        0.01,
+        "distillation",
+        "the moving average remembers this part of the run's steps",
+        rule=FRACTION,
+    )
+    epochs: int = setting(300, "optimisation", "passes over the training data", rule=AT_LEAST_1)
+    batch_size: int = setting(128, "optimisation", "images per step", rule=AT_LEAST_1)
+    learning_rate: float = setting(
+        0.1, "optimisation", "of SGD with Nesterov momentum", rule=POSITIVE
+    )
+    learning_rate_backbone: float | None = setting(
+        None,
+        "optimisation",
+        "for all below the classifiers; by default --learning_rate, whose schedule it follows",
+        rule=POSITIVE,
+    )
+    schedule: str = setting(
+        "step",
+        "optimisation",
+        "step: a tenth after 1/2 and again after 3/4 of the epochs; cosine: down to 0; constant",
+        choices=("step", "cosine", "constant"),
+    )
+    momentum: float = setting(0.9, "optimisation", "of SGD", rule=BELOW_1)
+    weight_decay: float = setting(
+        5e-4,
+        "optimisation",
+        "weight_decay / 2 * |w|^2 over all trained weights is added to the loss",
+        rule=NOT_NEGATIVE,
+    )
+    seed: int = setting(0, "run", "same seed, same machine: same result, to the bit", rule=SEED)
+    precision: str = setting(
+        "float32",
+        "run",
+        "of the arithmetic; weights stay float32",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )
+    threads: int = setting(
+        0,
+        "run",
+        "threads of the arithmetic, on which the last bits depend; 0: as TensorFlow is set up, "
+        "one for each core",
+        rule=NOT_NEGATIVE,
+    )
+    jit: str = setting(
+        "auto",
+        "run",
+        "compile the train step with XLA; auto: where there is a GPU",
+        choices=("auto", "on", "off"),
+    )
+    workdir: str = setting("", "run", "folder of the run; by default runs/<its settings>")
+    export_dir: str = setting("savedmodels", "run", "exports go to <export_dir>/<name>/<version>/")
+    export: str = setting(
+        "teacher,peer",
+        "run",
+        "what to export, a comma list of teacher, peer (the best one) and ensemble; '' for nothing",
+    )
+    steps: int = setting(
+        0, "run", "stop after so many training steps, for trying; 0: no limit", rule=NOT_NEGATIVE
+    )
+    resume: bool = setting(
+        False, "run", "go on from the last epoch of the run in workdir, if there is one"
+    )
+    overwrite: bool = setting(False, "run", "replace the run in workdir")
