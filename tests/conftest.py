@@ -4,6 +4,13 @@ import os
 import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Commands find the networks of tests by name.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [
+        str(pathlib.Path(__file__).parent / "own_networks"),
+        *os.environ.get("PYTHONPATH", "").split(os.pathsep),
+    ]
+)
 
 import hypothesis
 import keras

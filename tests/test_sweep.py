@@ -19,6 +19,7 @@ from tf_cutnmix.runs.config import Config, settings_in
 from tf_cutnmix.sweeps import processes
 
 BASE = (
+    "--arch=tiny_networks:tiny",
     "--train_split=train[:80]",
     "--test_split=test[:50]",
     "--validation_fraction=0.2",

@@ -13,7 +13,7 @@ SMALL = {
     "train_split": "train[:240]",
     "test_split": "test[:200]",
     "validation_fraction": 0.4,
-    "arch": "resnet8",
+    "arch": "tiny_networks:tiny",
     "epochs": 3,
     "batch_size": 32,
     "learning_rate": 0.05,

@@ -43,7 +43,7 @@ def arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def first_kernel(checkpoint: dict[str, np.ndarray]) -> np.ndarray:
-    return next(value.ravel() for value in checkpoint.values() if value.shape == (3, 3, 3, 16))
+    return next(value.ravel() for value in checkpoint.values() if value.shape == (3, 3, 3, 4))
 
 
 def assert_equal_to_the_bit(one: pathlib.Path, other: pathlib.Path) -> None:
@@ -279,9 +279,9 @@ def test_the_command_ends_with_the_test_accuracies_and_where_things_are(repeated
     for path in ("again", *result["exports"].values()):
         assert path in report
     assert result["exports"] == {
-        "teacher": "exports/digits_resnet8/1",
-        "peer": "exports/digits_resnet8_peer/1",
-        "ensemble": "exports/digits_resnet8_ensemble/1",
+        "teacher": "exports/digits_tiny_networks_tiny/1",
+        "peer": "exports/digits_tiny_networks_tiny_peer/1",
+        "ensemble": "exports/digits_tiny_networks_tiny_ensemble/1",
     }
 
 
@@ -314,13 +314,17 @@ def test_exports_hold_the_networks_alone_without_adapters(repeated, training_ima
     cwd, _ = repeated
     variables = len(build.build_model(Config(**ALONE), training_images).peers[0].variables)
     counts = {}
-    for name in ("digits_resnet8", "digits_resnet8_peer", "digits_resnet8_ensemble"):
+    for name in (
+        "digits_tiny_networks_tiny",
+        "digits_tiny_networks_tiny_peer",
+        "digits_tiny_networks_tiny_ensemble",
+    ):
         model = tf.saved_model.load(str(cwd / "exports" / name / "1"))
         counts[name] = len(model.signatures["serving_default"].variables)
     assert counts == {
-        "digits_resnet8": 2 * variables,
-        "digits_resnet8_peer": variables,
-        "digits_resnet8_ensemble": 2 * variables,
+        "digits_tiny_networks_tiny": 2 * variables,
+        "digits_tiny_networks_tiny_peer": variables,
+        "digits_tiny_networks_tiny_ensemble": 2 * variables,
     }
 
 

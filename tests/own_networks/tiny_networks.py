@@ -1,0 +1,26 @@
+"""A network of two stages, for tests of what trains several: as fast to trace as one can be.
+
+Commands know it as `--arch=tiny_networks:tiny`.
+"""
+
+import keras
+
+
+def tiny(
+    input_shape: tuple[int, int, int] = (8, 8, 3),
+    num_classes: int = 10,
+    *,
+    size: int = 6,
+    stem: int = 4,
+) -> keras.Model:
+    """A whole peer whose last map has `size` channels."""
+    images = keras.Input(input_shape)
+    x = keras.layers.Rescaling(1 / 64, offset=-2)(images)
+    ends = {"stem": keras.layers.Conv2D(stem, 3, strides=2, padding="same")(x)}
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization()(ends["stem"]))
+    ends["stage1"] = keras.layers.Conv2D(5, 3, padding="same", activation="tanh")(x)
+    x = keras.layers.Conv2D(size, 3, strides=2, padding="same", use_bias=False)(ends["stage1"])
+    ends["stage2"] = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
+    ends["features"] = keras.layers.GlobalAveragePooling2D()(ends["stage2"])
+    ends["logits"] = keras.layers.Dense(num_classes)(ends["features"])
+    return keras.Model(images, ends)
