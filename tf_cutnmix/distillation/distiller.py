@@ -12,7 +12,7 @@ from tf_cutnmix.distillation.callbacks import LearnHeldOut, StopAtDivergence
 from tf_cutnmix.distillation.forward import Forward, HeldOutPart, Memory
 from tf_cutnmix.distillation.guard import Guard
 from tf_cutnmix.distillation.method import Method, losses_at, parts_of
-from tf_cutnmix.distillation.peers import check_peers, pull
+from tf_cutnmix.distillation.peers import adds_losses, check_peers, pull
 from tf_cutnmix.distillation.views import Views, images_and_labels
 from tf_cutnmix.mixing.labels import soft_labels
 from tf_cutnmix.networks import sharing
@@ -33,14 +33,13 @@ class OnlineDistiller(keras.Model):
     The teacher is the mean prediction of the averaged peers. `predict` and calling the model
     give the teacher's probabilities; `evaluate` gives the accuracy of the teacher, of the
     peers' ensemble, of each peer and each averaged peer, and the teacher's negative log
-    likelihood as `loss`. `fit` logs the loss and each of its terms.
+    likelihood as `loss`. `fit` logs the loss and its terms, among them what layers add by
+    themselves (`peers_losses`), and with `CutNMix` the mean `region_overlap` of the boxes.
 
     While the averaged peers teach, they normalise as the peers do, by the batch that they see,
     without dropout, and keep moving statistics of their own of what they saw; they are
     evaluated and exported with these. Where no term looks at them, their statistics are
     averaged as their weights are. A layer that is frozen in a peer stays frozen in its average.
-
-    With `CutNMix`, `region_overlap` is logged too, the mean overlap of the peers' boxes.
 
     The method is the loss: `compile` takes an optimizer and how to run, no loss and no
     metrics. Should a term or a gradient stop being finite, that step and all after it change
@@ -100,7 +99,8 @@ class OnlineDistiller(keras.Model):
         self.failed_step = self._counter("failed_step", -1)
         self.failed_term = self._counter("failed_term", -1)
 
-        self.term_names = [term.name for term in self.terms] + ["weight_decay"] * (weight_decay > 0)
+        own = ["peers_losses"] * adds_losses(peers) + ["weight_decay"] * (weight_decay > 0)
+        self.term_names = [*(term.name for term in self.terms), *own]
         self.guard = Guard(self.term_names, self.failed_step, self.failed_term)
         self.loss_metrics = [keras.metrics.Mean(name) for name in ("loss", *self.term_names)]
         self.overlap_metrics = [keras.metrics.Mean("region_overlap")] * self._views.boxes_differ
@@ -147,6 +147,8 @@ class OnlineDistiller(keras.Model):
             mix = functools.partial(self._views.mix_answers, images=images, step=step)
             forward = forward._replace(parts=computed, mix=mix)
             terms = losses_at(self.terms, forward, self.method.ramp_steps)
+            if "peers_losses" in self.term_names:
+                terms["peers_losses"] = self.run_peers.own_losses()
             if self.weight_decay:
                 terms["weight_decay"] = losses.weight_decay(weights, self.weight_decay)
             loss = tf.add_n(list(terms.values()))
@@ -273,9 +275,7 @@ class OnlineDistiller(keras.Model):
 
     def _counter(self, name: str, value: int) -> keras.Variable:
         initializer = keras.initializers.Constant(value)
-        return self.add_weight(
-            shape=(), initializer=initializer, dtype="int64", trainable=False, name=name
-        )
+        return self.add_weight((), initializer, "int64", trainable=False, name=name)
 
     def _unpack(self, data: Any) -> tuple[tf.Tensor, tf.Tensor]:
         if self.loss is not None:

@@ -26,6 +26,11 @@ def check_peers(peers: Sequence[keras.Model]) -> int:
         classes.append(output["logits"].shape[-1])
     if len(set(classes)) > 1:
         raise ValueError(f"peers must tell apart the same classes. Received: {classes} logits")
+    if classes[0] < 2:
+        raise ValueError(
+            "peers must have a logit for each of 2 or more classes; for two classes that is 2. "
+            f"Received: {classes} logits"
+        )
     return classes[0]
 
 
@@ -43,6 +48,19 @@ def same_shapes(peers: Sequence[keras.Model]) -> bool:
     """Whether the peers' trained weights are of the same shapes, one by one."""
     shapes = [[tuple(v.shape) for v in peer.trainable_variables] for peer in peers]
     return all(shape == shapes[0] for shape in shapes)
+
+
+def adds_losses(peers: Sequence[keras.Model]) -> bool:
+    """Whether layers of the peers add losses by themselves: regularizers or `add_loss`."""
+    for peer in peers:
+        layers = peer._flatten_layers()
+        if any(layer.activity_regularizer or not _of_keras(layer) for layer in layers):
+            peer(tf.zeros((1, *peer.input_shape[1:])))  # what they add is known after a call
+    return any(peer.losses for peer in peers)
+
+
+def _of_keras(layer: keras.layers.Layer) -> bool:
+    return type(layer).__module__.startswith("keras.")
 
 
 def pull(peers: Sequence[keras.Model], step: tf.Tensor, every: int) -> None:

@@ -130,6 +130,15 @@ class Together:
             return self.joined(views[0], training=training)
         return [n(v, training=training) for n, v in zip(self.networks, views, strict=True)]
 
+    def own_losses(self) -> tf.Tensor:
+        """The sum of what layers added by themselves in the last call, scalar float32.
+
+        Of layers that are shared and were called for each view, the last call counts.
+        """
+        networks = self.networks if self.joined is None else [self.joined]
+        added = [loss for network in networks for loss in network.losses]
+        return tf.add_n([tf.cast(loss, tf.float32) for loss in added])
+
     def sees_one(self, views: Sequence[tf.Tensor]) -> bool:
         """Whether the networks share stages and one view, so that one call computes all."""
         return self.joined is not None and all(view is views[0] for view in views)
