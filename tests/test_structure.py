@@ -12,7 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "tf_cutnmix"
-DISTRIBUTIONS = {"absl": "absl-py", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "sklearn": "scikit-learn"}
 DOORS = ("train", "evaluate", "sweep", "report")
 
 
@@ -39,7 +39,11 @@ FAMILIES = wing(
 # The order in which the package is read.
 ORDER = [
     *("errors", "files", "settings", "command"),
-    *wing("data", "images", "splits", "digits", "folder", "tfds", "sources", "batches"),
+    *wing(
+        "data",
+        *("images", "held_out", "splits", "decode", "layout", "digits", "folder", "tfds"),
+        *("sources", "batches"),
+    ),
     *wing(
         "mixing",
         *("draws", "augment", "quantiles", "sampling", "masks", "pasting", "labels", "batch"),

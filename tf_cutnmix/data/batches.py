@@ -7,18 +7,28 @@ from tf_cutnmix.data.images import Images
 
 
 def shuffled_batches(
-    images: Images, batch_size: int, *, seed: int, first_epoch: int = 0
+    images: Images,
+    batch_size: int,
+    *,
+    seed: int,
+    first_epoch: int = 0,
+    balanced: bool = False,
 ) -> tf.data.Dataset:
     """Endless training batches `([B, H, W, 3] uint8, [B] int32)`, of no more than all images.
 
     The order within epoch e is a function of (seed, e): a run that starts at `first_epoch`
     sees what a run from the start would see from there on. The remainder that does not fill
-    a batch is left out, another one in each epoch.
+    a batch is left out, another one in each epoch. With `balanced` an epoch shows each class as
+    often as every other, up to one image: small classes' images several times, of large classes
+    a part, another one in each epoch.
     """
     steps = len(images.pixels) // batch_size
 
     def order(epoch: np.ndarray) -> np.ndarray:
-        positions = np.random.default_rng((seed, int(epoch))).permutation(len(images.pixels))
+        random = np.random.default_rng((seed, int(epoch)))
+        positions = random.permutation(len(images.pixels))
+        if balanced:
+            positions = random.permutation(_balanced(positions, images.labels))
         return positions[: steps * batch_size].reshape(steps, batch_size)
 
     def epoch_of_batches(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -32,6 +42,13 @@ def shuffled_batches(
 def ordered_batches(images: Images, batch_size: int) -> tf.data.Dataset:
     """All images once, in their order, the last batch as small as it comes."""
     return _gather(images, tf.data.Dataset.range(len(images.pixels)).batch(batch_size))
+
+
+def _balanced(positions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """As many positions, those of each class equally many times, the first of each before others."""
+    own = [positions[labels[positions] == label] for label in np.unique(labels)]
+    shares = np.diff(np.linspace(0, len(positions), len(own) + 1).round().astype(int))
+    return np.concatenate([np.resize(p, share) for p, share in zip(own, shares, strict=True)])
 
 
 def _gather(images: Images, positions: tf.data.Dataset) -> tf.data.Dataset:

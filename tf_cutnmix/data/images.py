@@ -1,5 +1,6 @@
 """What every source ends as: all pixels of a split in one uint8 array."""
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -8,7 +9,11 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from tf_cutnmix.errors import InputError
+from tf_cutnmix.errors import InputError, first_line
+
+
+# Three channels as float32 before and after rounding, and as uint8.
+_BYTES_PER_PIXEL = 27
 
 
 class Images(NamedTuple):
@@ -18,11 +23,13 @@ class Images(NamedTuple):
       pixels: `[N, H, W, 3]` uint8; memory-mapped from disk where it would fill the memory.
       labels: `[N]` int32, the positions of the classes in `class_names`.
       class_names: at least two.
+      notes: what a user is to know about them, a line each.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def select(self, positions: np.ndarray) -> "Images":
         """Some of the images, as a copy."""
@@ -30,21 +37,6 @@ class Images(NamedTuple):
         # mode="clip" fills the array in place; the default would first make it in memory.
         np.take(self.pixels, positions, axis=0, out=pixels, mode="clip")
         return self._replace(pixels=pixels, labels=self.labels[positions])
-
-
-def hold_out(images: Images, fraction: float) -> tuple[Images, Images]:
-    """Cut a validation set from a training set, the same one for every seed.
-
-    Args:
-      images: `N` of them.
-      fraction: in [0, 1); `round(fraction * N)` images are held out.
-
-    Returns:
-      The rest for training, and the validation set.
-    """
-    order = np.random.default_rng(0).permutation(len(images.pixels))
-    count = round(fraction * len(order))
-    return images.select(np.sort(order[count:])), images.select(np.sort(order[:count]))
 
 
 def resize(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
@@ -87,8 +79,26 @@ def collect(
             pixels[position], labels[position] = image, label
     except tf.errors.OpError as error:
         broken = position if pixels is None else position + 1
-        raise InputError(f"{name(broken)} cannot be read: it is no whole image") from error
+        raise InputError(f"{name(broken)} cannot be read: {_reason(error)}") from error
     return Images(pixels, labels, class_names)
+
+
+def check_image_size(image_size: int) -> None:
+    """Raise `InputError` if the memory does not take one image of this size while it is made."""
+    needed, free = image_size**2 * _BYTES_PER_PIXEL, psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"--image_size={image_size}: one image takes {needed / 2**30:.1f} GiB while it is "
+            f"resized, and {free / 2**30:.1f} GiB are free: lower it"
+        )
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return "the memory does not suffice, lower --image_size"
+    if isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError)):
+        return first_line(error)
+    return "it is no whole image"
 
 
 def _size(image: np.ndarray) -> str:
@@ -97,7 +107,7 @@ def _size(image: np.ndarray) -> str:
 
 def _allocate(shape: tuple[int, ...]) -> np.ndarray:
     """An array in memory, or on disk where it would take more than half of what is free."""
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     if size <= psutil.virtual_memory().available // 2:
         return np.empty(shape, np.uint8)
     free = psutil.disk_usage(tempfile.gettempdir()).free

@@ -3,8 +3,8 @@
 import os
 import pathlib
 
-from tf_cutnmix.data import digits, folder, tfds
-from tf_cutnmix.data.images import Images
+from tf_cutnmix.data import digits, folder, layout, tfds
+from tf_cutnmix.data.images import Images, check_image_size
 from tf_cutnmix.errors import InputError
 
 _CHARACTERS = ("digits", "mnist", "emnist", "kmnist", "svhn_cropped", "omniglot")
@@ -21,17 +21,18 @@ def load(dataset: str, split: str, *, data_dir: str = "", image_size: int = 0) -
 
     A folder holds either class sub-folders with images, of which every fifth image in the
     order of the names is the test split, or one folder of class sub-folders for each split
-    (`train`, `test`). Of the digits the last 360 are the test split.
+    (`train`, `validation`, `test`). Of the digits the last 360 are the test split.
 
     Raises:
       InputError: the data cannot be found, read or used as they are.
     """
     if not dataset:
         raise InputError("--dataset is empty: name 'digits', a TFDS data set or a folder")
-    path = pathlib.Path(dataset).expanduser()
+    check_image_size(image_size)
+    path = _folder(dataset)
     if dataset == "digits":
         images = digits.load(split, image_size)
-    elif path.is_dir() and (os.sep in dataset or not tfds.knows(dataset)):
+    elif path:
         images = folder.load(path, split, image_size)
     elif dataset.startswith((".", "~", os.sep)):
         raise InputError(f"--dataset={dataset}: there is no such folder")
@@ -39,9 +40,34 @@ def load(dataset: str, split: str, *, data_dir: str = "", image_size: int = 0) -
         images = tfds.load(dataset, split, data_dir, image_size)
     if len(images.class_names) < 2:
         raise InputError(f"{dataset} holds one class, {images.class_names[0]!r}: 2 are needed")
+    wrong = (images.labels < 0) | (images.labels >= len(images.class_names))
+    if wrong.any():
+        raise InputError(
+            f"{dataset}: {wrong.sum()} of the {len(wrong)} images of the split {split!r} have no "
+            f"label of the {len(images.class_names)} classes, such as {images.labels[wrong][0]}: "
+            "it may be withheld, name a split that has labels"
+        )
     return images
+
+
+def own_validation(dataset: str) -> str:
+    """The split of a folder that is there to choose the best epoch on; "" if there is none.
+
+    Raises:
+      InputError: the folder's splits cannot be told apart.
+    """
+    path = _folder(dataset)
+    return "validation" if path and layout.has_validation(path) else ""
 
 
 def has_direction(dataset: str) -> bool:
     """Whether mirror images of this data set mean something else (it shows characters)."""
     return dataset.split("/")[0].split(":")[0] in _CHARACTERS
+
+
+def _folder(dataset: str) -> pathlib.Path | None:
+    """The folder that a data set's name is, if it is one's."""
+    path = pathlib.Path(dataset).expanduser()
+    if dataset != "digits" and path.is_dir() and (os.sep in dataset or not tfds.knows(dataset)):
+        return path
+    return None

@@ -1,0 +1,85 @@
+"""A part of the training images that is held out, to choose the best epoch on."""
+
+import collections
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from tf_cutnmix.data.images import Images
+
+
+def hold_out(images: Images, fraction: float, rule: str = "by_class") -> tuple[Images, Images]:
+    """Cut a validation set from a training set, the same one for every seed.
+
+    Args:
+      images: `N` of them.
+      fraction: in [0, 1).
+      rule: "by_class" holds out this part of each class, one image at least of a class that has
+        two, and keeps images that are equal to the byte on one side; "at_random" holds out
+        `round(fraction * N)` images, whatever they are.
+
+    Returns:
+      The rest for training, and the validation set.
+    """
+    choose = {"by_class": _by_class, "at_random": _at_random}[rule]
+    held = np.zeros(len(images.labels), bool)
+    held[choose(images, fraction)] = True
+    return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
+
+
+def digests(images: Images) -> list[bytes]:
+    """Of each image some bytes that only images equal to the byte have in common."""
+    return [hashlib.blake2b(pixels.tobytes(), digest_size=16).digest() for pixels in images.pixels]
+
+
+def _at_random(images: Images, fraction: float) -> np.ndarray:
+    order = np.random.default_rng(0).permutation(len(images.labels))
+    return order[: round(fraction * len(order))]
+
+
+def _by_class(images: Images, fraction: float) -> list[int]:
+    if not fraction:
+        return []
+    counts = np.bincount(images.labels, minlength=len(images.class_names))
+    wanted = _shares(counts, fraction)
+    held = np.zeros_like(counts)
+    chosen: list[int] = []
+
+    def take(twins: list[int]) -> None:
+        chosen.extend(twins)
+        np.add.at(held, images.labels[twins], 1)
+
+    def fit(twins: list[int], most: np.ndarray) -> bool:
+        added = collections.Counter(images.labels[twins].tolist())
+        return all(held[label] + more <= most[label] for label, more in added.items())
+
+    groups = _twins(images)
+    for twins in groups:
+        if fit(twins, wanted):
+            take(twins)
+    for label in np.flatnonzero((held == 0) & (wanted > 0)):
+        # Twins that are more than the class's share, where it has no others.
+        own = [twins for twins in groups if label in images.labels[twins]]
+        fitting = [twins for twins in sorted(own, key=len) if fit(twins, counts - 1)]
+        if fitting and not held[label]:
+            take(fitting[0])
+    return chosen
+
+
+def _shares(counts: np.ndarray, fraction: float) -> np.ndarray:
+    """How many images of each class are held out, by largest remainders."""
+    quotas = fraction * counts
+    shares = np.floor(quotas).astype(int)
+    left = round(fraction * counts.sum()) - shares.sum()
+    shares[np.argsort(shares - quotas, kind="stable")[:left]] += 1
+    return np.clip(shares, counts > 1, np.maximum(counts - 1, 0))
+
+
+def _twins(images: Images) -> Sequence[list[int]]:
+    """The positions of equal images together, in an order that is drawn."""
+    together = collections.defaultdict(list)
+    found = digests(images)
+    for position in np.random.default_rng(0).permutation(len(found)).tolist():
+        together[found[position]].append(position)
+    return list(together.values())
