@@ -59,7 +59,7 @@ ORDER = [
     *METHODS,
     "distillation.methods",
     *wing("distillation", "teacher", "views", "guard", "callbacks", "distiller"),
-    *wing("serving", "savedmodel"),
+    *wing("serving", "files", "savedmodel"),
     # The wing offers its settings alone: the rest waits for TensorFlow.
     *wing("runs", "names", "flags", "config"),
     *(f"runs.{file}" for file in ("checkpoints", "workdir", "progress", "scores", "cost")),

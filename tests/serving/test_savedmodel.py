@@ -164,7 +164,7 @@ print(json.dumps({
     }
     assert seen["outputs"] == {
         "serving_default": prediction,
-        "serve_bytes": prediction,
+        "serve_bytes": {**prediction, "valid": ["bool", [None]]},
         "features": {"features": ["float32", [None, 64 + 5]]},
     }
     np.testing.assert_allclose(seen["probabilities"], mean_probabilities(two, images), atol=1e-5)
@@ -266,13 +266,13 @@ def test_an_export_that_answers_otherwise_than_the_network_gets_no_version(
 ):
     write = savedmodel._write
 
-    def write_other_weights(networks, scratch, class_names):
+    def write_other_weights(networks, scratch, class_names, max_pixels):
         others = [keras.models.clone_model(network) for network in networks]
         for other, network in zip(others, networks, strict=True):
             weights = network.get_weights()
             weights[-1] = weights[-1] + np.float32([0.01, 0, 0])
             other.set_weights(weights)
-        return write(others, scratch, class_names)
+        return write(others, scratch, class_names, max_pixels)
 
     monkeypatch.setattr(savedmodel, "_write", write_other_weights)
     with pytest.raises(RunError, match=r"serving_default is off by 0\.00"):

@@ -45,7 +45,7 @@ def ordered_batches(images: Images, batch_size: int) -> tf.data.Dataset:
 
 
 def _balanced(positions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """As many positions, those of each class equally many times, the first of each before others."""
+    """As many positions, those of each class equally often, in the order that they have."""
     own = [positions[labels[positions] == label] for label in np.unique(labels)]
     shares = np.diff(np.linspace(0, len(positions), len(own) + 1).round().astype(int))
     return np.concatenate([np.resize(p, share) for p, share in zip(own, shares, strict=True)])

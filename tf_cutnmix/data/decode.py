@@ -1,4 +1,4 @@
-"""From a picture's file to its pixels, by TensorFlow's operations alone: exports carry them along."""
+"""From a picture's file to its pixels, by TensorFlow's operations alone, as exports need it."""
 
 import tensorflow as tf
 
@@ -10,7 +10,7 @@ _ORIENTATION = 0x0112
 _SHORT = 3
 
 
-def decode(file: tf.Tensor) -> tf.Tensor:
+def decode(file: tf.Tensor, max_pixels: int | None = None) -> tf.Tensor:
     """The picture in a PNG, JPEG, GIF, BMP or WebP file, turned as its camera was held.
 
     Grey becomes three equal channels and an alpha channel is left out; of 16 bits the upper 8
@@ -18,22 +18,26 @@ def decode(file: tf.Tensor) -> tf.Tensor:
 
     Args:
       file: the bytes, a scalar.
+      max_pixels: that the file may state to hold; None for any number.
 
     Returns:
       `[H, W, 3]` uint8.
 
     Raises:
-      tf.errors.InvalidArgumentError: `size` is 0, or the file is no whole picture.
+      tf.errors.InvalidArgumentError: `size` is 0 or too large, or the file is no whole picture.
     """
     # What TensorFlow cannot read it must not see: an animated WebP ends its process.
-    file = tf.where(tf.reduce_all(size(file) > 0), file, "")
+    stated = tf.reduce_prod(tf.maximum(size(file), 0))
+    file = tf.where((stated > 0) & (stated <= (max_pixels or stated)), file, "")
     pixels = tf.cond(
         _is(file, 0, b"RIFF"),
         # A WebP file with an alpha channel is decoded with it or not at all.
         lambda: tf.io.decode_image(file, channels=0, expand_animations=False)[..., :3],
         lambda: tf.io.decode_image(file, channels=3, expand_animations=False),
     )
-    return turn(tf.ensure_shape(pixels, [None, None, 3]), orientation(file))
+    pixels = tf.ensure_shape(pixels, [None, None, 3])
+    held = orientation(file)
+    return tf.cond(held == 1, lambda: pixels, lambda: turn(pixels, held))
 
 
 def size(file: tf.Tensor) -> tf.Tensor:
@@ -71,11 +75,15 @@ def orientation(file: tf.Tensor) -> tf.Tensor:
         last = tf.reduce_any(marker == tf.constant(_LAST_MARKERS, tf.int64))
         return (_number(file, at, 1) == _MARKER) & ~last & ~_is_exif(file, at)
 
-    (segment,) = tf.while_loop(
-        goes_on, lambda at: (at + 2 + _number(file, at + 2, 2, big=True),), [tf.constant(2, tf.int64)]
-    )
-    exif = _is(file, 0, b"\xff\xd8\xff") & _is_exif(file, segment)
-    return tf.cond(exif, lambda: _orientation_in(file, segment + 10), lambda: tf.ones([], tf.int64))
+    def next_segment(at: tf.Tensor) -> tuple[tf.Tensor]:
+        return (at + 2 + _number(file, at + 2, 2, big=True),)
+
+    def search() -> tf.Tensor:
+        (at,) = tf.while_loop(goes_on, next_segment, [tf.constant(2, tf.int64)])
+        return tf.cond(_is_exif(file, at), lambda: _orientation_in(file, at + 10), lambda: upright)
+
+    upright = tf.ones([], tf.int64)
+    return tf.cond(_is(file, 0, b"\xff\xd8\xff"), search, lambda: upright)
 
 
 def turn(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -119,7 +127,9 @@ def _bmp_has_colours(file: tf.Tensor) -> tf.Tensor:
 
 def _bmp(file: tf.Tensor) -> tf.Tensor:
     """The height is negative where the first row is the upper one."""
-    return tf.abs(tf.cast(tf.bitcast(tf.cast(_pair(file, 22, 18, 4), tf.uint32), tf.int32), tf.int64))
+    return tf.abs(
+        tf.cast(tf.bitcast(tf.cast(_pair(file, 22, 18, 4), tf.uint32), tf.int32), tf.int64)
+    )
 
 
 def _webp_lossless(file: tf.Tensor) -> tf.Tensor:

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from tf_cutnmix.errors import InputError, first_line
 
-
 # Three channels as float32 before and after rounding, and as uint8.
 _BYTES_PER_PIXEL = 27
 

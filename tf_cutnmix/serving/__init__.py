@@ -1,6 +1,7 @@
 """Trained networks where they are used: as SavedModels.
 
-Read `savedmodel`; `serve_once` answers with an export in a process of its own.
+Read `files` (of a request), `savedmodel`; `serve_once` answers with an export in a process of its
+own.
 """
 
 from tf_cutnmix.serving.savedmodel import export

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tf_cutnmix.data.images import resize
 from tf_cutnmix.errors import RunError
+from tf_cutnmix.serving.files import decode_each
 
 _TOLERANCE = 1e-4
 
@@ -22,12 +23,15 @@ def export(
     folder: pathlib.Path,
     class_names: Sequence[str],
     examples: np.ndarray,
+    max_pixels: int = 64_000_000,
 ) -> pathlib.Path:
     """Write one SavedModel of one or several networks, as the next version in `folder`.
 
     Signatures, all with any number of images of any size, resized to the networks' own:
       serving_default: `images` `[N, H, W, 3]` uint8.
-      serve_bytes: `bytes` `[N]`, PNG, JPEG, BMP or GIF files.
+      serve_bytes: `bytes` `[N]`, PNG, JPEG, GIF, BMP or WebP files, turned as their cameras were
+        held. It answers with `valid` `[N]` bool as well: a file that is none of these, not whole
+        or too large has False there, and zeros in all else, class 0 included.
       features: `images` as above, to `features` `[N, D]`, the networks' side by side.
     The first two answer with `probabilities` `[N, K]`, the mean over the networks, `logits`
     `[N, K]` and `classes` `[N]` int64. `assets/class_names.txt` holds a name per line.
@@ -40,6 +44,7 @@ def export(
       folder: `<export_dir>/<name>`; the version `<folder>/<n>` is the highest there plus 1.
       class_names: of the `K` classes.
       examples: `[N, H, W, 3]` uint8, images to compare the export with the networks on.
+      max_pixels: of a file, as its header states them; larger ones are not decoded.
 
     Returns:
       The folder of the version.
@@ -51,7 +56,7 @@ def export(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch:
-            written = _write(networks, pathlib.Path(scratch), class_names)
+            written = _write(networks, pathlib.Path(scratch), class_names, max_pixels)
             _compare(networks, written, examples)
             versions = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
             version = folder / str(max(versions, default=0) + 1)
@@ -74,7 +79,7 @@ def _in_float32(network: keras.Model) -> keras.Model:
 
 
 def _signatures(
-    networks: Sequence[keras.Model],
+    networks: Sequence[keras.Model], max_pixels: int
 ) -> dict[str, tf.types.experimental.GenericFunction]:
     """What an export answers; its prediction is the mean of the networks' probabilities."""
     size = tuple(networks[0].input_shape[1:3])
@@ -93,19 +98,22 @@ def _signatures(
             "classes": tf.argmax(logits[0], axis=-1),
         }
 
-    def decode(file: tf.Tensor) -> tf.Tensor:
-        image = tf.io.decode_image(file, channels=3, expand_animations=False)
-        resized = resize(tf.ensure_shape(image, [None, None, 3]), size)
-        return tf.ensure_shape(resized, [*size, 3])
-
     @tf.function(input_signature=[many_images], autograph=False)
     def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return predict(resize(images, size))
 
     @tf.function(input_signature=[many_files], autograph=False)
     def serve_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.map_fn(decode, encoded, fn_output_signature=tf.uint8)
-        return predict(tf.ensure_shape(images, [None, *size, 3]))
+        count = tf.size(encoded)
+        # A request without files gets one that is none, as the networks need an image.
+        at_least_one = tf.concat([encoded, tf.fill([tf.maximum(1 - count, 0)], "")], axis=0)
+        images, valid = decode_each(at_least_one, size, max_pixels)
+        answer = predict(images) | {"valid": valid}
+        blank = ~valid[:, tf.newaxis]
+        for name in ("probabilities", "logits"):
+            answer[name] = tf.where(blank, 0.0, answer[name])
+        answer["classes"] = tf.where(valid, answer["classes"], 0)
+        return {name: rows[:count] for name, rows in answer.items()}
 
     @tf.function(input_signature=[many_images], autograph=False)
     def serve_features(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -121,7 +129,10 @@ def _signatures(
 
 
 def _write(
-    networks: Sequence[keras.Model], scratch: pathlib.Path, class_names: Sequence[str]
+    networks: Sequence[keras.Model],
+    scratch: pathlib.Path,
+    class_names: Sequence[str],
+    max_pixels: int,
 ) -> pathlib.Path:
     names = scratch / "class_names.txt"
     names.write_text("".join(f"{name}\n" for name in class_names))
@@ -130,7 +141,7 @@ def _write(
     servable.weights = [variable.value for n in networks for variable in n.variables]
     servable.class_names = tf.saved_model.Asset(str(names))
     written = scratch / "savedmodel"
-    tf.saved_model.save(servable, str(written), _signatures(networks))
+    tf.saved_model.save(servable, str(written), _signatures(networks, max_pixels))
     return written
 
 
