@@ -63,7 +63,8 @@ ORDER = [
     # The wing offers its settings alone: the rest waits for TensorFlow.
     *wing("runs", "names", "flags", "config"),
     *(f"runs.{file}" for file in ("checkpoints", "workdir", "progress", "scores", "cost")),
-    *(f"runs.{file}" for file in ("pictures", "optimizer", "build", "results", "experiment")),
+    *(f"runs.{file}" for file in ("pictures", "begun", "contradictions", "loading", "optimizer")),
+    *(f"runs.{file}" for file in ("build", "results", "experiment")),
     *wing("sweeps", "grid", "cell", "processes", "results", "progress"),
     *wing("reporting", "runs", "groups", "comparison", "tables", "plots", "documents"),
     *DOORS,

@@ -29,6 +29,9 @@ class Settings:
         0, "data", "resize images to this many pixels a side; 0: as stored", rule=NOT_NEGATIVE
     )
     batch_size: int = setting(500, "data", "images per call", rule=AT_LEAST_1)
+    classes_by_position: bool = setting(
+        False, "data", "take the classes in their order, whatever they are called"
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -54,8 +57,12 @@ def main(settings: Settings) -> None:
             f"{settings.savedmodel} tells {len(export.class_names)} classes apart and "
             f"{settings.dataset} has {len(images.class_names)}: they do not fit together"
         )
+    for note in images.notes:
+        print(note, file=sys.stderr)
+    names = export.class_names if settings.classes_by_position else images.class_names
+    columns = served.columns(settings.savedmodel, export.class_names, names)
     probabilities = scores.predictions(export.predict, images.pixels, settings.batch_size)
-    print(json.dumps(scores.scores(probabilities, images.labels), indent=2))
+    print(json.dumps(scores.scores(probabilities[:, columns], images.labels), indent=2))
 
 
 if __name__ == "__main__":

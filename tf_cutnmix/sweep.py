@@ -6,7 +6,7 @@ import sys
 
 from tf_cutnmix import command
 from tf_cutnmix.errors import InputError, RunError, unknown
-from tf_cutnmix.runs import names
+from tf_cutnmix.runs import contradictions, names
 from tf_cutnmix.runs.config import Config, settings_in
 from tf_cutnmix.settings import NOT_NEGATIVE, Rule, setting
 from tf_cutnmix.sweeps import grid, processes, progress, results
@@ -146,6 +146,9 @@ def make_configs(settings: Settings) -> dict[str, Config]:
         )
         if name in configs:
             raise InputError(f"--grid: two runs would share the folder {name}: tell them apart")
+        for shared_by_others in contradictions.meaningless(config).keys() - cell.keys():
+            default = getattr(Config, shared_by_others)
+            config = dataclasses.replace(config, **{shared_by_others: default})
         folder = pathlib.PurePath(settings.workdir) / name
         configs[name] = dataclasses.replace(
             config,

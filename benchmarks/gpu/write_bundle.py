@@ -22,6 +22,7 @@ from tf_cutnmix.distillation.method import Method
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import build, cost
 from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.settings import AT_LEAST_1, SEED, setting, split_names
 
 SUMMARY = """\
@@ -76,6 +77,7 @@ def main(settings: Settings) -> None:
     folder = pathlib.Path(settings.out)
     _check(settings, folder)
     train = _training_images(settings)
+    settings = dataclasses.replace(settings, batch_size=batch_size(settings, train))
     steps_per_epoch = len(train.pixels) // settings.batch_size
     _check_steps(settings, steps_per_epoch)
     policy = keras.config.dtype_policy()
@@ -165,7 +167,7 @@ def _training_images(settings: Settings) -> data.Images:
         data_dir=settings.data_dir,
         image_size=settings.image_size,
     )
-    return data.hold_out(images, settings.validation_fraction)[0]
+    return data.hold_out(images, settings.validation_fraction, settings.hold_out)[0]
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def hold_out(images: Images, fraction: float, rule: str = "by_class") -> tuple[I
     """
     choose = {"by_class": _by_class, "at_random": _at_random}[rule]
     held = np.zeros(len(images.labels), bool)
-    held[choose(images, fraction)] = True
+    held[np.asarray(choose(images, fraction), int)] = True
     return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
 
 

@@ -138,14 +138,14 @@ class OnlineDistiller(keras.Model):
         before = [tf.identity(v.value) for v in statistics]
         shown = self._views.unmixed(images, step) if self._unmixed else views
         averages = normalising.teach(self.run_averages, shown) if normalising else []
-        weights = self.trainable_variables
+        weights, weighing = self.trainable_variables, self.method.class_weights
 
         with tf.GradientTape() as tape:
             outputs = self.run_peers(views, training=True)
             forward = Forward(step, mixed_labels, views, outputs, averages)
             computed = {part.name: part(forward) for part in self.parts}
             mix = functools.partial(self._views.mix_answers, images=images, step=step)
-            forward = forward._replace(parts=computed, mix=mix)
+            forward = forward._replace(parts=computed, mix=mix, class_weights=weighing)
             terms = losses_at(self.terms, forward, self.method.ramp_steps)
             if "peers_losses" in self.term_names:
                 terms["peers_losses"] = self.run_peers.own_losses()

@@ -25,6 +25,7 @@ class Forward(NamedTuple):
       parts: by its name, what each part of the method computed.
       mix: a function from distributions `[B, K]` for the unmixed images to those mixed as the
         labels are. Terms have it, parts not: Keras takes no functions in what a layer is given.
+      class_weights: of the `K` classes; none where all count alike.
     """
 
     step: tf.Tensor
@@ -34,6 +35,14 @@ class Forward(NamedTuple):
     averages: Sequence[Mapping[str, tf.Tensor]] = ()
     parts: Mapping[str, Any] = {}
     mix: Any = None
+    class_weights: Sequence[float] = ()
+
+    @property
+    def weighted_labels(self) -> tf.Tensor:
+        """The labels `[B, K]`, each class's part times its weight: what cross-entropies take."""
+        if not self.class_weights:
+            return self.labels
+        return self.labels * tf.constant(self.class_weights, tf.float32)
 
     @property
     def logits(self) -> list[tf.Tensor]:

@@ -9,7 +9,7 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Mean over the batch of `-sum_c y_c log softmax(z)_c`.
 
     Args:
-      labels: `[B, K]`, each row a distribution.
+      labels: `[B, K]`, each row a distribution, or one whose classes have weights.
       logits: `[B, K]`.
     """
     return tf.reduce_mean(sample_cross_entropy(labels, logits))

@@ -102,6 +102,10 @@ class Method:
         never.
       batch_size: of every batch, for methods that remember one.
       teacher: folder of an export, for methods that learn from a trained one.
+      class_names: of the `K` classes, which the export's are compared with; none: it has them in
+        the same order.
+      class_weights: of the `K` classes, that the labels' parts are multiplied by in every
+        cross-entropy; none: all count alike.
 
     Raises:
       InputError: there is no such method, or it has no such option.
@@ -117,6 +121,8 @@ class Method:
     pull_every: int = 0
     batch_size: int | None = None
     teacher: str = ""
+    class_names: Sequence[str] = ()
+    class_weights: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         if self.name not in METHODS:
@@ -183,6 +189,8 @@ class Method:
             **dataclasses.asdict(self),
             "weights": dict(self.weights),
             "options": dict(self.options),
+            "class_names": list(self.class_names),
+            "class_weights": list(self.class_weights),
         }
 
     def _check(self, peers: Sequence[keras.Model]) -> None:

@@ -10,8 +10,9 @@ from tf_cutnmix.distillation.method import Method, Term
 
 
 def peers_cross_entropy(forward: Forward) -> tf.Tensor:
-    """`sum_i CE(y, z_i)`."""
-    return tf.add_n([losses.cross_entropy(forward.labels, logits) for logits in forward.logits])
+    """`sum_i CE(w y, z_i)`, w the weights of the classes."""
+    labels = forward.weighted_labels
+    return tf.add_n([losses.cross_entropy(labels, logits) for logits in forward.logits])
 
 
 CROSS_ENTROPY = Term("cross_entropy", peers_cross_entropy)
@@ -55,7 +56,7 @@ def ensemble_terms(part: Part, method: Method) -> list[Term]:
         return imitate_each(forward, [logits] * len(forward.logits), method.temperature)
 
     def learn(forward: Forward) -> tf.Tensor:
-        return losses.cross_entropy(forward.labels, forward.parts[part.name])
+        return losses.cross_entropy(forward.weighted_labels, forward.parts[part.name])
 
     return [
         Term(f"{part.name}_cross_entropy", learn, part=part),

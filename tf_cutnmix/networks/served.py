@@ -2,12 +2,14 @@
 
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tf_cutnmix.errors import InputError
+
+_NAMED = 5
 
 
 class Served(NamedTuple):
@@ -50,6 +52,32 @@ def load(folder: str, flag: str) -> Served:
         reason = " ".join(str(error).split())
         raise InputError(f"--{flag}={folder} is no export of tf_cutnmix: {reason}") from error
     return Served(model, predict, class_names)
+
+
+def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Where an export's answers have each of the classes of some data.
+
+    Args:
+      export: what it is called in the error.
+      found: its classes.
+      wanted: the data's.
+
+    Raises:
+      InputError: the two do not name the same classes.
+    """
+    more, missing = _listed(set(found) - set(wanted)), _listed(set(wanted) - set(found))
+    if more or missing:
+        raise InputError(
+            f"{export} and the data name their classes otherwise: it has {more or 'no others'}, "
+            f"they have {missing or 'no others'}; rename them, or pass --classes_by_position if "
+            "they are the same in the same order"
+        )
+    return [found.index(name) for name in wanted]
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = ", ".join(map(repr, sorted(names)[:_NAMED]))
+    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
 
 
 def _export_of(folder: pathlib.Path, flag: str) -> pathlib.Path:

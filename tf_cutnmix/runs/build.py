@@ -7,14 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix.data import (
-    Images,
-    has_direction,
-    hold_out,
-    load,
-    ordered_batches,
-    shuffled_batches,
-)
+from tf_cutnmix.data import Images, has_direction, ordered_batches, shuffled_batches
 from tf_cutnmix.distillation import Method, OnlineDistiller, teacher
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
@@ -22,10 +15,13 @@ from tf_cutnmix.mixing.layer import Mixing
 from tf_cutnmix.networks import pretrained
 from tf_cutnmix.networks.build import build_network, find
 from tf_cutnmix.networks.sharing import share_stages, stages
-from tf_cutnmix.runs import optimizer
+from tf_cutnmix.runs import contradictions, optimizer
 from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.loading import batch_size, class_weights, load_images, validation_split
 
 _EVALUATION_BATCH = 500
+# Of each image in such a batch.
+_EVALUATION_PIXELS = 32 * 32
 _CHUNK = 1000
 
 
@@ -42,9 +38,11 @@ def check_names(config: Config) -> None:
 
 def check_together(config: Config) -> None:
     """Raise `InputError` for settings that cannot be had together, as early."""
+    contradictions.check(config)
     method = Method(config.method)
     method.check_count(len(config.architectures))
-    if method.recipe.held_out and not config.validation_fraction:
+    held_out = config.validation_fraction or validation_split(config)
+    if method.recipe.held_out and not held_out:
         raise InputError(
             f"--method={config.method} learns from held-out images: pass --validation_fraction "
             "above 0"
@@ -60,21 +58,16 @@ class Splits(NamedTuple):
 
 
 def load_splits(config: Config) -> Splits:
-    """The images of a run.
+    """The images of a run; those for training have `notes` about all of them.
 
     Raises:
       InputError: they cannot be read, do not fit together, or are fewer than a batch.
     """
-    settings: dict[str, Any] = {"data_dir": config.data_dir, "image_size": config.image_size}
-    train = load(config.dataset, config.train_split, **settings)
-    test = load(config.dataset, config.test_split, **settings)
-    if train.pixels.shape[1:] != test.pixels.shape[1:]:
-        raise InputError("training and test images differ in size: pass --image_size")
-    train, validation = hold_out(train, config.validation_fraction)
-    if config.batch_size > len(train.pixels):
+    train, validation, test = load_images(config)
+    size = batch_size(config, train)
+    if size > len(train.pixels):
         raise InputError(
-            f"--batch_size={config.batch_size} is larger than the {len(train.pixels)} training "
-            "images: lower it"
+            f"--batch_size={size} is larger than the {len(train.pixels)} training images: lower it"
         )
     return Splits(train, validation, test)
 
@@ -82,18 +75,24 @@ def load_splits(config: Config) -> Splits:
 def training_batches(splits: Splits, config: Config, first_epoch: int) -> tf.data.Dataset:
     """Endless batches of the training images, from the start of an epoch on."""
     return shuffled_batches(
-        splits.train, config.batch_size, seed=config.seed, first_epoch=first_epoch
+        splits.train,
+        batch_size(config, splits.train),
+        seed=config.seed,
+        first_epoch=first_epoch,
+        balanced=config.balance == "sampling",
     )
 
 
 def for_evaluation(images: Images) -> tf.data.Dataset:
-    """Batches of all images once."""
-    return ordered_batches(images, _EVALUATION_BATCH)
+    """Batches of all images once, the smaller the larger the images are: all networks see them."""
+    pixels = images.pixels.shape[1] * images.pixels.shape[2]
+    most = _EVALUATION_BATCH * _EVALUATION_PIXELS // pixels
+    return ordered_batches(images, min(max(most, 1), _EVALUATION_BATCH))
 
 
 def steps_per_epoch(train: Images, config: Config) -> int:
     """Whole batches in the training images."""
-    return len(train.pixels) // config.batch_size
+    return len(train.pixels) // batch_size(config, train)
 
 
 def build_model(config: Config, train: Images) -> OnlineDistiller:
@@ -118,8 +117,10 @@ def build_model(config: Config, train: Images) -> OnlineDistiller:
         ramp_steps=round(config.ramp * steps),
         options=config.method_options,
         pull_every=config.pull_every,
-        batch_size=config.batch_size,
+        batch_size=batch_size(config, train),
         teacher=config.teacher,
+        class_names=() if config.classes_by_position else train.class_names,
+        class_weights=class_weights(train) if config.balance == "weights" else (),
     )
     model = OnlineDistiller(
         _shared(peers, method, config),

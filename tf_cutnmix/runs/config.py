@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 from tf_cutnmix.errors import InputError, unknown
 from tf_cutnmix.runs.flags import Flags
@@ -10,6 +11,8 @@ from tf_cutnmix.settings import NOT_NEGATIVE, check, split_names
 
 # Where a run finds and leaves its files, which says nothing about what it does.
 PLACES = ("workdir", "data_dir", "export_dir")
+# What runs did before there was a setting, where it is not the setting's default.
+BEFORE: dict[str, Any] = {"hold_out": "at_random"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +98,8 @@ class Config(Flags):
 def settings_in(flagfile: str) -> dict[str, str]:
     """The settings of a run as its `flags.cfg` has them, by name.
 
-    What the file does not name has its default: it is of before there was such a setting.
+    What the file does not name has its default, or what was done before there was such a setting.
     """
-    lines = (Config().flagfile() + flagfile).splitlines()
+    lines = (Config(**BEFORE).flagfile() + flagfile).splitlines()
     parts = (line.removeprefix("--").partition("=") for line in lines if line)
     return {name: value for name, _, value in parts}

@@ -1,6 +1,7 @@
 """One run from its settings to its results: the only place where everything is wired."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import sys
@@ -17,6 +18,7 @@ from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.networks import applications
 from tf_cutnmix.runs import checkpoints, cost, pictures, results, workdir
+from tf_cutnmix.runs.begun import as_begun
 from tf_cutnmix.runs.build import (
     Splits,
     build_model,
@@ -28,10 +30,12 @@ from tf_cutnmix.runs.build import (
     training_batches,
 )
 from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.runs.progress import Progress
 from tf_cutnmix.serving import export
 
 _SHORT_RUN = 500
+_USUAL_BATCH = 128
 _COMPARED_EXAMPLES = 32
 
 
@@ -51,12 +55,14 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
       RunError: something could not be written, or an export does not answer as it should.
     """
     begin = time.perf_counter()
+    config = as_begun(config)
     folder = pathlib.Path(config.folder)
     _set_threads(config.threads)
     check_names(config)
     check_together(config)
     earlier = workdir.earlier_run(folder, config)
     splits = load_splits(config)
+    config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
     _check_classes(earlier, splits, config)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
@@ -66,7 +72,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         progress = Progress(
             model,
             folder,
-            batch_size=config.batch_size,
+            batch_size=batch_size(config, splits.train),
             steps_per_epoch=steps_per_epoch(splits.train, config),
             steps=config.steps,
             class_names=splits.train.class_names,
@@ -74,8 +80,8 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         if earlier:
             progress.restore(earlier)
         workdir.open_folder(folder, config, fresh=earlier is None)
-        for hint in hints(config, model, progress.steps_per_epoch * config.epochs):
-            print(hint, flush=True)
+        for line in (*splits.train.notes, *hints(config, model, len(splits.train.labels))):
+            print(line, flush=True)
         with _tensorboard_errors(folder):
             if earlier is None:
                 _write_picture(folder, model, splits, config)
@@ -90,14 +96,21 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     return result
 
 
-def hints(config: Config, model: OnlineDistiller, steps: int) -> list[str]:
-    """What the user of a run of so many steps may want to know before it begins."""
+def hints(config: Config, model: OnlineDistiller, images: int) -> list[str]:
+    """What the user of a run on so many images may want to know before it begins."""
     lines = []
+    size = config.batch_size or _USUAL_BATCH
+    if size != _USUAL_BATCH:
+        lines.append(f"--batch_size={size}")
+    steps = images // size * config.epochs
     if steps < _SHORT_RUN:
         memory = f"the teacher remembers {1 / (1 - model.momentum):.0f} (--teacher_memory)"
         ramp = f", distillation grows over {model.method.ramp_steps} (--ramp)"
         ramped = any(term.ramped for term in model.terms)
-        lines.append(f"short run: {steps} steps; {memory}{ramp if ramped else ''}")
+        smaller = next((b for b in (64, 32, 16) if images // b * config.epochs >= _SHORT_RUN), 8)
+        more = f"; --batch_size={smaller} would make it {images // smaller * config.epochs}"
+        told = f"{memory}{ramp if ramped else ''}{more if smaller < size else ''}"
+        lines.append(f"short run: {steps} steps; {told}")
     for name in sorted(set(config.architectures)):
         if f"keras_{name}" in applications.NAMES:
             lines.append(
@@ -192,6 +205,7 @@ def _export(
             pathlib.Path(config.export_dir) / f"{config.name}{suffix}",
             splits.train.class_names,
             splits.test.pixels[:_COMPARED_EXAMPLES],
+            max_pixels=config.max_pixels,
         )
         written[name] = str(version)
     return written

@@ -32,16 +32,31 @@ class Flags:
         "digits",
         "data",
         "'digits' (scikit-learn's, no download), a TFDS name such as 'cifar10', or a folder: "
-        "class sub-folders with images, or train/ and test/ that hold such sub-folders",
+        "class sub-folders with images, or train/ and test/ (and validation/) that hold such "
+        "sub-folders",
     )
     data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
     train_split: str = setting("train", "data", "split to train on, in TFDS syntax: 'train[:2000]'")
     test_split: str = setting("test", "data", "split to report the final figures on")
+    validation_split: str = setting(
+        "auto",
+        "data",
+        "split to choose the best epoch on; auto: the folder's own validation/ if there is one, "
+        "else a part of the training split",
+    )
     validation_fraction: float = setting(
         0.1,
         "data",
-        "part of the training split that is held out to choose the best epoch; 0: none",
+        "part of the training split that is held out to choose the best epoch, where no split is "
+        "there for it; 0: none",
         rule=BELOW_1,
+    )
+    hold_out: str = setting(
+        "by_class",
+        "data",
+        "how that part is drawn: by_class, with equal images on one side, or at_random, as runs "
+        "did that do not name it",
+        choices=("by_class", "at_random"),
     )
     image_size: int = setting(
         0, "data", "resize images to this many pixels a side; 0: as stored", rule=NOT_NEGATIVE
@@ -63,6 +78,13 @@ class Flags:
         "data",
         "what else is done to images after crops and mirror images",
         choices=("none", "augmix", "gridmask", "randaugment"),
+    )
+    balance: str = setting(
+        "none",
+        "data",
+        "what is done about classes of unlike size; weights: their cross-entropy counts as if "
+        "they were equal; sampling: an epoch shows each equally often",
+        choices=("none", "weights", "sampling"),
     )
     arch: str = setting(
         "resnet8",
@@ -154,6 +176,11 @@ class Flags:
     teacher: str = setting(
         "", "distillation", "what --method=kd learns from: an export, or a run that exported one"
     )
+    classes_by_position: bool = setting(
+        False,
+        "distillation",
+        "take the classes of --teacher in their order, whatever they are called",
+    )
     ramp: float = setting(
         0.25,
         "distillation",
@@ -167,7 +194,13 @@ class Flags:
         rule=FRACTION,
     )
     epochs: int = setting(300, "optimisation", "passes over the training data", rule=AT_LEAST_1)
-    batch_size: int = setting(128, "optimisation", "images per step", rule=AT_LEAST_1)
+    batch_size: int | None = setting(
+        None,
+        "optimisation",
+        "images per step; by default 128, or the largest power of two that is no more than an "
+        "eighth of the training images, 8 at least",
+        rule=AT_LEAST_1,
+    )
     learning_rate: float = setting(
         0.1, "optimisation", "of SGD with Nesterov momentum", rule=POSITIVE
     )
@@ -216,6 +249,12 @@ class Flags:
         "teacher,peer",
         "run",
         "what to export, a comma list of teacher, peer (the best one) and ensemble; '' for nothing",
+    )
+    max_pixels: int = setting(
+        64_000_000,
+        "run",
+        "exports decode no picture files with more pixels",
+        rule=AT_LEAST_1,
     )
     steps: int = setting(
         0, "run", "stop after so many training steps, for trying; 0: no limit", rule=NOT_NEGATIVE

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from tf_cutnmix.runs.begun import as_begun
 from tf_cutnmix.runs.config import PLACES, Config, settings_in
 
 
@@ -23,7 +24,7 @@ def is_done(config: Config) -> bool:
     flags = pathlib.Path(config.workdir) / "flags.cfg"
     if not (flags.exists() and read(config)):
         return False
-    return _that_matter(flags.read_text()) == _that_matter(config.flagfile())
+    return _that_matter(flags.read_text()) == _that_matter(as_begun(config).flagfile())
 
 
 def accuracies(result: Mapping[str, Any]) -> dict[str, float]:

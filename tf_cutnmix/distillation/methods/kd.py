@@ -30,7 +30,7 @@ def kd(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
             lambda forward: imitate_each(
                 forward, forward.parts["frozen_teacher"], method.temperature
             ),
-            part=FrozenTeacher(method.teacher, peers),
+            part=FrozenTeacher(method.teacher, peers, method.class_names),
         ),
     ]
 
@@ -40,20 +40,29 @@ class FrozenTeacher(Part):
 
     It resizes the views to its own size, which XLA cannot compile.
 
+    Args:
+      folder: of the export.
+      peers: that learn from it.
+      class_names: of the peers, which the export's are matched with; none: they are the same.
+
     Raises:
-      InputError: the folder is no export, or one for another number of classes.
+      InputError: the folder is no export, or one for other classes.
     """
 
-    def __init__(self, folder: str, peers: Sequence[keras.Model]) -> None:
+    def __init__(
+        self, folder: str, peers: Sequence[keras.Model], class_names: Sequence[str] = ()
+    ) -> None:
         super().__init__("frozen_teacher")
         self.supports_jit = False
         self.teacher = served.load(folder, "teacher")
         self.frozen_network = self._logits
-        found, wanted = len(self.teacher.class_names), num_classes(peers)
+        names = self.teacher.class_names
+        found, wanted = len(names), num_classes(peers)
         if found != wanted:
             raise InputError(
                 f"--teacher={folder} tells {found} classes apart and the data have {wanted}"
             )
+        self.columns = served.columns(f"--teacher={folder}", names, class_names or names)
 
     def call(self, forward: Forward) -> list[tf.Tensor]:
         views = (
@@ -62,4 +71,5 @@ class FrozenTeacher(Part):
         return [tf.stop_gradient(self._logits(view)) for view in views]
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
-        return self.teacher.predict(images=images)["logits"]
+        logits = self.teacher.predict(images=images)["logits"]
+        return tf.gather(logits, self.columns, axis=-1)

@@ -1,0 +1,89 @@
+"""What a run makes of its images: their splits, its batches, the weights of its classes."""
+
+from typing import Any
+
+import numpy as np
+
+from tf_cutnmix.data import Images, digests, hold_out, load, own_validation
+from tf_cutnmix.errors import InputError
+from tf_cutnmix.runs.config import Config
+
+_LARGEST_BATCH = 128
+_SMALLEST_BATCH = 8
+_BATCHES_AN_EPOCH = 8
+_UNBALANCED = 3
+_NAMED = 10
+
+
+def load_images(config: Config) -> tuple[Images, Images, Images]:
+    """The images for training, for choosing the best epoch (there may be none), and for testing.
+
+    The first have as `notes` what the user is to know about all of them.
+
+    Raises:
+      InputError: they cannot be read or do not fit together.
+    """
+    settings: dict[str, Any] = {"data_dir": config.data_dir, "image_size": config.image_size}
+    train = load(config.dataset, config.train_split, **settings)
+    test = load(config.dataset, config.test_split, **settings)
+    split = validation_split(config)
+    own = load(config.dataset, split, **settings) if split else None
+    for images in (test, own):
+        if images and images.pixels.shape[1:] != train.pixels.shape[1:]:
+            raise InputError("training and test images differ in size: pass --image_size")
+    notes = (*train.notes, *twins(train, test, own), *unlike_counts(train))
+    rest, held = (
+        (train, own) if own else hold_out(train, config.validation_fraction, config.hold_out)
+    )
+    return rest._replace(notes=notes), held, test
+
+
+def validation_split(config: Config) -> str:
+    """The split that is there to choose the best epoch on; "" where a part is held out for it."""
+    if config.validation_split == "auto":
+        return own_validation(config.dataset)
+    return config.validation_split
+
+
+def batch_size(config: Config, train: Images) -> int:
+    """The images per step: what is set, or else what is right for so many images."""
+    if config.batch_size is not None:
+        return config.batch_size
+    eighth = len(train.labels) // _BATCHES_AN_EPOCH
+    return min(_LARGEST_BATCH, max(_SMALLEST_BATCH, 2 ** (max(eighth, 1).bit_length() - 1)))
+
+
+def class_weights(train: Images) -> list[float]:
+    """A weight for each class, so that all count as much; the mean over the images is 1."""
+    counts = np.maximum(_counts(train), 1)
+    return (len(train.labels) / np.count_nonzero(_counts(train)) / counts).tolist()
+
+
+def twins(train: Images, test: Images, validation: Images | None = None) -> list[str]:
+    """A line about images that are there twice, equal to the byte; none where none is."""
+    own = digests(train)
+    seen = set(own)
+    found = []
+    if repeated := len(own) - len(seen):
+        found.append(f"{repeated} of the {len(own)} training images repeat others")
+    for name, images in (("validation", validation), ("test", test)):
+        if images and (known := sum(digest in seen for digest in digests(images))):
+            found.append(f"{known} of the {len(images.labels)} {name} images are training images")
+    return [f"equal images: {'; '.join(found)}"] if found else []
+
+
+def unlike_counts(train: Images) -> list[str]:
+    """A line with the images of each class, where the largest is over 3 times the smallest."""
+    counts = _counts(train)
+    if counts.max() <= _UNBALANCED * counts.min():
+        return []
+    largest_first = np.argsort(-counts, kind="stable")
+    shown = [f"{train.class_names[i]} {counts[i]}" for i in largest_first]
+    if len(shown) > _NAMED:
+        half = _NAMED // 2
+        shown = [*shown[:half], "...", *shown[-half:]]
+    return [f"unlike classes: {', '.join(shown)} (--balance=weights or sampling makes them equal)"]
+
+
+def _counts(images: Images) -> np.ndarray:
+    return np.bincount(images.labels, minlength=len(images.class_names))
