@@ -1,17 +1,14 @@
 """Images in memory or on disk, held out, resized."""
 
 import pathlib
-import tracemalloc
 import types
 
-import hypothesis
-import hypothesis.strategies as st
 import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
 
-from tests.data.pictures import noise, numbered, values
+from tests.data.pictures import noise, values
 from tf_cutnmix import data
 from tf_cutnmix.errors import InputError
 
@@ -45,17 +42,6 @@ def test_images_that_fit_lie_in_memory(pets: pathlib.Path) -> None:
 
 
 @pytest.mark.usefixtures("little_memory")
-def test_holding_out_does_not_fetch_the_images_into_memory() -> None:
-    images = data.load("digits", "train", image_size=16)
-    tracemalloc.start()
-    train, validation = data.hold_out(images, 0.5)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(train.pixels) + len(validation.pixels) == 1437
-    assert peak < images.pixels.nbytes / 4
-
-
-@pytest.mark.usefixtures("little_memory")
 def test_images_beyond_the_disk_are_an_input_error(
     pets: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,31 +50,9 @@ def test_images_beyond_the_disk_are_an_input_error(
         data.load(str(pets), "train")
 
 
-@hypothesis.given(count=st.integers(2, 200), fraction=st.floats(0, 0.99))
-def test_held_out_images_and_the_rest_are_all_images(count: int, fraction: float) -> None:
-    train, validation = data.hold_out(numbered(count), fraction)
-    assert len(validation.labels) == round(fraction * count)
-    assert sorted([*train.labels, *validation.labels]) == list(range(count))
-    for part in (train, validation):
-        np.testing.assert_array_equal(part.pixels[:, 0, 0, 0], part.labels)
-
-
-def test_held_out_images_are_the_same_in_every_run() -> None:
-    first = data.hold_out(numbered(50), 0.2)[1].labels
-    np.random.seed(123)
-    data.hold_out(numbered(9), 0.5)
-    np.testing.assert_array_equal(data.hold_out(numbered(50), 0.2)[1].labels, first)
-
-
-def test_held_out_images_come_from_everywhere() -> None:
-    held_out = data.hold_out(numbered(200), 0.5)[1].labels
-    assert 30 < np.sum(held_out < 100) < 70
-
-
-def test_nothing_is_held_out_of_fraction_0() -> None:
-    train, validation = data.hold_out(numbered(10), 0.0)
-    assert train.labels.tolist() == list(range(10))
-    assert validation.pixels.shape == (0, 2, 3, 3)
+def test_an_image_size_beyond_the_memory_is_an_input_error_before_any_image_is_read() -> None:
+    with pytest.raises(InputError, match=r"--image_size=100000: one image takes 251.5 GiB"):
+        data.load("./nothing", "train", image_size=100_000)
 
 
 @pytest.mark.parametrize("size", [(3, 4), (8, 6), (13, 21), (1, 1)])

@@ -100,15 +100,13 @@ def hints(config: Config, model: OnlineDistiller, images: int) -> list[str]:
     """What the user of a run on so many images may want to know before it begins."""
     lines = []
     size = config.batch_size or _USUAL_BATCH
-    if size != _USUAL_BATCH:
-        lines.append(f"--batch_size={size}")
     steps = images // size * config.epochs
     if steps < _SHORT_RUN:
         memory = f"the teacher remembers {1 / (1 - model.momentum):.0f} (--teacher_memory)"
         ramp = f", distillation grows over {model.method.ramp_steps} (--ramp)"
         ramped = any(term.ramped for term in model.terms)
         smaller = next((b for b in (64, 32, 16) if images // b * config.epochs >= _SHORT_RUN), 8)
-        more = f"; --batch_size={smaller} would make it {images // smaller * config.epochs}"
+        more = f"; --batch_size={smaller} would give {images // smaller * config.epochs}"
         told = f"{memory}{ramp if ramped else ''}{more if smaller < size else ''}"
         lines.append(f"short run: {steps} steps; {told}")
     for name in sorted(set(config.architectures)):
