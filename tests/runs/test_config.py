@@ -78,6 +78,7 @@ def flagfile(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         ("seed", -1),
         ("seed", 2**32),
         ("steps", -1),
+        ("max_pixels", 0),
         *[(name, math.nan) for name in FLOATS],
         *[(name, sign * math.inf) for name in FLOATS for sign in (1, -1)],
     ],
@@ -268,6 +269,6 @@ def test_a_flagfile_leaves_out_how_to_treat_an_earlier_run(settings: dict) -> No
 
 
 def test_a_flagfile_names_every_other_setting() -> None:
-    lines = Config(num_peers=2, temperature=1.0).flagfile().splitlines()
+    lines = Config(num_peers=2, temperature=1.0, batch_size=8).flagfile().splitlines()
     names = {line.removeprefix("--").split("=")[0] for line in lines}
     assert names == set(FIELDS) - {"resume", "overwrite"}

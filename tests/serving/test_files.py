@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tests.data.test_decode import ALMOST, BY_PILLOW, EXACT, encoded, jpeg
-from tf_cutnmix.data import folder, resize
+from tf_cutnmix.data import resize
+from tf_cutnmix.data.decode import decode
 from tf_cutnmix.serving.files import decode_each
 
 SIZE = (9, 7)
@@ -31,7 +32,7 @@ def test_files_have_the_pixels_that_training_sees_and_broken_ones_fail_alone(dec
     images, valid = decoded(tf.constant(files))
     assert valid.numpy().tolist() == [True, False] * len(whole)
     for image, file in zip(images[::2], whole, strict=True):
-        np.testing.assert_array_equal(image, resize(folder.picture(tf.constant(file)), SIZE))
+        np.testing.assert_array_equal(image, resize(decode(file), SIZE))
     assert not np.any(images[1::2])
 
 

@@ -1,0 +1,103 @@
+"""Which files of a folder belong to which split and class."""
+
+import os
+import pathlib
+
+import pytest
+
+from tests.data.test_decode import EXACT
+from tf_cutnmix.data import layout
+from tf_cutnmix.errors import InputError
+
+PNG = EXACT["PNG"]
+
+
+def put(folder: pathlib.Path, *files: str, content: bytes = PNG) -> pathlib.Path:
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(content)
+    return folder
+
+
+def found(folder: pathlib.Path, split: str) -> list[str]:
+    """The pictures of a split as `folder/class/name`, each with its label before it."""
+    files = layout.read(folder).splits[split]
+    return [f"{label} {file.relative_to(folder)}" for file, label in files]
+
+
+def both(*splits: str) -> list[str]:
+    return [f"{split}/{name}/1.png" for split in splits for name in ("cat", "dog")]
+
+
+@pytest.mark.parametrize(
+    ("folders", "train", "validation", "test"),
+    [
+        (("Train", "Test"), "Train", None, "Test"),
+        (("training", "testing"), "training", None, "testing"),
+        (("train", "val"), "train", None, "val"),
+        (("TRAIN", "valid", "test"), "TRAIN", "valid", "test"),
+        (("train", "Validation", "test", "extra"), "train", "Validation", "test"),
+        (("train",), "train", None, None),
+    ],
+)
+def test_splits_are_known_by_their_usual_names(folders, train, validation, test, tmp_path) -> None:
+    put(tmp_path, *both(*folders))
+    assert layout.has_validation(tmp_path) == (validation is not None)
+    splits = layout.read(tmp_path).splits
+    wanted = {"train": train, "validation": validation, "test": test}
+    for name, folder in wanted.items():
+        assert (name in splits) == (folder is not None)
+        if folder:
+            expected = [f"0 {folder}/cat/1.png", f"1 {folder}/dog/1.png"]
+            assert found(tmp_path, name) == found(tmp_path, folder) == expected
+    assert set(folders) <= set(splits)
+
+
+def test_a_validation_folder_alone_is_the_test_split_and_that_is_told(tmp_path) -> None:
+    notes = layout.read(put(tmp_path, *both("train", "val"))).notes
+    assert notes == (
+        f"{tmp_path}: 4 pictures of 2 classes",
+        f"{tmp_path} holds no test folder: val is the test split",
+    )
+
+
+def test_a_class_may_be_called_as_a_split_is(tmp_path) -> None:
+    put(tmp_path, "bus/1.png", "car/old/1.png", "train/steam/1.png", "train/2.png")
+    assert layout.read(tmp_path).class_names == ("bus", "car", "train")
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (both("test", "val"), "holds test, val and no train folder: rename the one with the"),
+        (both("Test", "trian"), "holds Test, trian and no train folder"),
+        (both("train", "Training", "test"), "holds Training and train, which both mean train"),
+        (["train/1.png", "test/1.png"], "train holds no class sub-folders: .* test, train are"),
+        (["train/cat/1.png", "train/dog/1.png", "test/cat/1.png"], r"train and test .* \['dog'\]"),
+        ([*both("train", "test"), "extra/cat/1.png"], r"train and extra .* \['dog'\]"),
+        (["1.png"], "holds no class sub-folders"),
+        (["cat/1.png", "dog/.a.png"], r"dog holds no images \(\.png"),
+        (["cat/1.png", "do\ng/1.png"], r"do\\ng'?: a class needs a name of one line"),
+        (["cat/1.png", "do\x85g/1.png"], "a class needs a name of one line"),
+        (["cat/1.png", os.fsdecode(b"d\xe4n") + "/1.png"], "a class needs a name of one line"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused_by_name(files, words, tmp_path) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        layout.read(put(tmp_path, *files))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_pictures_lie_anywhere_below_their_class_under_any_ending(tmp_path) -> None:
+    pictures = ("0.JFIF", "a/1.webp", "a/b/2.TIFF", "c/3.png", "d.photo", "e")
+    put(tmp_path, *(f"cat/{name}" for name in pictures), "dog/0.png")
+    hidden = ("cat/.0.png", "cat/.a/1.png", ".git/0.png", "__MACOSX/cat/0.png")
+    put(tmp_path, *hidden)
+    put(tmp_path, "cat/notes.txt", "cat/a/NOTES.TXT", "dog/live.heic", "dog/c", content=b"no")
+    read = layout.read(tmp_path)
+    cats = [file for file, label in read.splits["train"] if label == 0]
+    names = [str(file.relative_to(tmp_path / "cat")) for file in cats]
+    assert names == [name for i, name in enumerate(pictures) if i % 5 != 4]
+    assert read.notes == (
+        f"{tmp_path}: 7 pictures of 2 classes; skipped 2 .txt, 1 .heic, 1 without an ending",
+    )

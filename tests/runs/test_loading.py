@@ -1,0 +1,101 @@
+"""What a run makes of its images."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from tests.data.pictures import numbered, plain, write
+from tf_cutnmix.data import Images
+from tf_cutnmix.errors import InputError
+from tf_cutnmix.runs import build, loading
+from tf_cutnmix.runs.config import Config
+
+
+def of_counts(*counts: int) -> Images:
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    return numbered(len(labels))._replace(labels=labels, class_names=tuple("abcdefghijklmn"))
+
+
+def write_split(folder: pathlib.Path, *values: int) -> None:
+    for name in ("cat", "dog"):
+        for value in values:
+            write(folder / name / f"{value}.png", plain(value + (name == "dog")))
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [(5, 8), (64, 8), (127, 8), (128, 16), (600, 64), (1023, 64), (1024, 128), (50_000, 128)],
+)
+def test_a_batch_is_a_power_of_two_and_an_eighth_of_the_images_at_most(images, expected) -> None:
+    assert loading.batch_size(Config(), numbered(images)) == expected
+    assert loading.batch_size(Config(batch_size=7), numbered(images)) == 7
+
+
+def test_the_batch_size_that_a_run_chose_is_told_where_it_is_not_128(tmp_path) -> None:
+    write_split(tmp_path, *range(0, 200, 2))
+    chosen = {"dataset": str(tmp_path), "validation_fraction": 0.0}
+    told = "--batch_size=16, for 160 training images"
+    assert told in build.load_splits(Config(**chosen)).train.notes
+    assert told not in build.load_splits(Config(**chosen, batch_size=16)).train.notes
+
+
+def test_too_few_images_for_the_smallest_batch_are_refused(tmp_path) -> None:
+    write_split(tmp_path, 1, 3, 5, 7, 9)
+    with pytest.raises(InputError, match="--batch_size=8 is larger than the 6 training images"):
+        build.load_splits(Config(dataset=str(tmp_path)))
+
+
+def test_a_folder_of_its_own_chooses_the_epoch_and_nothing_is_held_out(tmp_path) -> None:
+    for split, values in {"train": range(0, 40, 2), "val": (50, 60), "Test": (70,)}.items():
+        write_split(tmp_path / split, *values)
+    splits = build.load_splits(Config(dataset=str(tmp_path), validation_fraction=0.5))
+    assert [len(images.labels) for images in splits] == [40, 4, 2]
+    assert splits.validation.pixels[:, 0, 0, 0].tolist() == [50, 60, 51, 61]
+    other = Config(dataset=str(tmp_path), validation_split="Test", validation_fraction=0.0)
+    assert build.load_splits(other).validation.pixels[:, 0, 0, 0].tolist() == [70, 71]
+
+
+def test_equal_images_are_counted_in_one_line() -> None:
+    train, test = numbered(10), numbered(20)
+    train.pixels.setflags(write=True)
+    train.pixels[3] = train.pixels[4]
+    assert loading.twins(train, train.select(np.array([1, 2]))) == [
+        "equal images: 1 of the 10 training images repeat others; 2 of the 2 test images are "
+        "training images"
+    ]
+    apart = test.select(np.arange(10, 20))
+    assert loading.twins(train.select(np.array([0, 1])), apart, apart) == []
+    (line,) = loading.twins(train, apart, validation=train.select(np.array([1])))
+    assert line.endswith("others; 1 of the 1 validation images are training images")
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ((30, 10), None),
+        ((31, 10), "b 10"),
+        ((2, 7, 3), "b 7, c 3, a 2 (--balance="),
+        ((2, 1, 4, 3, 9, 8, 7, 6, 5, 10, 11), "k 11, j 10, e 9, f 8, g 7, ..., i 5, c 4, d 3, "),
+    ],
+)
+def test_unlike_classes_are_listed_the_largest_first(counts, expected) -> None:
+    images = of_counts(*counts)._replace(class_names=tuple("abcdefghijk"[: len(counts)]))
+    lines = loading.unlike_counts(images)
+    assert len(lines) == (expected is not None)
+    assert all(expected in line and line.startswith("unlike classes: ") for line in lines)
+
+
+def test_weights_make_classes_count_alike_and_images_once_in_the_mean() -> None:
+    images = of_counts(1, 4, 15)._replace(class_names=("a", "b", "c", "none"))
+    weights = np.array(loading.class_weights(images))
+    np.testing.assert_allclose(weights[:3] * [1, 4, 15], 20 / 3)
+    assert np.mean(weights[images.labels]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(8, 500), (32, 500), (96, 55), (1000, 1)])
+def test_an_evaluation_takes_fewer_images_at_once_the_larger_they_are(size, expected) -> None:
+    pixels = np.broadcast_to(np.uint8(0), (600, size, size, 3))
+    images = Images(pixels, np.zeros(600, np.int32), ("a", "b"))
+    batches = build.for_evaluation(images)
+    assert batches.cardinality() == -(-600 // expected)
