@@ -66,7 +66,7 @@ def test_equal_images_are_counted_in_one_line() -> None:
     ]
     apart = test.select(np.arange(10, 20))
     assert loading.twins(train.select(np.array([0, 1])), apart, apart) == []
-    (line,) = loading.twins(train, apart, validation=train.select(np.array([1])))
+    (line,) = loading.twins(train, apart, train.select(np.array([1])))
     assert line.endswith("others; 1 of the 1 validation images are training images")
 
 

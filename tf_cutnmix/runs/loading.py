@@ -27,15 +27,18 @@ def load_images(config: Config) -> tuple[Images, Images, Images]:
     train = load(config.dataset, config.train_split, **settings)
     test = load(config.dataset, config.test_split, **settings)
     split = validation_split(config)
-    own = load(config.dataset, split, **settings) if split else None
-    for images in (test, own):
-        if images and images.pixels.shape[1:] != train.pixels.shape[1:]:
-            raise InputError("training and test images differ in size: pass --image_size")
-    notes = (*train.notes, *twins(train, test, own), *unlike_counts(train))
-    rest, held = (
-        (train, own) if own else hold_out(train, config.validation_fraction, config.hold_out)
-    )
-    return rest._replace(notes=notes), held, test
+    own = [load(config.dataset, split, **settings)] if split else []
+    if any(images.pixels.shape[1:] != train.pixels.shape[1:] for images in (test, *own)):
+        raise InputError("training and test images differ in size: pass --image_size")
+    notes = [*train.notes, *twins(train, test, *own), *unlike_counts(train)]
+    if own:
+        (validation,) = own
+    else:
+        train, validation = hold_out(train, config.validation_fraction, config.hold_out)
+    size = batch_size(config, train)
+    if config.batch_size is None and size != _LARGEST_BATCH:
+        notes.append(f"--batch_size={size}, for {len(train.labels)} training images")
+    return train._replace(notes=tuple(notes)), validation, test
 
 
 def validation_split(config: Config) -> str:
@@ -59,15 +62,16 @@ def class_weights(train: Images) -> list[float]:
     return (len(train.labels) / np.count_nonzero(_counts(train)) / counts).tolist()
 
 
-def twins(train: Images, test: Images, validation: Images | None = None) -> list[str]:
+def twins(train: Images, test: Images, *validation: Images) -> list[str]:
     """A line about images that are there twice, equal to the byte; none where none is."""
     own = digests(train)
     seen = set(own)
     found = []
     if repeated := len(own) - len(seen):
         found.append(f"{repeated} of the {len(own)} training images repeat others")
-    for name, images in (("validation", validation), ("test", test)):
-        if images and (known := sum(digest in seen for digest in digests(images))):
+    others = [("test", test), *(("validation", images) for images in validation)]
+    for name, images in others:
+        if known := sum(digest in seen for digest in digests(images)):
             found.append(f"{known} of the {len(images.labels)} {name} images are training images")
     return [f"equal images: {'; '.join(found)}"] if found else []
 
