@@ -1,7 +1,7 @@
 """From the settings of a run to its data and its model."""
 
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
