@@ -10,7 +10,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 
-from tf_cutnmix import evaluate
+from tf_cutnmix import data, evaluate
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.networks import served
 from tf_cutnmix.runs import scores
@@ -128,6 +128,7 @@ def test_evaluate_prints_the_scores_as_json(exports: pathlib.Path, tmp_path: pat
         f"--dataset={tmp_path}",
         "--split=train[:7]",
         "--batch_size=3",
+        "--classes_by_position",
     ]
     process = subprocess.run(
         [sys.executable, "-m", "tf_cutnmix.evaluate", *arguments],
@@ -136,7 +137,8 @@ def test_evaluate_prints_the_scores_as_json(exports: pathlib.Path, tmp_path: pat
         text=True,
         check=False,
     )
-    assert (process.returncode, process.stderr) == (0, "")
+    told = f"{tmp_path}: 8 pictures of 4 classes\n"
+    assert (process.returncode, process.stderr) == (0, told)
     expected = scores.scores(brightness_probabilities(pixels[:7]), np.repeat(range(4), 2)[:7])
     assert json.loads(process.stdout) == pytest.approx(expected, abs=1e-5)
 
@@ -150,6 +152,34 @@ def test_evaluate_needs_as_many_classes_as_the_export_has(
         evaluate.main(settings)
 
 
+def test_evaluate_finds_classes_by_their_names(
+    exports: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path, classes=4)
+    # Sorted they are in another order than in the export.
+    names = ("one", "two words", "three", "four")
+    for i, name in enumerate(names):
+        (tmp_path / "train" / f"class_{i}").rename(tmp_path / "train" / name)
+    images = data.load(str(tmp_path), "train")
+    assert images.class_names == ("four", "one", "three", "two words")
+    evaluate.main(evaluate.Settings(str(exports / "1"), dataset=str(tmp_path), split="train"))
+    labels = [names.index(images.class_names[label]) for label in images.labels]
+    expected = scores.scores(brightness_probabilities(images.pixels), np.array(labels))
+    assert json.loads(capsys.readouterr().out) == pytest.approx(expected, abs=1e-5)
+
+
+def test_evaluate_refuses_other_names_unless_told_to_go_by_position(
+    exports: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_folder(tmp_path, classes=4)
+    (tmp_path / "train" / "class_0").rename(tmp_path / "train" / "one")
+    settings = {"savedmodel": str(exports / "1"), "dataset": str(tmp_path), "split": "train"}
+    with pytest.raises(InputError, match="it has 'four', 'three', 'two words', they have"):
+        evaluate.main(evaluate.Settings(**settings))
+    evaluate.main(evaluate.Settings(**settings, classes_by_position=True))
+    assert json.loads(capsys.readouterr().out)["images"] == 8
+
+
 def test_evaluate_resizes_images(
     exports: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,7 +190,7 @@ def test_evaluate_resizes_images(
     settings = {"savedmodel": str(exports / "1"), "dataset": str(tmp_path), "split": "train"}
     with pytest.raises(InputError, match="--image_size"):
         evaluate.main(evaluate.Settings(**settings))
-    evaluate.main(evaluate.Settings(**settings, image_size=6))
+    evaluate.main(evaluate.Settings(**settings, image_size=6, classes_by_position=True))
     assert json.loads(capsys.readouterr().out)["images"] == 9
 
 

@@ -59,6 +59,37 @@ def test_shuffled_batches_have_a_static_shape() -> None:
     assert labels == tf.TensorSpec([4], tf.int32)
 
 
+def unlike(*counts: int) -> data.Images:
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    return numbered(len(labels))._replace(labels=labels)
+
+
+def test_a_balanced_epoch_shows_each_class_as_often() -> None:
+    images = unlike(3, 20, 1)
+    batches = data.shuffled_batches(images, 4, seed=1, balanced=True).take(12)
+    pixels, labels = (np.concatenate(x) for x in zip(*batches.as_numpy_iterator(), strict=True))
+    np.testing.assert_array_equal(images.labels[pixels[:, 0, 0, 0]], labels)
+    for epoch in (labels[:24], labels[24:]):
+        assert np.bincount(epoch).tolist() == [8, 8, 8]
+        assert np.any(epoch != np.sort(epoch))
+    # Each small class's images come equally often, a large one's once, others in each epoch.
+    first, second = pixels[:24, 0, 0, 0], pixels[24:, 0, 0, 0]
+    assert sorted(np.bincount(first, minlength=24)[:3]) == [2, 3, 3]
+    large = [set(epoch[(epoch >= 3) & (epoch < 23)]) for epoch in (first, second)]
+    assert [len(seen) for seen in large] == [8, 8]
+    assert large[0] != large[1]
+
+
+def test_a_balanced_order_is_a_function_of_seed_and_epoch() -> None:
+    def epoch(number: int, **settings: int) -> list[int]:
+        batches = data.shuffled_batches(unlike(3, 9), 4, balanced=True, **settings)
+        pixels = [x[:, 0, 0, 0] for x, _ in batches.skip(3 * number).take(3).as_numpy_iterator()]
+        return np.concatenate(pixels).tolist()
+
+    assert epoch(2, seed=1) == epoch(0, seed=1, first_epoch=2) != epoch(0, seed=1)
+    assert epoch(0, seed=1) != epoch(0, seed=2)
+
+
 @pytest.mark.parametrize(("batch_size", "sizes"), [(4, [4, 4, 2]), (5, [5, 5]), (20, [10])])
 def test_ordered_batches_hold_all_images_once(batch_size: int, sizes: list[int]) -> None:
     batches = data.ordered_batches(numbered(10), batch_size)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tests.data.pictures import noise, values
+from tests.data.pictures import noise, store_tfds, values
 from tf_cutnmix import data
 from tf_cutnmix.errors import InputError
 
@@ -55,6 +55,16 @@ def test_tfds_images_of_unlike_sizes_need_image_size(tfds_dir: str) -> None:
     assert images.pixels.shape == (4, 6, 6, 3)
     assert values(images) == [0, 1, 2, 3]
     assert images.class_names == ("dandelion", "daisy", "tulips", "sunflowers", "roses")
+
+
+@pytest.mark.parametrize("withheld", [1, 3])
+def test_labels_that_are_withheld_are_an_input_error(withheld: int, tmp_path: pathlib.Path) -> None:
+    labels = [0, 4, 2, 1][: 4 - withheld] + [-1] * withheld
+    examples = [{"image": noise(8, 8), "label": label} for label in labels]
+    store_tfds(str(tmp_path), "tf_flowers", examples)
+    told = rf"tf_flowers: {withheld} of the 4 images of the split 'train' have no label of the 5"
+    with pytest.raises(InputError, match=told):
+        data.load("tf_flowers", "train", data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize("dataset", ["imdb_reviews", "coco", "div2k"])

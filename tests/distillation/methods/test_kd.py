@@ -43,6 +43,20 @@ def test_the_frozen_teacher_says_of_each_view_what_its_export_says(
             np.testing.assert_allclose(logits, answer(view), rtol=1e-4, atol=1e-5)
 
 
+def test_the_frozen_teacher_says_it_in_the_order_of_the_names() -> None:
+    names = [str(digit) for digit in (3, 1, 2, 0, 4, 5, 6, 9, 8, 7)]
+    view = images_of(seed=1)
+    (logits,) = FrozenTeacher(str(EXPORT), [tiny_peer()], names)(forward_of([view]))
+    expected = answer(view)[:, [int(name) for name in names]]
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_frozen_teacher_of_other_names_is_refused() -> None:
+    names = ["zero", *map(str, range(1, 10))]
+    with pytest.raises(InputError, match="it has '0', they have 'zero'; rename them, or pass --cl"):
+        FrozenTeacher(str(EXPORT), [tiny_peer()], names)
+
+
 def test_the_frozen_teacher_resizes_views_of_another_size() -> None:
     part = FrozenTeacher(str(EXPORT), [keras.Model(*_bigger())])
     view = images_of(size=12)
