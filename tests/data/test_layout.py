@@ -99,5 +99,5 @@ def test_pictures_lie_anywhere_below_their_class_under_any_ending(tmp_path) -> N
     names = [str(file.relative_to(tmp_path / "cat")) for file in cats]
     assert names == [name for i, name in enumerate(pictures) if i % 5 != 4]
     assert read.notes == (
-        f"{tmp_path}: 7 pictures of 2 classes; skipped 2 .txt, 1 .heic, 1 without an ending",
+        f"{tmp_path}: 7 pictures of 2 classes; skipped 2 .txt, 1 without an ending, 1 .heic",
     )

@@ -166,7 +166,8 @@ def _list_classes(path: pathlib.Path, skipped: collections.Counter[str]) -> Clas
         classes[folder.name] = [file for file in files if _is_picture(file)]
         if not classes[folder.name]:
             raise InputError(f"{folder} holds no images ({', '.join(ENDINGS)})")
-        others = set(files) - set(classes[folder.name])
+        pictures = set(classes[folder.name])
+        others = [file for file in files if file not in pictures]
         skipped.update(file.suffix.lower() or "without an ending" for file in others)
     return classes
 

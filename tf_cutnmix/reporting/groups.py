@@ -84,7 +84,8 @@ class Baseline(NamedTuple):
 def settings_of(config: Config) -> Values:
     """The settings that tell runs apart; networks that are alike are named once and counted.
 
-    `regions` has no meaning where peers have no boxes of their own.
+    `regions` has no meaning where peers have no boxes of their own, `hold_out` where no images are
+    held out.
     """
     fields = (field.name for field in dataclasses.fields(config))
     values = {name: getattr(config, name) for name in fields if name not in _NOT_COMPARED}
@@ -93,6 +94,8 @@ def settings_of(config: Config) -> Values:
     values["arch"] = ",".join(config.architectures) if unlike else config.architectures[0]
     if config.mix != "cutnmix":
         values["regions"] = _NO_MEANING
+    if not config.validation_fraction:
+        values["hold_out"] = _NO_MEANING
     return values
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.runs.begun import as_before
 from tf_cutnmix.runs.config import PLACES, Config
 
 MOMENTS = {"best": "best_on_validation", "last": "last"}
@@ -78,8 +79,9 @@ def read(folder: pathlib.Path, read_flags: Callable[[pathlib.Path], Config]) -> 
     if not flags.is_file():
         raise RunError(f"broken: {folder} has no flags.cfg, its settings are unknown")
     try:
-        config = read_flags(flags)
-        named = _flags(flags.read_text("utf-8")) | _PLACES
+        text = flags.read_text("utf-8")
+        config = as_before(read_flags(flags), text)
+        named = _flags(text) | _PLACES
         assumed = tuple(sorted(_flags(config.flagfile()) - named))
     except (OSError, ValueError) as error:
         raise RunError(f"broken: {flags}: {error}") from error

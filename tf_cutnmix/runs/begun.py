@@ -17,9 +17,19 @@ def as_begun(config: _Config) -> _Config:
     flags = pathlib.Path(config.folder) / "flags.cfg"
     if not (config.resume and flags.is_file()):
         return config
-    lines = (line.removeprefix("--") for line in flags.read_text(errors="replace").splitlines())
-    named = dict(line.split("=", maxsplit=1) for line in lines if "=" in line)
-    changes = {name: value for name, value in BEFORE.items() if name not in named}
-    if config.batch_size is None and named.get("batch_size", "").isdecimal():
-        changes["batch_size"] = max(1, int(named["batch_size"]))
-    return dataclasses.replace(config, **changes)
+    begun = flags.read_text(errors="replace")
+    batch_size = _named(begun).get("batch_size", "")
+    if config.batch_size is None and batch_size.isdecimal():
+        config = dataclasses.replace(config, batch_size=max(1, int(batch_size)))
+    return as_before(config, begun)
+
+
+def as_before(config: _Config, flagfile: str) -> _Config:
+    """The settings with what runs did before there was a setting, where a flagfile names none."""
+    unnamed = BEFORE.keys() - _named(flagfile).keys()
+    return dataclasses.replace(config, **{name: BEFORE[name] for name in unnamed})
+
+
+def _named(flagfile: str) -> dict[str, str]:
+    lines = (line.removeprefix("--").partition("=") for line in flagfile.splitlines())
+    return {name: value for name, _, value in lines}
