@@ -52,13 +52,16 @@ ORDER = [
     *FAMILIES,
     *wing(
         "networks",
-        *("classifier", "foreign", "own", "applications", "build", "sharing", "served"),
+        *("classifier", "copies", "foreign", "own", "applications", "build", "sharing", "served"),
         "pretrained",
     ),
-    *(f"distillation.{file}" for file in ("losses", "peers", "forward", "method", "terms")),
+    *(
+        f"distillation.{file}"
+        for file in ("losses", "peers", "forward", "method", "terms", "unpacking")
+    ),
     *METHODS,
     "distillation.methods",
-    *wing("distillation", "teacher", "views", "guard", "callbacks", "distiller"),
+    *wing("distillation", "teacher", "views", "guard", "callbacks", "trainer", "distiller"),
     *wing("serving", "files", "savedmodel"),
     # The wing offers its settings alone: the rest waits for TensorFlow.
     *wing("runs", "names", "flags", "config"),

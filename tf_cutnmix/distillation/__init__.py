@@ -2,8 +2,9 @@
 
 Read `losses`, `peers` (what they must be), `forward` (what a step computed), `method` (a named
 list of terms), `terms` (those that several methods share), `methods` (one file a paper), `teacher`
-(the moving average), `views` (what each peer sees), `guard` (a step that must not be taken),
-`callbacks`, `distiller` (the train step, on one page).
+(the moving average), `unpacking` (what a batch may be), `views` (what each peer sees), `guard` (a
+step that must not be taken), `callbacks`, `trainer` (how Keras compiles and fits), `distiller` (the
+train step, on one page).
 """
 
 from tf_cutnmix.distillation.distiller import OnlineDistiller

@@ -1,5 +1,6 @@
 """What happens between the steps of every training: divergence stops it, held-out parts learn."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.distillation.forward import HeldOutPart
+from tf_cutnmix.distillation.unpacking import unpack
 from tf_cutnmix.mixing.labels import soft_labels
 
 
@@ -37,7 +39,7 @@ class LearnHeldOut(keras.callbacks.Callback):
         if validation_data is None:
             raise ValueError(f"{method} learns from held-out images: pass validation_data")
         self.part = part
-        if not isinstance(validation_data, tf.data.Dataset):
+        if not isinstance(validation_data, tf.data.Dataset | keras.utils.PyDataset):
             validation_data = tf.data.Dataset.from_tensor_slices(validation_data).batch(500)
         self.validation_data = validation_data
 
@@ -46,9 +48,19 @@ class LearnHeldOut(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         probabilities, labels = [], []
-        for images, batch_labels in self.validation_data:
+        for data in _once(self.validation_data):
+            images, batch_labels, _ = unpack(data, self.model.num_classes)
             predictions = self.predict(images)
             peers = [predictions[f"peer{i + 1}"] for i in range(len(self.model.peers))]
             probabilities.append(tf.stack(peers))
             labels.append(soft_labels(batch_labels, self.model.num_classes))
         self.part.learn(np.concatenate(probabilities, axis=1), np.concatenate(labels))
+
+
+def _once(batches: tf.data.Dataset | keras.utils.PyDataset) -> Iterator[Any]:
+    """Each batch once."""
+    if isinstance(batches, tf.data.Dataset):
+        yield from batches
+    else:
+        for number in range(batches.num_batches):
+            yield batches[number]

@@ -8,18 +8,19 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses, teacher
-from tf_cutnmix.distillation.callbacks import LearnHeldOut, StopAtDivergence
-from tf_cutnmix.distillation.forward import Forward, HeldOutPart, Memory
+from tf_cutnmix.distillation.forward import Forward, Memory
 from tf_cutnmix.distillation.guard import Guard
 from tf_cutnmix.distillation.method import Method, losses_at, parts_of
 from tf_cutnmix.distillation.peers import adds_losses, check_peers, pull
-from tf_cutnmix.distillation.views import Views, images_and_labels
-from tf_cutnmix.mixing.labels import soft_labels
+from tf_cutnmix.distillation.trainer import Trainer
+from tf_cutnmix.distillation.unpacking import unpack
+from tf_cutnmix.distillation.views import Views
+from tf_cutnmix.mixing.labels import soft_labels, weigh
 from tf_cutnmix.networks import sharing
 
 
 @keras.saving.register_keras_serializable("tf_cutnmix")
-class OnlineDistiller(keras.Model):
+class OnlineDistiller(Trainer):
     """Peers, their feature adapters and their moving averages, trained in one step.
 
     ```python
@@ -42,8 +43,9 @@ class OnlineDistiller(keras.Model):
     averaged as their weights are. A layer that is frozen in a peer stays frozen in its average.
 
     The method is the loss: `compile` takes an optimizer and how to run, no loss and no
-    metrics. Should a term or a gradient stop being finite, that step and all after it change
-    nothing, and `fit` raises.
+    metrics. `fit` takes `sample_weight` and `class_weight`: they weigh the cross-entropies to the
+    labels, a mixed sample's as its label is mixed. Should a term or a gradient stop being finite,
+    that step and all after it change nothing, and `fit` raises.
 
     Args:
       peers: models from images `[B, H, W, C]` to `{"features": [B, D_k], "logits": [B, K]}`;
@@ -127,7 +129,7 @@ class OnlineDistiller(keras.Model):
         return [*self.loss_metrics, *self.overlap_metrics, *self.accuracy_metrics]
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, labels = self._unpack(data)
+        images, labels, sample_weights = unpack(data, self.num_classes)
         labels = soft_labels(labels, self.num_classes)
         step = tf.identity(self.step.value)
         views, mixed_labels, overlaps = self.make_views(images, labels, step)
@@ -138,14 +140,16 @@ class OnlineDistiller(keras.Model):
         before = [tf.identity(v.value) for v in statistics]
         shown = self._views.unmixed(images, step) if self._unmixed else views
         averages = normalising.teach(self.run_averages, shown) if normalising else []
-        weights, weighing = self.trainable_variables, self.method.class_weights
+        weights = self.trainable_variables
 
         with tf.GradientTape() as tape:
             outputs = self.run_peers(views, training=True)
             forward = Forward(step, mixed_labels, views, outputs, averages)
             computed = {part.name: part(forward) for part in self.parts}
             mix = functools.partial(self._views.mix_answers, images=images, step=step)
-            forward = forward._replace(parts=computed, mix=mix, class_weights=weighing)
+            counted = self._counted(images, labels, sample_weights, step)
+            forward = forward._replace(parts=computed, mix=mix, counted=counted)
+            forward = forward._replace(class_weights=self.method.class_weights)
             terms = losses_at(self.terms, forward, self.method.ramp_steps)
             if "peers_losses" in self.term_names:
                 terms["peers_losses"] = self.run_peers.own_losses()
@@ -176,7 +180,8 @@ class OnlineDistiller(keras.Model):
         # An optimizer that scales the loss skips overflown gradients by itself.
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         watched = (list(terms.values()), [] if scales else gradients, statistics)
-        tf.cond(self.guard.allows(*watched, step), take_step, take_back)
+        scale = self.optimizer.dynamic_scale if scales else 1.0
+        tf.cond(self.guard.allows(*watched, step, scale), take_step, take_back)
         return {m.name: m.result() for m in (*self.loss_metrics, *self.overlap_metrics)}
 
     def make_views(
@@ -201,14 +206,8 @@ class OnlineDistiller(keras.Model):
             batches.insert(0, (*last, tf.maximum(step - 1, 0)))
         return self._views(batches, step)
 
-    def make_train_function(self, force: bool = False) -> Any:
-        if not self.optimizer.built:
-            # Were it to make its variables inside the step, TensorFlow would trace that twice.
-            self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
-
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, labels = self._unpack(data)
+        images, labels, _ = unpack(data, self.num_classes)
         classes = tf.argmax(labels, axis=-1) if labels.shape.rank == 2 else labels
         predictions = self.predict_each(images)
         likelihood = tf.gather(predictions["teacher"], tf.cast(classes, tf.int32), batch_dims=1)
@@ -227,23 +226,6 @@ class OnlineDistiller(keras.Model):
         peers = self._probabilities(self.run_peers, images)
         singles = zip(self.networks, (*averages, *peers), strict=True)
         return {"teacher": _mean(averages), "ensemble": _mean(peers), **dict(singles)}
-
-    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
-        """As `keras.Model.fit`; raises `DivergenceError` when the loss is no longer finite."""
-        own: list[keras.callbacks.Callback] = [StopAtDivergence()]
-        for part in self.parts:
-            if isinstance(part, HeldOutPart):
-                own.append(LearnHeldOut(part, self.method.name, kwargs.get("validation_data")))
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            for callback in own:
-                callbacks.append(callback)
-        else:
-            callbacks = [*own, *keras.tree.flatten(callbacks or [])]
-        return super().fit(*args, callbacks=callbacks, **kwargs)
-
-    def check_finite(self) -> None:
-        """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
-        self.guard.check()
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -277,10 +259,18 @@ class OnlineDistiller(keras.Model):
         initializer = keras.initializers.Constant(value)
         return self.add_weight((), initializer, "int64", trainable=False, name=name)
 
-    def _unpack(self, data: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        if self.loss is not None:
-            raise ValueError("OnlineDistiller's loss is its method: compile it without a loss")
-        return images_and_labels(data, self.num_classes)
+    def _counted(
+        self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None, step: tf.Tensor
+    ) -> tf.Tensor | None:
+        """The labels `[B, K]` mixed, each sample's part times its weight; None without weights."""
+        if weights is None:
+            return None
+        if self._memories:
+            raise ValueError(
+                f"{self.method.name} remembers the last batch, but not what its samples count: "
+                "fit it without sample_weight and class_weight"
+            )
+        return self._views.mix_answers(weigh(labels, weights), images, step)
 
     @property
     def _memories(self) -> list[Memory]:

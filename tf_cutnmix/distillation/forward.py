@@ -26,6 +26,7 @@ class Forward(NamedTuple):
       mix: a function from distributions `[B, K]` for the unmixed images to those mixed as the
         labels are. Terms have it, parts not: Keras takes no functions in what a layer is given.
       class_weights: of the `K` classes; none where all count alike.
+      counted: the labels `[B, K]`, each sample's part times its weight; None where all count alike.
     """
 
     step: tf.Tensor
@@ -36,13 +37,13 @@ class Forward(NamedTuple):
     parts: Mapping[str, Any] = {}
     mix: Any = None
     class_weights: Sequence[float] = ()
+    counted: tf.Tensor | None = None
 
     @property
     def weighted_labels(self) -> tf.Tensor:
-        """The labels `[B, K]`, each class's part times its weight: what cross-entropies take."""
-        if not self.class_weights:
-            return self.labels
-        return self.labels * tf.constant(self.class_weights, tf.float32)
+        """The labels `[B, K]`, each part times its weights: what cross-entropies take."""
+        labels = self.labels if self.counted is None else self.counted
+        return labels * tf.constant(self.class_weights) if self.class_weights else labels
 
     @property
     def logits(self) -> list[tf.Tensor]:

@@ -7,6 +7,9 @@ import tensorflow as tf
 
 from tf_cutnmix.errors import DivergenceError
 
+# Keras begins at 2^15: below this 25 gradients more were not finite than were.
+_SMALLEST_SCALE = 2.0**-10
+
 
 class Guard:
     """Remembers the first step that must not be taken, and what was not finite in it.
@@ -27,7 +30,7 @@ class Guard:
         failed_term: keras.Variable,
     ) -> None:
         of_the_loss = [f"{name} of the loss" for name in (*term_names, "gradient")]
-        self.watched = [*of_the_loss, "statistic of BatchNormalization"]
+        self.watched = [*of_the_loss, "statistic of BatchNormalization", "gradient of many steps"]
         self.failed_step = failed_step
         self.failed_term = failed_term
 
@@ -37,6 +40,7 @@ class Guard:
         gradients: Sequence[tf.Tensor],
         statistics: Sequence[keras.Variable],
         step: tf.Tensor,
+        scale: tf.Tensor | float = 1.0,
     ) -> tf.Tensor:
         """Whether this step may be taken, a scalar bool; notes what fails first.
 
@@ -45,6 +49,7 @@ class Guard:
           gradients: of the weights; empty if they need not be finite.
           statistics: that the step has moved.
           step: number of the step.
+          scale: of the loss, by an optimizer that halves it with each gradient that overflows.
         """
         gradient = tf.linalg.global_norm([tf.zeros([]), *gradients])
         # Activations can overflow while all that comes after BatchNormalization is finite.
@@ -54,13 +59,18 @@ class Guard:
             if keras.backend.is_float_dtype(v.dtype)
         ]
         statistic = tf.linalg.global_norm([tf.zeros([]), *floats])
-        broken = ~tf.math.is_finite(tf.stack([*terms, gradient, statistic]))
+        finite = tf.math.is_finite(tf.stack([*terms, gradient, statistic]))
+        broken = ~tf.concat([finite, [scale >= _SMALLEST_SCALE]], axis=0)
         earlier = self.failed_step.value >= 0
         first = tf.reduce_any(broken) & ~earlier
         self.failed_step.assign(tf.where(first, step, self.failed_step.value))
         term = tf.argmax(broken)
         self.failed_term.assign(tf.where(first, term, self.failed_term.value))
         return ~(earlier | first)
+
+    def forget(self) -> None:
+        """Let training begin anew."""
+        self.failed_step.assign(-1)
 
     def check(self) -> None:
         """Raise `DivergenceError`, with the step and the term, if a step was not finite."""

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.networks import sharing
+from tf_cutnmix.networks.copies import copy_layer
 
 
 class Normalising:
@@ -168,7 +169,7 @@ def _once(objects: Sequence[Any]) -> list[Any]:
 
 
 def _untrained_copy(network: keras.Model) -> keras.Model:
-    copy = keras.models.clone_model(network)
+    copy = keras.models.clone_model(network, clone_function=copy_layer)
     copy.set_weights(network.get_weights())
     # Not copy.trainable = False: a layer that is not trainable keeps to its moving statistics.
     copy.trainable = True

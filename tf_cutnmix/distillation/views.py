@@ -1,5 +1,6 @@
 """What each peer sees of a batch: augmented, then mixed."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,21 +14,6 @@ from tf_cutnmix.mixing.pasting import dimensions
 from tf_cutnmix.mixing.sampling import overlap
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
-
-
-def images_and_labels(data: Any, num_classes: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The pair that `fit` hands to a step; labels `[B, 1]` become `[B]`.
-
-    Raises:
-      ValueError: it is no such pair.
-    """
-    images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-    if labels is None or weights is not None:
-        raise ValueError("OnlineDistiller needs pairs (images, labels), without sample weights")
-    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-    if labels.shape.rank == 2 and labels.shape[1] == 1 and num_classes > 1:
-        labels = tf.squeeze(labels, axis=1)
-    return images, labels
 
 
 class Views:
@@ -99,9 +85,18 @@ class Views:
         return self._apart(images)
 
     def mix_answers(self, answers: tf.Tensor, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Distributions `[B, K]` for unmixed images, mixed as these images' labels are."""
+        """Distributions `[B, K]` for unmixed images, mixed as these images' labels are.
+
+        Raises:
+          ValueError: the mixing is somebody else's layer, whose draws are not known.
+        """
         if self.mixing is None:
             return answers
+        if not isinstance(self.mixing, Mixing):
+            raise ValueError(
+                f"{type(self.mixing).__name__} does not say how it mixed a batch, which weights of "
+                "samples need: use a layer of tf_cutnmix.mixing"
+            )
         batch, height, width, _ = dimensions(images)
         draw = self.mixing.draw(step, (batch, height, width))
         return self.mixing.mix_labels(answers, draw, height, width)
@@ -128,21 +123,28 @@ class Views:
     def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Augmented images `[B, H, W, C]`, or `[B, n, H, W, C]` if each peer has its own."""
         if not self.own:
-            return self.augment(images, training=True, step=step)
+            return _called(self.augment, images, step)
         copies = tf.repeat(images, self.num_peers, axis=0)
-        copies = self.augment(copies, training=True, step=step)
+        copies = _called(self.augment, copies, step)
         return tf.reshape(copies, [-1, self.num_peers, *images.shape[1:]])
 
     def _mix(
         self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         """Views and labels of one batch, and the overlap of its boxes."""
-        mixed = self.mixing({"images": images, "labels": labels}, training=True, step=step)
+        mixed = _called(self.mixing, {"images": images, "labels": labels}, step)
         overlaps = []
         if self.boxes_differ:
             size = tf.shape(images)
             overlaps = [overlap(self.mixing.draw(step, (size[0], size[-3], size[-2])))]
         return mixed["images"], mixed["labels"], overlaps
+
+
+def _called(layer: keras.layers.Layer, inputs: Any, step: tf.Tensor) -> Any:
+    """What a layer makes of its inputs in training, at a step if it knows of steps."""
+    if "step" in inspect.signature(layer.call).parameters:
+        return layer(inputs, training=True, step=step)
+    return layer(inputs, training=True)
 
 
 def _compiled(function: Callable, layer: keras.layers.Layer | None) -> Callable:

@@ -1,12 +1,13 @@
 """Mixing as a map of a `tf.data` dataset."""
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tf_cutnmix.mixing.batch import MIXED
+from tf_cutnmix.mixing.labels import unweigh, weigh
 from tf_cutnmix.mixing.layer import Mixing
 
 
@@ -24,7 +25,8 @@ def mix_dataset(
     ```
 
     It numbers the batches itself: batch i of the first pass is mixed as the layer mixes at
-    step i, however many calls run in parallel; each later pass over the dataset draws anew.
+    step i, however many calls run in parallel; each later pass over the dataset draws anew. An
+    iterator can be checkpointed: restored, it goes on in its pass as it would have.
 
     Args:
       mixing: the layer; its own count of calls is neither used nor changed.
@@ -34,9 +36,18 @@ def mix_dataset(
       num_parallel_calls: as of `tf.data.Dataset.map`; of use on the host only.
 
     Returns:
-      A function of a dataset of pairs `(images, labels)` or of dictionaries as of `Mixing`,
-      to a dataset of the same kind.
+      A function of a dataset of pairs `(images, labels)`, of triples with weights of samples
+      `[B]` or of dictionaries as of `Mixing`, to a dataset of the same kind. Weights are mixed as
+      labels are: a cross-entropy counts each part of a mixed sample by the weight that it had.
+
+    Raises:
+      ValueError: the mixing is somebody else's layer.
     """
+    if not isinstance(mixing, Mixing):
+        raise ValueError(
+            "mix_dataset numbers the batches for layers of tf_cutnmix.mixing; map any other: "
+            f"dataset.map(layer). Received: {mixing!r}"
+        )
     if device == "auto":
         device = "/gpu:0" if tf.config.list_physical_devices("GPU") else "/cpu:0"
 
@@ -53,16 +64,16 @@ def mix_dataset(
     def mix(step: tf.Tensor, batch: Any) -> Any:
         if isinstance(batch, Mapping):
             return mix_named(step, batch)
-        images, labels = batch
-        mixed = mix_named(step, {"images": images, "labels": labels})
-        return mixed["images"], mixed["labels"]
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        if weights is None:
+            mixed = mix_named(step, {"images": images, "labels": labels})
+            return mixed["images"], mixed["labels"]
+        weighted = weigh(mixing.check({"images": images, "labels": labels})["labels"], weights)
+        mixed = mix_named(step, {"images": images, "labels": weighted})
+        return (mixed["images"], *unweigh(mixed["labels"]))
 
     def transform(dataset: tf.data.Dataset) -> tf.data.Dataset:
-        passes = itertools.count()
-        this_pass = tf.data.Dataset.from_generator(
-            lambda: iter([next(passes)]), output_signature=tf.TensorSpec([], tf.int64)
-        )
-        numbered = this_pass.flat_map(lambda number: dataset.enumerate(number * 2**32))
+        numbered = _pass_number().flat_map(lambda number: dataset.enumerate(number * 2**32))
         if dataset.cardinality() != tf.data.UNKNOWN_CARDINALITY:
             length = tf.data.experimental.assert_cardinality(dataset.cardinality())
             numbered = numbered.apply(length)
@@ -73,3 +84,12 @@ def mix_dataset(
         return numbered.map(mix, num_parallel_calls=num_parallel_calls, deterministic=True)
 
     return transform
+
+
+def _pass_number() -> tf.data.Dataset:
+    """One number, another in each pass: 0 in the first, then random ones below 2^31."""
+    numbers = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
+    again = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
+    with tf.init_scope():
+        first = next(iter(again))
+    return numbers.take(1).map(lambda number: (number - first) % 2**31)

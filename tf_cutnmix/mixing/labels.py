@@ -48,6 +48,21 @@ def mix_labels(
     return (own * labels + (whole - own) * tf.gather(labels, partner)) / whole
 
 
+def weigh(labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Labels `[B, K]` float32 that count as much as `weights` `[B]` say, `weight * label`.
+
+    A cross-entropy is linear in its labels, and so is mixing: mixed, these are the labels of
+    mixed samples of which each part counts by its own weight.
+    """
+    return labels * tf.cast(weights, labels.dtype)[:, None]
+
+
+def unweigh(weighted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Distributions `[B, K]` and the weights `[B]` that make them `weighted`; zeros for none."""
+    weights = tf.reduce_sum(weighted, axis=1)
+    return tf.math.divide_no_nan(weighted, weights[:, None]), weights
+
+
 def labels_by_area(
     labels: tf.Tensor, draw: Draw, height: tf.Tensor | int, width: tf.Tensor | int
 ) -> tf.Tensor:

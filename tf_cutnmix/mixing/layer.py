@@ -98,10 +98,14 @@ class Mixing(draws.SteppedLayer):
 
     def call(
         self,
-        batch: Mapping[str, tf.Tensor],
+        batch: Mapping[str, tf.Tensor] | tf.Tensor,
+        labels: tf.Tensor | None = None,
         training: bool = True,
         step: tf.Tensor | int | None = None,
-    ) -> dict[str, tf.Tensor]:
+    ) -> Any:
+        if labels is not None:  # as `Dataset.map` calls it for pairs
+            mixed = self.call({"images": batch, "labels": labels}, training=training, step=step)
+            return mixed["images"], mixed["labels"]
         batch = self.check(batch)
         if not training:
             return {**batch, **{name: self.unmixed(batch[name]) for name in picture_names(batch)}}

@@ -18,7 +18,7 @@ from tf_cutnmix.mixing.batch import check_boxes, check_views
 from tf_cutnmix.mixing.labels import mix_labels
 from tf_cutnmix.mixing.layer import Mixing
 from tf_cutnmix.mixing.masks import MaskDraw
-from tf_cutnmix.mixing.pasting import as_came, blend, paste, paste_mask
+from tf_cutnmix.mixing.pasting import BLENDED, as_came, blend, paste, paste_mask
 from tf_cutnmix.mixing.sampling import Draw
 
 
@@ -133,6 +133,11 @@ class MixUp(Mixing):
 
     def check(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batch = super().check(batch)
+        if batch["images"].dtype not in BLENDED:
+            raise ValueError(
+                f"MixUp cannot blend images of {batch['images'].dtype.name}: pass whole numbers of "
+                "at most 32 bits or floats, or use CutMix, which copies"
+            )
         blended = batch.get("segmentation_masks")
         if blended is not None and not blended.dtype.is_floating:
             raise ValueError(

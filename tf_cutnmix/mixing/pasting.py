@@ -50,17 +50,25 @@ def paste_mask(images: tf.Tensor, draw: MaskDraw) -> tf.Tensor:
     return as_came(images, tf.where(mask, tf.gather(views, draw.partner), views))
 
 
+# What can be blended without losing digits.
+BLENDED = (
+    *(tf.uint8, tf.int8, tf.uint16, tf.int16, tf.uint32, tf.int32),
+    *(tf.float16, tf.bfloat16, tf.float32, tf.float64),
+)
+
+
 def blend(images: tf.Tensor, draw: Draw) -> tf.Tensor:
     """`ratio * image + (1 - ratio) * partner`; whole-number dtypes are rounded to nearest.
 
     Args:
-      images: `[B, ...]`, any dtype.
+      images: `[B, ...]` of one of `BLENDED`.
       draw: of which the boxes are not used.
 
     Returns:
       Images of the same shape and dtype.
     """
-    dtype = images.dtype if images.dtype == tf.float64 else tf.float32
+    exact = images.dtype in (tf.float64, tf.int32, tf.uint32)  # more digits than float32 has
+    dtype = tf.float64 if exact else tf.float32
     values = tf.cast(images, dtype)
     ratio = tf.reshape(tf.cast(draw.ratio, dtype), [-1] + [1] * (len(images.shape) - 1))
     mixed = ratio * values + (1 - ratio) * tf.gather(values, draw.partner)

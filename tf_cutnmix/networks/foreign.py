@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tf_cutnmix.networks.classifier import check_classes, head
+from tf_cutnmix.networks.copies import copy_layer
 
 # What makes features of an output, by its rank.
 _POOLING = {
@@ -61,7 +62,7 @@ def adapt(
     endpoints["features"] = _POOLING[len(output.shape)]()(output)
     endpoints["logits"] = head(num_classes)(endpoints["features"])
     shared = keras.Model(images, endpoints, name=name or model.name)
-    peer = keras.models.clone_model(shared)
+    peer = keras.models.clone_model(shared, clone_function=copy_layer)
     peer.set_weights(shared.get_weights())
     return peer
 

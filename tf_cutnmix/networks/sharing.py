@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.errors import InputError
+from tf_cutnmix.networks.copies import copy_layer
 
 
 def stages(network: keras.Model) -> tuple[str, ...]:
@@ -154,8 +155,7 @@ def _branch(
     rest = keras.Model(peer.output[stage], outputs)
 
     def renamed(layer: keras.Operation) -> keras.Operation:
-        config = layer.get_config()
-        return type(layer).from_config({**config, "name": f"{prefix}_{layer.name}"})
+        return copy_layer(layer, name=f"{prefix}_{layer.name}")
 
     branch = keras.models.clone_model(rest, clone_function=renamed)
     branch.set_weights(rest.get_weights())

@@ -1,0 +1,258 @@
+"""What a Keras user types does what Keras does, or is refused in a line."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.tiny_peers import tiny_peer
+from tf_cutnmix import CutMix, CutNMix, OnlineDistiller, mix_dataset
+from tf_cutnmix.errors import DivergenceError
+from tf_cutnmix.mixing.labels import unweigh
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype("uint8")
+CLASSES = np.arange(8) % 10
+WEIGHTS = np.linspace(0, 2, 8).astype("float32")
+
+
+def made(method="independent", mixing=None, **settings) -> OnlineDistiller:
+    keras.utils.set_random_seed(7)
+    model = OnlineDistiller([tiny_peer(), tiny_peer()], mixing, method, **settings)
+    model.compile(keras.optimizers.SGD(0.05), run_eagerly=True)
+    return model
+
+
+def losses(model: OnlineDistiller, *data, **settings) -> list[float]:
+    return model.fit(*data, batch_size=4, shuffle=False, verbose=0, **settings).history["loss"]
+
+
+# Batches
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (IMAGES, CLASSES[:, None]),
+        (IMAGES, CLASSES.astype("float32")),
+        (IMAGES, CLASSES.astype("uint8")),
+        (IMAGES, keras.utils.to_categorical(CLASSES, 10)),
+    ],
+    ids=["columns", "floats", "bytes", "one-hot"],
+)
+def test_labels_of_any_form_train_alike(data):
+    assert losses(made(), *data) == losses(made(), IMAGES, CLASSES)
+
+
+def test_dictionaries_train_as_pairs_do():
+    named = tf.data.Dataset.from_tensor_slices({"images": IMAGES, "labels": CLASSES}).batch(4)
+    found = made().fit(named, verbose=0).history["loss"]
+    assert found == losses(made(), IMAGES, CLASSES)
+
+
+def test_class_numbers_must_be_whole():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="class numbers must be whole"):
+        losses(made(), IMAGES, CLASSES + 0.5)
+
+
+def test_a_model_goes_on_with_columns_after_plain_labels():
+    model = OnlineDistiller([tiny_peer(), tiny_peer()], CutNMix(2, num_classes=10, seed=0))
+    model.compile(keras.optimizers.SGD(0.0))
+    first = losses(model, IMAGES, CLASSES)
+    model.step.assign(0)
+    assert losses(model, IMAGES, CLASSES[:, None]) == pytest.approx(first, rel=1e-5)
+
+
+# Weights
+
+
+def test_a_sample_counts_in_the_cross_entropy_as_its_weight_says():
+    model = made()
+    logits = [model.peers[k](IMAGES, training=True)["logits"].numpy() for k in (0, 1)]
+    found = model.fit(
+        IMAGES, CLASSES, sample_weight=WEIGHTS, batch_size=8, shuffle=False, verbose=0
+    ).history["cross_entropy"]
+    log_p = [z - np.log(np.exp(z).sum(axis=1, keepdims=True)) for z in logits]
+    expected = sum(-np.mean(WEIGHTS * p[np.arange(8), CLASSES]) for p in log_p)
+    assert found == pytest.approx([expected], rel=1e-4)
+
+
+def test_the_weights_of_mixed_samples_are_mixed_as_their_labels_are():
+    mixing = CutNMix(2, num_classes=10, seed=3)
+    model = made(mixing=mixing)
+    batch = {"images": IMAGES, "labels": keras.utils.to_categorical(CLASSES, 10)}
+    draw = mixing.draw(tf.constant(0, tf.int64), (8, 8, 8))
+    share = 1 - np.prod(draw.boxes[:, 0, 2:], axis=-1) / 64
+    mixed = mixing(batch, training=True, step=tf.constant(0, tf.int64))
+    own, partner = (batch["labels"] * WEIGHTS[:, None])[[range(8), draw.partner]]
+    counted = share[:, None] * own + (1 - share[:, None]) * partner
+    views = mixed["images"].numpy()
+    log_p = [
+        tf.nn.log_softmax(model.peers[k](views[:, k], training=True)["logits"]).numpy()
+        for k in (0, 1)
+    ]
+    expected = sum(-np.mean(np.sum(counted * p, axis=1)) for p in log_p)
+    found = model.fit(
+        IMAGES, CLASSES, sample_weight=WEIGHTS, batch_size=8, shuffle=False, verbose=0
+    ).history["cross_entropy"]
+    assert found == pytest.approx([expected], rel=1e-4)
+
+
+def test_weights_of_classes_are_those_of_their_samples():
+    by_class = {number: float(number) for number in range(10)}
+    by_sample = CLASSES.astype("float32")
+    weighted = losses(made(), IMAGES, CLASSES, class_weight=by_class)
+    assert weighted == losses(made(), IMAGES, CLASSES, sample_weight=by_sample)
+
+
+def test_weights_that_a_method_or_a_mixing_cannot_keep_are_refused():
+    with pytest.raises(ValueError, match="dlb remembers the last batch, but not"):
+        losses(made("dlb"), IMAGES, CLASSES, sample_weight=WEIGHTS)
+    foreign = made(mixing=keras.layers.CutMix())
+    with pytest.raises(ValueError, match="CutMix does not say how it mixed"):
+        losses(foreign, IMAGES, CLASSES, sample_weight=WEIGHTS)
+
+
+# Compiling and fitting
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"loss": "mse"}, {"metrics": ["accuracy"]}, {"weighted_metrics": []}, {"loss_weights": [1]}],
+)
+def test_a_loss_and_metrics_are_refused_where_they_are_passed(settings):
+    with pytest.raises(ValueError, match=f"compile it without {next(iter(settings))}"):
+        OnlineDistiller([tiny_peer()], method="independent").compile("sgd", **settings)
+
+
+def test_after_a_divergence_a_model_that_is_compiled_again_trains():
+    model = made()
+    model.optimizer.learning_rate = 1e38
+    with pytest.raises(DivergenceError):
+        losses(model, IMAGES, CLASSES, epochs=3)
+    for peer in model.peers:
+        peer.set_weights(tiny_peer().get_weights())
+    model.compile(keras.optimizers.SGD(0.05), run_eagerly=True)
+    assert np.isfinite(losses(model, IMAGES, CLASSES)).all()
+
+
+def test_callbacks_may_stand_where_keras_has_them():
+    seen = []
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    made().fit(IMAGES, CLASSES, 4, 1, 0, [callback])
+    assert seen == [0]
+
+
+@pytest.mark.parametrize("kind", [keras.callbacks.EarlyStopping, keras.callbacks.ReduceLROnPlateau])
+def test_more_accuracy_is_better(kind):
+    callback = kind("val_teacher_accuracy")
+    losses(made(), IMAGES, CLASSES, validation_data=(IMAGES, CLASSES), callbacks=callback)
+    assert callback.mode == "max"
+    assert callback.best > 0 or callback.best == 0
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: int):
+        part = slice(4 * number, 4 * number + 4)
+        return IMAGES[part], CLASSES[part, None]
+
+
+def test_held_out_images_may_come_in_every_way():
+    whole = made("kdcl_general")
+    losses(whole, IMAGES, CLASSES, validation_data=(IMAGES, CLASSES))
+    learned = whole.parts[0].get_weights()
+    streamed = made("kdcl_general")
+    losses(streamed, IMAGES, CLASSES, validation_data=Batches())
+    np.testing.assert_allclose(streamed.parts[0].get_weights(), learned, rtol=1e-4)
+    split = made("kdcl_general")
+    losses(split, *(np.concatenate([a, a]) for a in (IMAGES, CLASSES)), validation_split=0.5)
+    np.testing.assert_allclose(split.parts[0].get_weights(), learned, rtol=1e-4)
+
+
+# Layers from elsewhere
+
+
+def test_layers_of_keras_augment_and_mix():
+    model = made(mixing=keras.layers.CutMix(seed=0), augment=keras.layers.RandomFlip(seed=0))
+    assert np.isfinite(losses(model, IMAGES, CLASSES)).all()
+
+
+def lambda_peer() -> keras.Model:
+    images = keras.Input((8, 8, 3))
+    features = keras.layers.Lambda(lambda x: keras.ops.mean(x / 255.0, axis=(1, 2)))(images)
+    logits = keras.layers.Dense(10)(features)
+    return keras.Model(images, {"features": features, "logits": logits})
+
+
+def test_peers_may_have_lambda_layers():
+    model = OnlineDistiller([lambda_peer(), lambda_peer()], method="cutnmix")
+    model.compile(keras.optimizers.SGD(0.05), run_eagerly=True)
+    assert np.isfinite(losses(model, IMAGES, CLASSES)).all()
+
+
+class Unsaved(keras.layers.Layer):
+    def __init__(self, size):
+        super().__init__()
+
+    def call(self, inputs):
+        return inputs
+
+
+def test_a_layer_that_cannot_be_copied_is_named():
+    images = keras.Input((8, 8, 3))
+    features = keras.layers.Flatten()(Unsaved(3)(images))
+    peer = keras.Model(images, {"features": features, "logits": keras.layers.Dense(10)(features)})
+    with pytest.raises(ValueError, match=r"the layer 'unsaved' \(Unsaved\) cannot be copied"):
+        OnlineDistiller([peer], method="independent")
+
+
+# Pipelines
+
+
+def test_triples_are_mixed_with_their_weights():
+    mixing = CutMix(num_classes=10, seed=0)
+    triples = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES, WEIGHTS)).batch(8)
+    ((images, labels, weights),) = triples.apply(mix_dataset(mixing))
+    batch = {"images": IMAGES, "labels": CLASSES}
+    mixed = mixing(batch, training=True, step=tf.constant(0, tf.int64))
+    np.testing.assert_array_equal(images, mixed["images"])
+    draw = mixing.draw(tf.constant(0, tf.int64), (8, 8, 8))
+    share = 1 - np.prod(draw.boxes[:, 0, 2:], axis=-1) / 64
+    expected = share * WEIGHTS + (1 - share) * WEIGHTS[draw.partner]
+    np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.sum(labels, axis=1), expected > 0, rtol=1e-5)
+
+
+def test_what_counts_nothing_has_no_label():
+    labels, weights = unweigh(tf.constant([[0.0, 0.0], [0.5, 1.0]]))
+    np.testing.assert_allclose(labels, [[0, 0], [1 / 3, 2 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(weights, [0, 1.5])
+
+
+def test_a_layer_maps_pairs():
+    mixing = CutMix(num_classes=10, seed=0)
+    pairs = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).batch(8)
+    ((images, labels),) = pairs.map(CutMix(num_classes=10, seed=0))
+    mixed = mixing({"images": IMAGES, "labels": CLASSES}, training=True, step=0)
+    np.testing.assert_array_equal(images, mixed["images"])
+    np.testing.assert_allclose(labels, mixed["labels"], rtol=1e-6)
+
+
+def test_an_iterator_goes_on_from_its_checkpoint_within_a_pass(tmp_path):
+    pairs = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).batch(2)
+    mixed = pairs.apply(mix_dataset(CutMix(num_classes=10, seed=0))).repeat(2)
+    iterator = iter(mixed)
+    for _ in range(5):  # into the second pass
+        next(iterator)
+    path = tf.train.Checkpoint(iterator=iterator).save(tmp_path / "iterator")
+    rest = [images.numpy() for images, _ in iterator]
+    restored = iter(mixed)
+    tf.train.Checkpoint(iterator=restored).restore(path)
+    np.testing.assert_array_equal([images for images, _ in restored], rest)
+
+
+def test_a_layer_from_elsewhere_is_not_numbered():
+    with pytest.raises(ValueError, match=r"map any other: dataset\.map"):
+        mix_dataset(keras.layers.CutMix())

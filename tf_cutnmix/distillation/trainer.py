@@ -1,0 +1,101 @@
+"""How Keras compiles and fits a model whose loss is a method."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_cutnmix.distillation.callbacks import LearnHeldOut, StopAtDivergence
+from tf_cutnmix.distillation.forward import HeldOutPart, Part
+from tf_cutnmix.distillation.guard import Guard
+from tf_cutnmix.distillation.method import Method
+
+_OWN = ("loss", "loss_weights", "metrics", "weighted_metrics")
+
+
+class Trainer(keras.Model):
+    """`compile` and `fit` of Keras, for a model that brings its loss and its metrics."""
+
+    method: Method
+    guard: Guard
+    parts: Sequence[Part]
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.compile`; a training that diverged may then begin anew.
+
+        Raises:
+          ValueError: a loss or metrics were passed.
+        """
+        given = _by_name(super().compile, args, kwargs)
+        for name in _OWN:
+            if given.get(name) is not None:
+                raise ValueError(
+                    f"{type(self).__name__} has a loss, its method, and metrics of its own: "
+                    f"compile it without {name}, and measure other things on what it predicts"
+                )
+        super().compile(*args, **kwargs)
+        self.guard.forget()
+
+    def compile_from_config(self, config: Mapping[str, Any]) -> None:
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**config)
+        self.optimizer.build(self.trainable_variables)
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`; raises `DivergenceError` when the loss is no longer finite."""
+        given = _by_name(super().fit, args, kwargs)
+        callbacks = given.pop("callbacks", None)
+        own: list[keras.callbacks.Callback] = [StopAtDivergence()]
+        for part in self.parts:
+            if isinstance(part, HeldOutPart):
+                given |= _held_out(given)
+                own.append(LearnHeldOut(part, self.method.name, given.get("validation_data")))
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            for callback in own:
+                callbacks.append(callback)
+        else:
+            callbacks = [*own, *keras.tree.flatten(callbacks or [])]
+            for callback in callbacks:
+                _set_mode(callback)
+        return super().fit(**given, callbacks=callbacks)
+
+    def make_train_function(self, force: bool = False) -> Any:
+        if not self.optimizer.built:
+            # Were it to make its variables inside the step, TensorFlow would trace that twice.
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+    def check_finite(self) -> None:
+        """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
+        self.guard.check()
+
+
+def _by_name(function: Callable, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by the names that the function has for them."""
+    return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
+
+
+def _held_out(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `fit` with `validation_split` made a set, which Keras keeps to itself."""
+    split = given.get("validation_split")
+    if not split or given.get("validation_data") is not None:
+        return {}
+    arrays = [given[name] for name in ("x", "y", "sample_weight") if given.get(name) is not None]
+    if len(arrays) < 2 or isinstance(arrays[0], tf.data.Dataset | keras.utils.PyDataset):
+        return {}
+    start = int(len(arrays[0]) * (1 - split))  # Keras holds out the last part, too
+    names = [name for name in ("x", "y", "sample_weight") if given.get(name) is not None]
+    return {
+        **{name: array[:start] for name, array in zip(names, arrays, strict=True)},
+        "validation_data": tuple(array[start:] for array in arrays),
+        "validation_split": 0.0,
+    }
+
+
+def _set_mode(callback: keras.callbacks.Callback) -> None:
+    """More accuracy is better: Keras looks for that among the metrics of `compile` alone."""
+    monitor = getattr(callback, "monitor", None)
+    if getattr(callback, "mode", None) == "auto" and str(monitor).endswith("accuracy"):
+        callback.mode = "max"

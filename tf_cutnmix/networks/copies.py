@@ -1,0 +1,27 @@
+"""Copies of layers."""
+
+from typing import Any
+
+import keras
+
+from tf_cutnmix.errors import first_line
+
+
+def copy_layer(layer: keras.Operation, **changes: Any) -> keras.Operation:
+    """A layer or operation of the same config, but for changes, with fresh weights.
+
+    A `Lambda` has no weights and stays the layer that it is: Keras does not read its function back.
+
+    Raises:
+      ValueError: the layer cannot be made from its config.
+    """
+    if isinstance(layer, keras.layers.Lambda):
+        return layer
+    try:
+        return type(layer).from_config({**layer.get_config(), **changes})
+    # A layer's own code runs here.
+    except Exception as error:
+        raise ValueError(
+            f"the layer {layer.name!r} ({type(layer).__name__}) cannot be copied: it must be made "
+            f"anew by its from_config(get_config()). {first_line(error)}"
+        ) from error
