@@ -6,7 +6,7 @@ import pathlib
 
 from benchmarks import tables
 
-BENCHMARKS = ("mixing", "pipeline", "step", "start", "export")
+BENCHMARKS = ("mixing", "pipeline", "step", "start", "export", "faults")
 RESULTS = pathlib.Path(__file__).with_name("results")
 
 
@@ -16,16 +16,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=pathlib.Path, default=RESULTS, help="folder of the JSON files"
     )
+    parser.add_argument("--minutes", type=float, default=60.0, help="that faults takes (60)")
     parser.add_argument("--quick", action="store_true", help="a row or two, to see that it runs")
     chosen = parser.parse_args(arguments)
     for name in chosen.names:
         # Imported here: one benchmark's frameworks are not to slow another one down.
         module = importlib.import_module(f"benchmarks.{name}")
         facts = tables.head(name, module.TITLE)
+        limits = {"minutes": chosen.minutes} if name == "faults" else {}
+        measured = module.rows(quick=chosen.quick, **limits)
         rows = []
-        for row in tables.record(
-            facts, module.rows(quick=chosen.quick), chosen.out / f"{name}.json"
-        ):
+        for row in tables.record(facts, measured, chosen.out / f"{name}.json"):
             rows.append(row)
             print(tables.markdown({"rows": [row]}).splitlines()[-1], flush=True)
         print(f"\n{facts['title']}\n{tables.caption(facts)}\n")

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 
 from tf_cutnmix import command, evaluate, train
+from tf_cutnmix.runs import checkpoints
 from tf_cutnmix.runs.config import Config
 
 EXPORT = pathlib.Path(__file__).parents[1] / "savedmodels" / "digits_resnet8" / "1"
@@ -157,6 +158,14 @@ def begun(begun_once, tmp_path, refuse) -> pathlib.Path:
         (["--weights=teachr=1"], "did you mean 'teacher'?"),
         (["--weights=teacher"], "term=number"),
         (["--weights=teacher=-1"], "teacher=-1.0 must be a number of 0 or more"),
+        (
+            ["--share=stage99", "--num_peers=1", "--method=independent"],
+            "has the stages stem, stage1",
+        ),
+        (
+            ["--method=kdcl_general", "--validation_fraction=0.0001"],
+            "--validation_fraction=0.0001 of 1437 holds out none: raise it",
+        ),
         (["--augment=augmix", "--jit=on"], "XLA cannot compile --augment=augmix"),
         (
             ["--method=kd", f"--teacher={EXPORT}", "--jit=on"],
@@ -179,6 +188,9 @@ def test_a_method_that_cannot_be_had_with_the_other_settings_is_refused(refuse, 
         ("--arch=resnet21", "6n+2, such as resnet20 or resnet26"),
         ("--arch=resnet2", "6n+2, such as resnet8 or resnet14"),
         ("--arch=,", "name a network such as resnet8"),
+        ("--arch=resnet\uff18", "did you mean 'resnet8'?"),
+        ("--arch=resnet99998", "the depth must be at most 2000"),
+        ("--arch=wrn16_99999", "parameters take"),
         ("--method=cutnmx", "did you mean 'cutnmix'?"),
         ("--method=zzz", "one of afd, cl_ilr, cutnmix, dlb, dml"),
         ("--augment=augmx", "augmix"),
@@ -214,6 +226,8 @@ def test_an_argument_that_cannot_be_parsed_is_told(refuse, argument, words):
     [
         ("num_peers", "0"),
         ("num_peers", "-1"),
+        ("num_peers", "1000000"),
+        ("num_peers", "99999999999999999999"),
         ("alpha", "0.0"),
         ("alpha", "-1.0"),
         ("alpha", "nan"),
@@ -221,6 +235,7 @@ def test_an_argument_that_cannot_be_parsed_is_told(refuse, argument, words):
         ("temperature", "0.0"),
         ("temperature", "-3.0"),
         ("learning_rate", "0.0"),
+        ("learning_rate", "1e+308"),
         ("weight_decay", "-0.1"),
         ("momentum", "1.0"),
         ("ramp", "1.5"),
@@ -228,8 +243,13 @@ def test_an_argument_that_cannot_be_parsed_is_told(refuse, argument, words):
         ("validation_fraction", "1.0"),
         ("crop", "1.0"),
         ("image_size", "-8"),
+        ("image_size", "9223372036854775807"),
+        ("image_size", "99999999999999999999"),
         ("batch_size", "0"),
         ("epochs", "0"),
+        ("epochs", "9223372036854775807"),
+        ("epochs", "99999999999999999999"),
+        ("restarts", "x"),
         ("steps", "-1"),
         ("seed", "-1"),
     ],
@@ -251,6 +271,42 @@ def test_a_number_outside_its_range_is_told_with_what_is_allowed(refuse, flag, v
 )
 def test_settings_that_do_not_fit_together_or_the_data_are_told(refuse, arguments, words):
     assert words in refuse("train", *arguments)
+
+
+LONG = "x" * 256
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        ("train", "workdir"),
+        ("train", "export_dir"),
+        ("train", "dataset"),
+        ("train", "flagfile"),
+        ("evaluate", "savedmodel"),
+    ],
+)
+@pytest.mark.parametrize("path", [f"./{LONG}", f"nowhere/{LONG}"])
+def test_a_name_that_no_file_can_have_is_refused(refuse, name, flag, path):
+    refuse(name, f"--{flag}={path}")
+
+
+def test_a_home_of_nobody_is_refused(refuse):
+    assert "there is no such user" in refuse("train", "--dataset=~nouser")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (bytes(range(256)), "decode"),
+        (b"--flagfile=x.cfg\n", "circular flagfile dependency"),
+        (b"--workdir=a\0b\n", "is no text"),
+        ("--workdir=\ud800\n".encode("utf-8", "surrogatepass"), "decode"),
+    ],
+)
+def test_a_flagfile_that_is_none_is_refused(refuse, tmp_path, content, words):
+    (tmp_path / "x.cfg").write_bytes(content)
+    assert words in refuse("train", "--flagfile=x.cfg")
 
 
 @pytest.mark.parametrize("folder", ["./nothing", "/nothing/at/all", "data/nothing"])
@@ -368,25 +424,31 @@ def test_a_run_is_not_resumed_on_data_whose_class_was_renamed(begun, refuse):
     assert "begun on 2 classes" in refuse("train", *BEGUN, "--resume")
 
 
+def the_checkpoint(folder: pathlib.Path) -> pathlib.Path:
+    (path,) = checkpoints.paths(folder / "run")
+    return path
+
+
 def test_a_damaged_checkpoint_is_named(begun, refuse):
-    truncate(begun / "run" / "last.npz")
-    assert "cannot read the checkpoint run/last.npz" in refuse("train", *BEGUN, "--resume")
+    path = the_checkpoint(begun)
+    truncate(path)
+    line = refuse("train", *BEGUN, "--resume")
+    assert f"cannot read the checkpoint run/checkpoints/{path.name}" in line
 
 
-def test_a_run_that_lacks_its_metrics_is_not_resumed(begun, refuse):
-    (begun / "run" / "metrics.jsonl").unlink()
-    assert "run/metrics.jsonl" in refuse("train", *BEGUN, "--resume")
+def test_an_array_file_that_is_copied_over_a_checkpoint_is_refused(begun, refuse):
+    with open(the_checkpoint(begun), "wb") as file:
+        np.savez(file, np.zeros(3))
+    assert "is no checkpoint" in refuse("train", *BEGUN, "--resume")
 
 
-@pytest.mark.parametrize(("room", "spared"), [(200_000, ["best", "last"]), (800_000, ["last"])])
-def test_checkpoints_survive_a_full_disk(begun, capfd, room, spared):
-    files = [begun / "run" / f"{name}.npz" for name in spared]
-    before = [file.read_bytes() for file in files]
-    with largest_file(room):
+def test_a_checkpoint_survives_a_full_disk(begun, capfd):
+    before = the_checkpoint(begun).read_bytes()
+    with largest_file(200_000):
         assert call("train", *BEGUN, "--resume") == 1
     assert ".npz: File too large" in the_line(capfd.readouterr().err)
-    assert [file.read_bytes() for file in files] == before
-    assert not list((begun / "run").glob("*.tmp"))
+    assert the_checkpoint(begun).read_bytes() == before
+    assert not list((begun / "run").rglob("*.tmp"))
 
     assert call("train", *BEGUN, "--resume", "--export=") == 0
     rows = [json.loads(row) for row in (begun / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -411,12 +473,12 @@ def test_a_resume_that_cannot_write_the_small_files_costs_no_run(begun):
 def test_a_disk_without_any_room_costs_no_run(begun_once, small_disk, monkeypatch, capfd):
     shutil.copytree(begun_once, small_disk, dirs_exist_ok=True)
     monkeypatch.chdir(small_disk)
-    before = pathlib.Path("run/last.npz").read_bytes()
+    before = the_checkpoint(small_disk).read_bytes()
     with pytest.raises(OSError, match="No space"):
         fill("filling")
     assert call("train", *BEGUN, "--resume", "--export=") == 1
     the_line(capfd.readouterr().err)
-    assert pathlib.Path("run/last.npz").read_bytes() == before
+    assert the_checkpoint(small_disk).read_bytes() == before
 
     pathlib.Path("filling").unlink()
     assert call("train", *BEGUN, "--resume", "--export=") == 0
@@ -456,6 +518,34 @@ def test_evaluating_a_savedmodel_without_its_weights_is_refused(begun, refuse):
 def test_evaluating_a_foreign_savedmodel_is_refused(refuse, tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
     assert "foreign is no export" in refuse("evaluate", "--savedmodel=foreign")
+
+
+def test_evaluating_a_savedmodel_that_answers_something_else_is_refused(refuse, tmp_path):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def double(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": 2 * x}
+
+    tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"), {"serving_default": double})
+    (tmp_path / "foreign" / "assets").mkdir(exist_ok=True)
+    (tmp_path / "foreign" / "assets" / "class_names.txt").write_text("a\nb\n")
+    assert "takes no images" in refuse("evaluate", "--savedmodel=foreign")
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        ("[1, 2]", "exported no teacher"),
+        ('{"exports": ["teacher"]}', "exported no teacher"),
+        ('{"exports": {"teacher": 7}}', "exported no teacher"),
+        ("[" * 100_000, "holds no saved_model.pb"),
+        ('{"exports": {"teacher": "/etc"}}', "outside of its folder; if you trust"),
+        ('{"exports": {"teacher": "foreign/../pets"}}', "outside of its folder"),
+    ],
+)
+def test_the_result_of_another_making_is_not_followed(refuse, tmp_path, result, words):
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "result.json").write_text(result)
+    assert words in refuse("evaluate", "--savedmodel=foreign")
 
 
 def test_evaluating_on_another_number_of_classes_tells_both(begun, refuse):

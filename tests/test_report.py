@@ -87,6 +87,40 @@ def test_a_broken_run_is_one_line_and_the_rest_goes_on(
         assert f"- {line.removeprefix('warning: ')}\n" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("result.json", "[" * 100_000),
+        ("result.json", "[]"),
+        ("result.json", '{"versions": {"python": "\\ud800"}}'),
+        ("metrics.jsonl", '{"epoch": Infinity, "loss": 1}'),
+        ("metrics.jsonl", '{"epoch": 1, "loss": 1e308}\n{"epoch": 2, "loss": 1e308}'),
+        ("metrics.jsonl", '{"epoch": 1, "val_peer1_accuracy": 1e308, "val_peer2_accuracy": 1e308}'),
+        ("flags.cfg", "--flagfile=/etc/passwd"),
+        ("flags.cfg", "-flagfile /etc/passwd"),
+        ("flags.cfg", "--epochs=99999999999999999999"),
+    ],
+)
+def test_a_hostile_run_is_left_out_by_name_and_no_other_file_is_read(
+    name: str, content: str, place: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "runs/base0" / name).write_text(content)
+    report.main(parse("runs"))
+    (warning, *_) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: broken: runs/base0")
+    assert "root" not in warning
+    assert (place / "report" / "report.html").exists()
+
+
+def test_a_run_with_text_that_no_file_can_hold_is_left_out(
+    place: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = place / "runs/base0/result.json"
+    path.write_text(path.read_text().replace("2.21.0", "\\ud800"))
+    report.main(parse("runs"))
+    assert "base0 does not hold what a run writes" in capsys.readouterr().err
+
+
 def test_a_baseline_may_be_named(place: pathlib.Path) -> None:
     report.main(parse("runs", "--baseline=mix=cutnmix, method=cutnmix,alpha=1"))
     with open("report/summary.csv") as file:

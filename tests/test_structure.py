@@ -65,9 +65,9 @@ ORDER = [
     *wing("serving", "files", "savedmodel"),
     # The wing offers its settings alone: the rest waits for TensorFlow.
     *wing("runs", "names", "flags", "config"),
-    *(f"runs.{file}" for file in ("checkpoints", "workdir", "progress", "scores", "cost")),
-    *(f"runs.{file}" for file in ("pictures", "begun", "contradictions", "loading", "optimizer")),
-    *(f"runs.{file}" for file in ("build", "results", "experiment")),
+    *(f"runs.{file}" for file in ("begun", "checkpoints", "workdir", "events", "interrupts")),
+    *(f"runs.{file}" for file in ("progress", "scores", "cost", "pictures", "contradictions")),
+    *(f"runs.{file}" for file in ("loading", "optimizer", "build", "results", "experiment")),
     *wing("sweeps", "grid", "cell", "processes", "results", "progress"),
     *wing("reporting", "runs", "groups", "comparison", "tables", "plots", "documents"),
     *DOORS,

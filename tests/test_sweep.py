@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tf_cutnmix import command, sweep
+from tf_cutnmix import command, files, sweep
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import experiment
 from tf_cutnmix.runs.config import Config, settings_in
@@ -130,6 +130,8 @@ def test_overwriting_takes_the_place_of_resuming() -> None:
         (["--grid=resume=true,false"], ["cannot vary resume"]),
         (["--grid=overwrite=true,false"], ["cannot vary overwrite"]),
         (["--grid=export_dir=a,b"], ["cannot vary export_dir"]),
+        (["--grid=save_minutes=1,2"], ["cannot vary save_minutes"]),
+        (["--grid=seed=0", "--run_minutes=-1"], ["--run_minutes=-1", "0 or more"]),
         (["--grid=seed=0", "--export_dir=/tmp"], ["--export_dir=/tmp", "inside the folder"]),
         (["--grid=seed=0", "--export_dir=../x"], ["--export_dir=../x", "inside the folder"]),
         (["--grid=seed=0", "--workdir="], ["--workdir is missing"]),
@@ -165,6 +167,16 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     code, stdout, stderr = run_here(tmp_path / "file", "--grid=seed=0")
     assert (code, stdout) == (1, "")
     assert re.fullmatch(r"error: --workdir=\S+ cannot be written: File exists\n", stderr)
+
+
+@pytest.mark.parametrize("how", [(), ("--overwrite",)])
+def test_a_second_sweep_in_the_same_folder_is_refused(
+    how: tuple[str, ...], tmp_path: pathlib.Path, run_here: Callable
+) -> None:
+    with files.locked(tmp_path / "x"):
+        code, stdout, stderr = run_here(tmp_path / "x", "--grid=seed=0", *how)
+    assert (code, stdout) == (1, "")
+    assert re.fullmatch(rf"error: \S+x is being written by process {os.getpid()} on .*\n", stderr)
 
 
 # Whole sweeps
@@ -224,7 +236,7 @@ def test_a_sweep_that_is_ended_goes_on_where_it_stopped(
     flags = ("--grid=seed=0", "--epochs=40", "--grid=alpha=1.0")
     process = start(folder, *flags)
     cell = folder / "seed=0,alpha=1.0"
-    wait_for(cell / "last.npz")
+    wait_for(cell / "metrics.jsonl")
     # Ctrl-C reaches the whole terminal, a kill the sweep alone.
     if number == signal.SIGINT:
         os.killpg(process.pid, number)
@@ -443,12 +455,30 @@ def test_one_of_two_runs_dies_for_want_of_memory_and_the_other_goes_on(
     assert not list(folder.glob("*/error.txt"))
 
 
+@pytest.mark.slow
+def test_a_run_that_hangs_is_ended_and_counts_as_failed(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "x"
+    process = start(folder, "--grid=epochs=2,100000", "--jobs=2", "--run_minutes=2")
+    wait_for(folder / "epochs=2" / "result.json")
+    wait_for(folder / "epochs=100000" / "metrics.jsonl")
+    while len(cells := cell_processes(process.pid)) > 1:
+        time.sleep(0.1)
+    os.kill(cells[0], signal.SIGSTOP)
+    stdout, stderr = process.communicate(timeout=400)
+    assert process.returncode == 1
+    assert stderr.startswith("error: 1 of 2 runs failed")
+    reason = "it took more than --run_minutes=2 and was ended"
+    assert f"epochs=100000: failed: {reason}" in stdout
+    assert (folder / "epochs=100000" / "error.txt").read_text() == f"{reason}\n"
+    assert not pathlib.Path(f"/proc/{cells[0]}").exists()
+
+
 def test_an_interrupt_ends_all_runs_and_the_same_command_goes_on(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "x"
     flags = ("--grid=seed=0,1", "--epochs=40", "--jobs=2")
     process = start(folder, *flags)
     for seed in (0, 1):
-        wait_for(folder / f"seed={seed}" / "last.npz")
+        wait_for(folder / f"seed={seed}" / "metrics.jsonl")
     cells = cell_processes(process.pid)
     assert len(cells) == 2
     os.killpg(process.pid, signal.SIGINT)

@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import io
 import os
 import re
+import signal
 import sys
 import tempfile
 import textwrap
@@ -14,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.errors import InputError, Interrupted, RunError
 
 _HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
 
@@ -33,13 +35,21 @@ def run(name: str, summary: str, settings: type, main: Callable[[Any], None]) ->
         print(help_text(name, summary, settings))
         return 0
     try:
-        main(parse(settings, arguments))
+        with _termination_as_interrupt():
+            main(parse(settings, arguments))
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        # Of a place that nobody foresaw: a name too long, a disk that is gone.
+        print(f"error: {str(error.filename)[:200]}: {error.strerror}", file=sys.stderr)
+        return 1
+    except Interrupted as interrupt:
+        print(interrupt, file=sys.stderr)
+        return 128 + interrupt.number
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return 128 + signal.SIGINT
     return 0
 
 
@@ -54,13 +64,19 @@ def parse(settings: type, arguments: Sequence[str]) -> Any:
     for field in defined:
         _define(field, values)
     try:
-        rest = values(["", *arguments])[1:]
-    except (flags.Error, UnicodeDecodeError) as error:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            rest = values(["", *arguments])[1:]
+    except (flags.Error, ValueError) as error:
         raise InputError(_plain(error)) from error
+    if said.getvalue():  # of flagfiles that name each other
+        raise InputError(" ".join(said.getvalue().split()))
     positional = [field.name for field in _positional(settings)]
     if rest and not positional:
         raise InputError(f"unexpected argument {rest[0]!r}: flags begin with --")
     parsed = {f.name: values[f.name].value for f in defined} | dict.fromkeys(positional, rest)
+    for name, value in parsed.items():
+        if not _is_text(str(value)):
+            raise InputError(f"--{name}={value!a} is no text: pass UTF-8 without zeros")
     return settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in parsed.items()})
 
 
@@ -94,7 +110,7 @@ def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
             yield
             if find_devices:
                 sys.modules["tensorflow"].config.list_physical_devices()
-        except BaseException:
+        except Exception:
             held_back.seek(0)
             os.write(stderr, held_back.read().encode())
             raise
@@ -103,10 +119,29 @@ def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
             os.close(stderr)
 
 
+@contextlib.contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM, which a machine that is taken away sends, unwinds as Ctrl-C does."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise Interrupted(number)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _plain(error: Exception) -> str:
     """absl's message without the marks of its making."""
     message = str(error).removeprefix("ERROR:: ")
     return re.sub(r"\('(.*)', '(.*)'\)$", r"\1", message)
+
+
+def _is_text(argument: str) -> bool:
+    """Whether it can name a file and be written down: other bytes come as lone surrogates."""
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in argument)
 
 
 def _positional(settings: type) -> list[dataclasses.Field]:

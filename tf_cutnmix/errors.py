@@ -16,6 +16,18 @@ class DivergenceError(RunError, ArithmeticError):
     """A term of the loss is no longer a finite number."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal has ended what was going on; the commands exit with 128 and its number.
+
+    Attributes:
+      number: of the signal.
+    """
+
+    def __init__(self, number: int, message: str = "interrupted") -> None:
+        super().__init__(message)
+        self.number = number
+
+
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     """The error for a name that is not among `allowed`, with the nearest one, or all if few."""
     allowed = sorted(allowed)

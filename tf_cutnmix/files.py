@@ -1,10 +1,21 @@
-"""Writing a file so that nothing is lost."""
+"""Writing so that nothing is lost: a file all or not at all, a folder by one process at a time."""
 
 import contextlib
+import errno
+import fcntl
 import os
 import pathlib
+import platform
+import secrets
+import warnings
+from collections.abc import Iterator
+from typing import IO
 
-from tf_cutnmix.errors import RunError
+from tf_cutnmix.errors import InputError, RunError
+
+_LOCK = ".lock"
+_TEMPORARY = ".*.tmp"
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def write(path: pathlib.Path, content: bytes) -> None:
@@ -15,9 +26,10 @@ def write(path: pathlib.Path, content: bytes) -> None:
     Raises:
       RunError: it cannot be written; a file that was there before is as it was.
     """
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        # "x": never through a link that somebody has put there.
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -28,3 +40,91 @@ def write(path: pathlib.Path, content: bytes) -> None:
         raise RunError(
             f"cannot write {path}: {error.strerror}; what it held before is still valid"
         ) from error
+    _sync(path.parent)
+
+
+def make_folder(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Make a folder and those above it; the ones that were not there, the innermost first.
+
+    Raises:
+      InputError: it cannot be made.
+    """
+    try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error
+    for path in made:
+        _sync(path.parent)
+    return made
+
+
+def remove_half_written(folder: pathlib.Path) -> None:
+    """Remove what processes that were killed while they wrote have left in a folder."""
+    for left in folder.glob(_TEMPORARY):
+        left.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Be the only process that writes into a folder, which is made if it is not there.
+
+    The system drops the lock with the process, however that ends. What killed processes have left
+    half-written is removed; so is, at the end, a folder that was made and is still empty.
+
+    Raises:
+      InputError: another process holds the folder, or it cannot be made.
+    """
+    made = make_folder(folder)
+    lock = _lock(folder)
+    try:
+        remove_half_written(folder)
+        yield
+    finally:
+        (folder / _LOCK).unlink(missing_ok=True)
+        lock.close()
+        for path in made:
+            with contextlib.suppress(OSError):  # It is not empty.
+                path.rmdir()
+
+
+def _lock(folder: pathlib.Path) -> IO[str]:
+    """The open file whose lock says who writes into a folder."""
+    path = folder / _LOCK
+    while True:
+        try:
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
+        except OSError as error:
+            raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = file.read() or "another process"
+            file.close()
+            raise InputError(
+                f"{folder} is being written by {holder}: wait until that ends, or name another "
+                "--workdir"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            warnings.warn(f"{folder} cannot be locked: write to it once at a time", stacklevel=3)
+        # Its holder may have removed the file between our opening and locking it.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.lstat()):
+                break
+        file.close()
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}")
+    file.flush()
+    return file
+
+
+def _sync(folder: pathlib.Path) -> None:
+    """Have the entries of a folder outlive a loss of power, where its file system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -92,7 +92,11 @@ def _warn(lines: Sequence[str]) -> None:
 
 
 def _read_flags(path: pathlib.Path) -> Config:
-    return command.parse(Config, [f"--flagfile={path}"])
+    """The settings of a run, whoever made it: no other file that they name is read."""
+    lines = path.read_text("utf-8").splitlines()
+    if any(line.lstrip("-").startswith("flagfile") for line in lines):
+        raise InputError("it names another file of flags")
+    return command.parse(Config, [line for line in lines if line.startswith("--")])
 
 
 def _baseline_settings(text: str) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Settings as the fields of a dataclass: each with its default, its help text and its check."""
 
 import dataclasses
+import numbers
+import types
+import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,12 +17,22 @@ class Rule(NamedTuple):
     words: str
 
 
-POSITIVE = Rule(lambda value: 0 < value < float("inf"), "a number above 0")
-NOT_NEGATIVE = Rule(lambda value: 0 <= value < float("inf"), "a number of 0 or more")
+# The largest number that float32 holds.
+_LARGEST = 2.0**128 - 2.0**104
+
+POSITIVE = Rule(lambda value: 0 < value <= _LARGEST, "a number above 0, at most 3.4e38")
+NOT_NEGATIVE = Rule(lambda value: 0 <= value <= _LARGEST, "a number of 0 or more, at most 3.4e38")
 SEED = Rule(lambda value: 0 <= value < 2**32, "a whole number from 0 to 2^32 - 1")
-AT_LEAST_1 = Rule(lambda value: value >= 1, "a whole number of 1 or more")
+AT_LEAST_1 = Rule(lambda value: 1 <= value < 2**31, "a whole number of 1 or more, below 2^31")
+COUNT = Rule(lambda value: 1 <= value <= 10**6, "a whole number from 1 to 1,000,000")
+PEERS = Rule(lambda value: 1 <= value <= 100, "a whole number from 1 to 100")
+PIXELS = Rule(lambda value: 0 <= value <= 2**15, "a whole number from 0 to 32,768")
 BELOW_1 = Rule(lambda value: 0 <= value < 1, "at least 0 and below 1")
 FRACTION = Rule(lambda value: 0 <= value <= 1, "from 0 to 1")
+EPOCHS = Rule(
+    lambda text: all(part.isascii() and part.isdigit() for part in split_names(text)),
+    "numbers of epochs, such as 100,200",
+)
 
 
 def setting(
@@ -50,11 +63,27 @@ def check(settings: Any) -> None:
     """Raise `InputError` for the first setting of a dataclass that breaks its own check."""
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
+        if not _is_of(field.type, value):
+            raise InputError(f"--{field.name}={value!r}: must be of type {_name(field.type)}")
         choices, rule = field.metadata["choices"], field.metadata["rule"]
         if choices and value not in choices:
             raise unknown(f"--{field.name}", value, choices)
         if rule and value is not None and not rule.holds(value):
             raise InputError(f"--{field.name}={value}: must be {rule.words}")
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    """Whether a value is of a field's type; a whole number is a number, a truth value is none."""
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if isinstance(value, bool):
+        return bool in kinds
+    # NumPy's numbers are numbers too.
+    wider = {int: numbers.Integral, float: numbers.Real}
+    return isinstance(value, tuple(wider.get(k, typing.get_origin(k) or k) for k in kinds))
+
+
+def _name(kind: Any) -> str:
+    return getattr(kind, "__name__", str(kind))
 
 
 def split_names(names: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import sys
 
-from tf_cutnmix import command
+from tf_cutnmix import command, files
 from tf_cutnmix.errors import InputError, RunError, unknown
 from tf_cutnmix.runs import contradictions, names
 from tf_cutnmix.runs.config import Config, settings_in
@@ -26,7 +26,7 @@ _JOBS = Rule(
     lambda jobs: jobs == "auto" or (jobs.isdecimal() and int(jobs) >= 1),
     "a whole number of 1 or more, or auto",
 )
-_NOT_VARIED = ("workdir", "resume", "overwrite", "export_dir")
+_NOT_VARIED = ("workdir", "resume", "overwrite", "export_dir", "save_minutes", "restarts")
 _FLAGFILE = "flagfile"
 
 
@@ -69,6 +69,12 @@ class Settings(Config):
         "and memory have room for, once the first has shown what it needs",
         rule=_JOBS,
     )
+    run_minutes: float = setting(
+        0.0,
+        "grid",
+        "minutes after which a run is ended and counts as failed; 0: it may take any time",
+        rule=NOT_NEGATIVE,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,15 +91,20 @@ def main(settings: Settings) -> None:
       InputError: the grid cannot be used; no run was begun.
       RunError: a run failed, and the rest are done.
     """
+    with files.locked(pathlib.Path(settings.workdir)):
+        _main(settings)
+
+
+def _main(settings: Settings) -> None:
     configs = make_configs(settings)
     measured = settings.jobs != "auto"
-    with processes.Runs(at_once=int(settings.jobs) if measured else 1) as runs:
+    at_once = int(settings.jobs) if measured else 1
+    with processes.Runs(at_once, settings.run_minutes) as runs:
         # Its first process starts the server that imports TensorFlow, and stderr with it.
         with command.quiet_tensorflow(find_devices=False):
             unknown_name = runs.check_names(list(configs.values()))
         if unknown_name:
             raise InputError(unknown_name)
-        progress.make_folder(pathlib.Path(settings.workdir))
         sweep = progress.Progress(configs, runs)
         threads = max(config.threads for config in configs.values())
         if settings.threads is None and (settings.jobs != "1" or threads):

@@ -193,3 +193,13 @@ def test_the_start_is_timed_in_processes_of_its_own(tmp_path: pathlib.Path) -> N
         following = row[f"{program}: step, ms"]["median"] / 1e3
         assert following < seconds[2] - seconds[1]
         assert row[f"{program}: memory, MiB"]["median"] > 100
+
+
+@pytest.mark.slow
+def test_a_run_survives_every_fault(tmp_path: pathlib.Path) -> None:
+    command.main(["faults", "--quick", f"--out={tmp_path}"])
+    results = json.loads((tmp_path / "faults.json").read_text())
+    assert len(results["rows"]) == 7
+    for row in results["rows"]:
+        assert (row["fault"], row["survived"]) == (row["fault"], row["tried"])
+        assert row["tried"] == 1

@@ -381,6 +381,19 @@ def test_a_setting_out_of_range_is_refused_by_name(setting):
         small_distiller(**setting)
 
 
+def test_a_mixing_that_is_no_layer_is_refused():
+    with pytest.raises(
+        ValueError, match=r"mixing must be a layer of tf_cutnmix, or None\. Received: 3"
+    ):
+        OnlineDistiller([small_network()], 3)
+
+
+@pytest.mark.parametrize("settings", [{"name": None}, {"temperature": "hot"}], ids=str)
+def test_a_setting_of_a_method_that_is_of_another_type_is_refused(settings):
+    with pytest.raises(TypeError, match=f"Received: {next(iter(settings.values()))!r}"):
+        Method(**settings)
+
+
 def test_an_unknown_method_is_refused_with_the_nearest_one():
     with pytest.raises(ValueError, match="did you mean 'cutnmix'"):
         small_distiller(method="cutmix")

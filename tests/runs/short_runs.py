@@ -4,7 +4,7 @@ import pathlib
 import sys
 from typing import Any, NamedTuple
 
-from tf_cutnmix.runs import experiment
+from tf_cutnmix.runs import checkpoints, experiment
 from tf_cutnmix.runs.config import Config
 
 STEPS_PER_EPOCH = 4
@@ -44,3 +44,14 @@ def run(folder: pathlib.Path, base: dict[str, Any] = SMALL, **settings: Any) -> 
 
 def module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", f"tf_cutnmix.{name}", *arguments]
+
+
+def state(folder: pathlib.Path) -> checkpoints.Checkpoint:
+    """The latest checkpoint of a run, which must be whole."""
+    return checkpoints.read(checkpoints.paths(folder)[0])
+
+
+def progress_of(folder: pathlib.Path) -> tuple[int, int]:
+    """Whole epochs, and the batches of one more, in the latest checkpoint of a run."""
+    facts = state(folder).facts
+    return facts["epoch"], facts["batch"]

@@ -36,6 +36,18 @@ def test_the_learning_rate_follows_its_schedule(schedule, training_images):
     np.testing.assert_allclose([rate(model, s) for s in range(STEPS)], expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_in_a_longer_run_the_schedule_begins_anew_and_nothing_else_does(schedule, training_images):
+    settings = {**ALONE, "learning_rate": 0.3, "schedule": schedule}
+    short = build.build_model(Config(**{**settings, "epochs": 8}), training_images)
+    longer = Config(**{**settings, "epochs": 16, "restarts": "8"})
+    model = build.build_model(longer, training_images)
+    expected = [0.3 * SCHEDULES[schedule](step % STEPS) for step in range(2 * STEPS)]
+    np.testing.assert_allclose([rate(model, s) for s in range(2 * STEPS)], expected, rtol=1e-5)
+    assert model.momentum == short.momentum
+    assert model.method == short.method
+
+
 def test_images_are_normalised_by_the_statistics_of_the_training_images(training_images):
     random = np.random.default_rng(0)
     pixels = random.integers(0, [50, 100, 250], (1234, 4, 4, 3)).astype(np.uint8)

@@ -43,6 +43,10 @@ def poison(variables: list[keras.Variable]) -> None:
         variable.assign(np.full(variable.shape, 99, variable.dtype))
 
 
+def checkpoint_of(*values, **facts) -> checkpoints.Checkpoint:
+    return checkpoints.Checkpoint([np.asarray(value) for value in values], [], [], facts)
+
+
 def variables_of(*values) -> list[keras.Variable]:
     return [keras.Variable(np.asarray(v), dtype=np.asarray(v).dtype.name) for v in values]
 
@@ -61,25 +65,46 @@ def trained() -> OnlineDistiller:
 @pytest.fixture
 def saved(tmp_path) -> pathlib.Path:
     path = tmp_path / "last.npz"
-    checkpoints.save(path, variables_of(np.float32([1, 2, 3]), np.int64(5)), epoch=1)
+    checkpoints.save(path, checkpoint_of(np.float32([1, 2, 3]), np.int64(5), epoch=1))
     return path
 
 
 def test_a_model_and_its_optimizer_come_back_to_the_bit(trained, tmp_path):
     state = state_of(trained)
     before = bits(state)
-    checkpoints.save(tmp_path / "last.npz", state, **FACTS)
+    checkpoints.save(tmp_path / "last.npz", checkpoint_of(*checkpoints.copies(state)))
     poison(state)
     assert not set(before) & set(bits(state))
-    checkpoints.restore(checkpoints.read(tmp_path / "last.npz"), state)
+    checkpoints.restore(checkpoints.read(tmp_path / "last.npz").values, state)
     assert bits(state) == before
 
 
-def test_facts_come_back(tmp_path):
-    checkpoints.save(tmp_path / "last.npz", [], **FACTS)
-    checkpoint = checkpoints.read(tmp_path / "last.npz")
-    assert checkpoint.values == []
-    assert {name: value.tolist() for name, value in checkpoint.facts.items()} == FACTS
+def test_facts_and_each_kind_of_values_come_back(tmp_path):
+    state, means, best = ([np.float32(k), np.int64([k])] for k in range(3))
+    checkpoint = checkpoints.Checkpoint(state, means, best, FACTS)
+    checkpoints.save(tmp_path / "new" / "last.npz", checkpoint)
+    read = checkpoints.read(tmp_path / "new" / "last.npz")
+    assert [bits(values) for values in read[:3]] == [bits(values) for values in checkpoint[:3]]
+    assert read.facts == FACTS
+
+
+def test_copies_do_not_change_with_the_variables():
+    state = variables_of(np.float32([1, 2]))
+    copies = checkpoints.copies(state)
+    poison(state)
+    np.testing.assert_array_equal(copies[0], [1, 2])
+
+
+def test_the_newest_whole_checkpoint_is_found_and_what_was_wrong_with_later_ones(tmp_path):
+    assert checkpoints.newest(tmp_path) == (None, [])
+    for epoch, batch in ((9, 0), (10, 0), (9, 12), (10, 7)):
+        path = checkpoints.place(tmp_path, epoch, batch)
+        checkpoints.save(path, checkpoint_of(epoch=epoch, batch=batch))
+    path.write_bytes(b"PK")
+    checkpoint, wrong = checkpoints.newest(tmp_path)
+    assert checkpoint.facts == {"epoch": 10, "batch": 0}
+    assert len(wrong) == 1
+    assert f"cannot read the checkpoint {path}" in wrong[0]
 
 
 @given(
@@ -89,24 +114,24 @@ def test_facts_come_back(tmp_path):
 )
 def test_any_value_comes_back_to_the_bit(value, tmp_path_factory):
     path = tmp_path_factory.mktemp("value") / "last.npz"
-    checkpoints.save(path, [value])
+    checkpoints.save(path, checkpoint_of(value))
     assert bits(checkpoints.read(path).values) == bits([value])
 
 
 def test_many_variables_of_one_shape_keep_their_order(tmp_path):
     state = variables_of(*np.arange(120, dtype="float32"))
-    checkpoints.save(tmp_path / "last.npz", state)
+    checkpoints.save(tmp_path / "last.npz", checkpoint_of(*checkpoints.copies(state)))
     poison(state)
-    checkpoints.restore(checkpoints.read(tmp_path / "last.npz"), state)
+    checkpoints.restore(checkpoints.read(tmp_path / "last.npz").values, state)
     np.testing.assert_array_equal(state, np.arange(120))
 
 
 def test_a_new_save_replaces_the_old_one_and_leaves_nothing_beside_it(saved):
-    checkpoints.save(saved, variables_of(np.float32([4, 5])), epoch=2)
+    checkpoints.save(saved, checkpoint_of(np.float32([4, 5]), epoch=2))
     checkpoint = checkpoints.read(saved)
     np.testing.assert_array_equal(checkpoint.values[0], [4, 5])
     assert len(checkpoint.values) == 1
-    assert int(checkpoint.facts["epoch"]) == 2
+    assert checkpoint.facts["epoch"] == 2
     assert os.listdir(saved.parent) == ["last.npz"]
 
 
@@ -142,7 +167,7 @@ def test_a_truncated_file_is_refused(part, saved):
 def test_no_flipped_bit_goes_unnoticed(saved):
     """A single-bit error is refused or touches nothing: every bit of the directory, some others."""
     whole, before = saved.read_bytes(), checkpoints.read(saved)
-    expected = bits(before.values), bits(before.facts.values()), list(before.facts)
+    expected = bits(before.values), before.facts
     unnoticed = []
     directory = 8 * whole.index(b"PK\x01\x02")
     for position in (*range(0, directory, 11), *range(directory, 8 * len(whole))):
@@ -153,7 +178,7 @@ def test_no_flipped_bit_goes_unnoticed(saved):
             found = checkpoints.read(saved)
         except RunError:
             continue
-        if (bits(found.values), bits(found.facts.values()), list(found.facts)) != expected:
+        if (bits(found.values), found.facts) != expected:
             unnoticed.append(position)
     assert not unnoticed
 
@@ -174,7 +199,7 @@ def test_the_checkpoint_of_another_model_is_refused_and_changes_nothing(others, 
     poison(state)
     before = bits(state)
     with pytest.raises(RunError, match=f"another model.*{detail}"):
-        checkpoints.restore(checkpoints.read(saved), state)
+        checkpoints.restore(checkpoints.read(saved).values, state)
     assert bits(state) == before
 
 
@@ -188,7 +213,8 @@ def test_a_failing_write_leaves_the_former_file_and_nothing_beside_it(saved):
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         try:
-            checkpoints.save(pathlib.Path(sys.argv[1]), [np.ones(100_000)], epoch=2)
+            content = checkpoints.Checkpoint([np.ones(100_000)], [], [], {"epoch": 2})
+            checkpoints.save(pathlib.Path(sys.argv[1]), content)
         except RunError as error:
             print(error)
     """
@@ -201,19 +227,24 @@ def test_a_failing_write_leaves_the_former_file_and_nothing_beside_it(saved):
     )
     assert f"cannot write {saved}: File too large" in done.stdout
     assert saved.read_bytes() == before
-    assert int(checkpoints.read(saved).facts["epoch"]) == 1
+    assert checkpoints.read(saved).facts["epoch"] == 1
     assert os.listdir(saved.parent) == ["last.npz"]
 
 
 def test_a_folder_in_the_way_leaves_nothing_beside_it(tmp_path):
     (tmp_path / "last.npz").mkdir()
     with pytest.raises(RunError, match=r"cannot write .*last\.npz"):
-        checkpoints.save(tmp_path / "last.npz", variables_of(np.float32(1)))
+        checkpoints.save(tmp_path / "last.npz", checkpoint_of(np.float32(1)))
     assert os.listdir(tmp_path) == ["last.npz"]
 
 
-@pytest.mark.parametrize("place", ["missing/last.npz", "file/last.npz"])
-def test_a_place_that_is_no_folder_is_refused_by_name(place, tmp_path):
+def test_a_place_in_a_file_is_refused_by_name(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"cannot write .*last\.npz"):
-        checkpoints.save(tmp_path / place, variables_of(np.float32(1)))
+    with pytest.raises(RunError, match=r"file cannot be written"):
+        checkpoints.save(tmp_path / "file" / "last.npz", checkpoint_of(np.float32(1)))
+
+
+def test_an_array_file_of_another_making_is_no_checkpoint(tmp_path):
+    np.savez(tmp_path / "last.npz", a=np.zeros(3))
+    with pytest.raises(RunError, match=r"last\.npz is no checkpoint, or one of an earlier version"):
+        checkpoints.read(tmp_path / "last.npz")

@@ -4,9 +4,11 @@ import dataclasses
 import math
 import pathlib
 import re
+from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 
 from tf_cutnmix import command
@@ -35,7 +37,7 @@ CONFIGS = st.builds(
     alpha=POSITIVE,
     weights=st.sampled_from(["", "teacher=0", "teacher=0.5,feature=2"]),
     ramp=st.floats(0, 1),
-    epochs=st.integers(1, 10**9),
+    epochs=st.integers(1, 10**6),
     learning_rate=POSITIVE,
     seed=st.integers(0, 2**32 - 1),
     workdir=TEXTS,
@@ -272,3 +274,32 @@ def test_a_flagfile_names_every_other_setting() -> None:
     lines = Config(num_peers=2, temperature=1.0, batch_size=8).flagfile().splitlines()
     names = {line.removeprefix("--").split("=")[0] for line in lines}
     assert names == set(FIELDS) - {"resume", "overwrite"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epochs": "x"}, "--epochs='x': must be of type int"),
+        ({"epochs": 1.5}, r"--epochs=1\.5: must be of type int"),
+        ({"epochs": True}, "--epochs=True: must be of type int"),
+        ({"num_peers": "2"}, "--num_peers='2': must be of type int"),
+        ({"learning_rate": None}, "--learning_rate=None: must be of type float"),
+        ({"arch": ["resnet8"]}, "--arch=.*: must be of type str"),
+        ({"resume": 1}, "--resume=1: must be of type bool"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Config(**settings)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    config = Config(epochs=np.int64(3), learning_rate=np.float32(0.5), crop=0)
+    assert (config.epochs, config.learning_rate, config.crop) == (3, 0.5, 0)
+
+
+@pytest.mark.parametrize("restarts", ["3,2", "0,3", "9", "3,3"])
+def test_restarts_rise_below_the_epochs(restarts: str) -> None:
+    with pytest.raises(InputError, match=f"--restarts={restarts}: must rise, below --epochs=9"):
+        Config(epochs=9, restarts=restarts)
+    assert Config(epochs=9, restarts="3, 5").stretches == (3, 5, 9)

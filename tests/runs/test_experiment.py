@@ -1,26 +1,32 @@
 """One run: what it leaves behind, repeats, resumes and reports."""
 
-import itertools
 import json
 import math
 import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH, Run, module, run
+from tests.runs.short_runs import (
+    ALONE,
+    SMALL,
+    STEPS_PER_EPOCH,
+    Run,
+    module,
+    progress_of,
+    run,
+    state,
+)
 from tf_cutnmix import command, evaluate, train
-from tf_cutnmix.errors import DivergenceError, InputError, RunError
-from tf_cutnmix.runs import build, experiment, pictures, progress
+from tf_cutnmix.errors import DivergenceError, InputError
+from tf_cutnmix.runs import build, events, experiment, interrupts, pictures, progress
 from tf_cutnmix.runs.config import Config
 
 NETWORKS = ("average1", "average2", "peer1", "peer2")
@@ -37,21 +43,15 @@ def figures(folder: pathlib.Path) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if k != "images_per_second"} for row in metrics(folder)]
 
 
-def arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
-
-
-def first_kernel(checkpoint: dict[str, np.ndarray]) -> np.ndarray:
-    return next(value.ravel() for value in checkpoint.values() if value.shape == (3, 3, 3, 4))
+def first_kernel(folder: pathlib.Path) -> np.ndarray:
+    return next(value.ravel() for value in state(folder).values if value.shape == (3, 3, 3, 4))
 
 
 def assert_equal_to_the_bit(one: pathlib.Path, other: pathlib.Path) -> None:
     assert figures(one) == figures(other)
-    for name in ("last.npz", "best.npz"):
-        assert (one / name).exists() == (other / name).exists()
-        if (one / name).exists():
-            np.testing.assert_equal(arrays(one / name), arrays(other / name))
+    first, second = state(one), state(other)
+    for name in ("values", "metrics", "best"):
+        np.testing.assert_equal(getattr(first, name), getattr(second, name))
 
 
 def scalars_and_pictures(folder: pathlib.Path) -> dict[tuple[str, int], np.ndarray]:
@@ -108,9 +108,8 @@ def alone(tmp_path_factory) -> Run:
 
 def test_the_folder_holds_what_is_documented(finished):
     assert sorted(path.name for path in finished.folder.iterdir()) == [
-        "best.npz",
+        "checkpoints",
         "flags.cfg",
-        "last.npz",
         "metrics.jsonl",
         "mixed_batch.png",
         "result.json",
@@ -122,7 +121,7 @@ def test_metrics_have_a_line_per_epoch_with_every_term_and_validation_figure(fin
     rows = metrics(finished.folder)
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     for row in rows:
-        others = {"epoch", "images_per_second", "loss", "region_overlap"}
+        others = {"epoch", "images_per_second", "loss", "region_overlap", "learning_rate"}
         assert set(row) == others | TERMS | VALIDATION
         assert row["images_per_second"] > 0
         assert row["loss"] == pytest.approx(sum(row[term] for term in TERMS), rel=1e-5)
@@ -132,7 +131,7 @@ def test_tensorboard_holds_the_figures_of_the_metrics(finished):
     training = scalars_and_pictures(finished.folder / "tensorboard" / "train")
     validation = scalars_and_pictures(finished.folder / "tensorboard" / "validation")
     for step, row in enumerate(metrics(finished.folder)):
-        for name in ("loss", *TERMS):
+        for name in ("loss", "learning_rate", *TERMS):
             assert training[f"epoch_{name}", step] == pytest.approx(row[name])
         for name in VALIDATION:
             key = f"epoch_{name.removeprefix('val_')}"
@@ -197,18 +196,19 @@ def test_the_best_figures_are_those_of_the_epoch_that_validation_chooses(finishe
 
 def test_of_equally_good_epochs_the_latest_is_the_best(tmp_path, training_images):
     model = build.build_model(Config(**ALONE), training_images)
-    observer = progress.Progress(
-        model, tmp_path, batch_size=32, steps_per_epoch=1, steps=0, class_names=["cat", "dog"]
-    )
-    observer.set_model(model)
+    settings = {"batch_size": 32, "steps_per_epoch": 1, "steps": 0, "save_minutes": 0, "facts": {}}
     chosen = []
-    for epoch, accuracy in enumerate([0.2, 0.5, 0.5, 0.4]):
-        model.step.assign(epoch)
-        observer.on_epoch_begin(epoch)
-        observer.on_train_batch_end(0)
-        observer.on_epoch_end(epoch, {"val_teacher_accuracy": accuracy})
-        position = [variable is model.step for variable in model.variables].index(True)
-        chosen.append((observer.best_epoch, arrays(tmp_path / "best.npz")[f"{position:05d}"]))
+    with events.Events(tmp_path / "tensorboard") as shown:
+        observer = progress.Progress(model, tmp_path, shown, interrupts.Interrupts(), **settings)
+        observer.set_model(model)
+        for epoch, accuracy in enumerate([0.2, 0.5, 0.5, 0.4]):
+            model.step.assign(epoch)
+            observer.on_epoch_begin(epoch)
+            observer.on_train_batch_begin(0)
+            observer.on_train_batch_end(0)
+            observer.on_epoch_end(epoch, {"val_teacher_accuracy": accuracy})
+            position = [variable is model.step for variable in model.variables].index(True)
+            chosen.append((observer.best_epoch, state(tmp_path).best[position]))
     assert chosen == [(1, 0), (2, 1), (3, 2), (3, 2)]
 
 
@@ -245,10 +245,11 @@ def test_the_result_tells_size_speed_and_versions(finished):
 
 
 def test_the_checkpoint_tells_what_it_is_of(finished):
-    last = arrays(finished.folder / "last.npz")
-    assert last["epoch"] == 3
-    assert last["best_epoch"] == finished.result["best_on_validation"]["epoch"]
-    assert last["class_names"].tolist() == [str(digit) for digit in range(10)]
+    facts = state(finished.folder).facts
+    assert (facts["epoch"], facts["batch"]) == (3, 0)
+    assert facts["best_epoch"] == finished.result["best_on_validation"]["epoch"]
+    assert facts["class_names"] == [str(digit) for digit in range(10)]
+    assert facts["history"] == metrics(finished.folder)
 
 
 def test_the_flag_file_repeats_the_settings(finished):
@@ -333,12 +334,12 @@ def resumed(tmp_path_factory) -> Run:
     """The run of `finished`, interrupted within its first epoch, after it and within the third."""
     folder = tmp_path_factory.mktemp("resumed") / "run"
     run(folder, steps=2)
-    assert not (folder / "last.npz").exists()
-    run(folder, steps=4, resume=True)
-    assert arrays(folder / "last.npz")["epoch"] == 1
-    cut_short = run(folder, steps=6, resume=True)
-    assert cut_short.result["last"]["step"] == 10
-    assert arrays(folder / "last.npz")["epoch"] == 2
+    assert progress_of(folder) == (0, 2)
+    run(folder, steps=2, resume=True)
+    assert progress_of(folder) == (1, 0)
+    cut_short = run(folder, steps=7, resume=True)
+    assert cut_short.result["last"]["step"] == 11
+    assert progress_of(folder) == (2, 3)
     return run(folder, resume=True)
 
 
@@ -348,39 +349,19 @@ def test_a_resumed_run_equals_one_without_interruption_to_the_bit(finished, resu
         assert resumed.result[moment] == finished.result[moment]
 
 
-def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_line(finished, tmp_path):
-    shutil.copytree(finished.folder, tmp_path / "run")
-    last = tmp_path / "run" / "last.npz"
-    content = arrays(last)
-    del content["format"]
-    np.savez(last, **{**content, "count": content["count"] - 1})
-    with pytest.raises(RunError, match=r"last\.npz is of an earlier version, whose averaged") as e:
-        run(tmp_path / "run", resume=True)
-    assert "\n" not in str(e.value)
-    assert "--overwrite" in str(e.value)
-
-
-def test_a_run_of_before_there_were_settings_is_resumed_if_they_have_their_defaults(
-    finished, tmp_path
-):
-    newer = {"views": "own", "share": "stem", "seed": 1}
-    shutil.copytree(finished.folder, tmp_path / "run")
-    flags = tmp_path / "run" / "flags.cfg"
-    lines = flags.read_text().splitlines(keepends=True)
-    missing = tuple(f"--{name}=" for name in newer)
-    flags.write_text("".join(line for line in lines if not line.startswith(missing)))
-    assert len(flags.read_text().splitlines()) == len(lines) - len(newer)
-    again = run(tmp_path / "run", resume=True)
-    assert again.result["last"] == finished.result["last"]
-    for name, value in newer.items():
-        with pytest.raises(InputError, match=f"was begun with --{name}=.*, not with --{name}="):
-            run(tmp_path / "run", resume=True, **{name: value})
+def test_tensorboard_shows_each_epoch_of_a_resumed_run_once(resumed):
+    for kind in ("train", "validation"):
+        files = list((resumed.folder / "tensorboard" / kind).glob("events.*"))
+        records = [record for file in files for record in tf.data.TFRecordDataset(str(file))]
+        shown = [tf.compat.v1.Event.FromString(record.numpy()) for record in records]
+        steps = [e.step for e in shown for value in e.summary.value if value.tag == "epoch_loss"]
+        assert steps == [0, 1, 2]
 
 
 def test_a_finished_run_is_resumed_without_training(resumed):
-    before = arrays(resumed.folder / "last.npz"), metrics(resumed.folder)
+    before = state(resumed.folder), metrics(resumed.folder)
     again = run(resumed.folder, resume=True)
-    np.testing.assert_equal(arrays(resumed.folder / "last.npz"), before[0])
+    np.testing.assert_equal(state(resumed.folder), before[0])
     assert metrics(resumed.folder) == before[1]
     for moment in ("last", "best_on_validation", "best_peer"):
         assert again.result[moment] == resumed.result[moment]
@@ -388,7 +369,7 @@ def test_a_finished_run_is_resumed_without_training(resumed):
 
 
 def test_without_validation_the_last_epoch_counts(alone):
-    assert not (alone.folder / "best.npz").exists()
+    assert not state(alone.folder).best
     assert alone.result["best_on_validation"] == alone.result["last"]
     assert set(alone.result["last"]) == {"epoch", "step", "test"}
     assert alone.result["last"]["epoch"] == 3
@@ -396,7 +377,8 @@ def test_without_validation_the_last_epoch_counts(alone):
 
 def test_an_independent_peer_has_no_terms_of_distillation(alone):
     for row in metrics(alone.folder):
-        assert set(row) == {"epoch", "images_per_second", "loss", "cross_entropy", "weight_decay"}
+        terms = {"loss", "cross_entropy", "weight_decay"}
+        assert set(row) == {"epoch", "images_per_second", "learning_rate", *terms}
 
 
 def test_overwriting_with_another_seed_leaves_nothing_of_the_earlier_run(alone, tmp_path):
@@ -409,7 +391,7 @@ def test_overwriting_with_another_seed_leaves_nothing_of_the_earlier_run(alone, 
     first_images = [(path / "mixed_batch.png").read_bytes() for path in (folder, alone.folder)]
     own = [tf.io.decode_png(picture)[:100] for picture in first_images]
     assert np.any(own[0] != own[1])
-    kernels = [first_kernel(arrays(path / "last.npz")) for path in (folder, alone.folder)]
+    kernels = [first_kernel(path) for path in (folder, alone.folder)]
     assert abs(np.corrcoef(*kernels)[0, 1]) < 0.5
 
 
@@ -426,8 +408,7 @@ def test_unlike_peers_train_in_bfloat16_with_cutmix(tmp_path, monkeypatch):
     small, large = run(tmp_path / "run", epochs=1, **settings).result["parameters"].values()
     assert large - small == sum(2 * (9 * filters**2 + 2 * filters) for filters in (16, 32, 64))
     assert {layer.compute_dtype for layer in built[0].peers[1].layers[2:4]} == {"bfloat16"}
-    values = arrays(tmp_path / "run" / "last.npz")
-    dtypes = {value.dtype.name for name, value in values.items() if name.isdigit()}
+    dtypes = {value.dtype.name for value in state(tmp_path / "run").values}
     assert dtypes <= {"float32", "int32", "int64", "uint32"}
     assert all(math.isfinite(value) for row in metrics(tmp_path / "run") for value in row.values())
     assert keras.config.dtype_policy().name == "float32"
@@ -442,9 +423,8 @@ def test_divergence_names_step_and_term_and_leaves_the_epoch_before(tmp_path):
     whole_epochs = step // STEPS_PER_EPOCH
     assert whole_epochs >= 1
     assert len(metrics(tmp_path)) == whole_epochs
-    last = arrays(tmp_path / "last.npz")
-    assert last["epoch"] == whole_epochs
-    assert all(np.all(np.isfinite(value)) for name, value in last.items() if name.isdigit())
+    assert progress_of(tmp_path) == (whole_epochs, 0)
+    assert all(np.all(np.isfinite(value)) for value in state(tmp_path).values)
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -455,7 +435,7 @@ def test_the_command_reports_divergence_as_one_line(tmp_path, monkeypatch, capfd
     assert command.run("tf_cutnmix.train", train.SUMMARY, Config, train.main) == 1
     stderr = capfd.readouterr().err
     assert re.fullmatch(r"error: step [12]: the \w+ of the loss is not finite; .*\n", stderr)
-    assert not (tmp_path / "last.npz").exists()
+    assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("method", ["dlb", "kdcl_general"])
@@ -470,7 +450,7 @@ def test_a_method_that_remembers_goes_on_as_if_there_had_been_no_break(method, t
 
 @pytest.mark.slow
 def test_a_run_learns_from_the_export_of_another_run(tmp_path):
-    teacher = {"export": "teacher", "export_dir": str(tmp_path / "exports")}
+    teacher = {"export": "teacher", "export_dir": str(tmp_path / "teacher" / "exports")}
     run(tmp_path / "teacher", ALONE, epochs=1, **teacher)
     taught = run(tmp_path / "kd", ALONE, epochs=1, method="kd", teacher=str(tmp_path / "teacher"))
     assert metrics(taught.folder)[0]["frozen_teacher"] > 0
@@ -481,37 +461,3 @@ def test_a_run_learns_from_the_export_of_another_run(tmp_path):
 def test_a_leader_and_an_augmentation_reach_the_result(tmp_path):
     settings = {"num_peers": 3, "method": "okddip", "augment": "randaugment", "epochs": 1}
     assert run(tmp_path / "run", **settings).result["leader"] == "peer3"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)]
-)
-def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(kind, code, tmp_path):
-    settings = {**ALONE, "epochs": 200, "validation_fraction": 0.1}
-    arguments = [f"--{name}={value}" for name, value in settings.items()]
-    begun = subprocess.Popen(
-        module("train", *arguments, "--workdir=killed"),
-        cwd=tmp_path,
-        env=environment_of_a_user(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        killed = tmp_path / "killed"
-        for _ in itertools.takewhile(lambda _: begun.poll() is None, range(600)):
-            if (killed / "last.npz").exists() and len(metrics(killed)) >= 20:
-                break
-            time.sleep(0.1)
-        begun.send_signal(kind)
-        stderr = begun.communicate(timeout=60)[1]
-    finally:
-        begun.kill()
-    assert begun.returncode == code
-    assert stderr == ("interrupted\n" if kind == signal.SIGINT else "")
-    assert 1 <= arrays(killed / "last.npz")["epoch"] < 200
-    process = in_a_shell(tmp_path, "train", *arguments, "--workdir=killed", "--resume")
-    assert process.returncode == 0, process.stderr
-    run(tmp_path / "whole", settings)
-    assert_equal_to_the_bit(killed, tmp_path / "whole")

@@ -67,7 +67,10 @@ def has_direction(dataset: str) -> bool:
 
 def _folder(dataset: str) -> pathlib.Path | None:
     """The folder that a data set's name is, if it is one's."""
-    path = pathlib.Path(dataset).expanduser()
+    try:
+        path = pathlib.Path(dataset).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"--dataset={dataset}: there is no such user") from error
     if dataset != "digits" and path.is_dir() and (os.sep in dataset or not tfds.knows(dataset)):
         return path
     return None

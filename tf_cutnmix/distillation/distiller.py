@@ -78,7 +78,7 @@ class OnlineDistiller(Trainer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_classes = check_peers(peers)
+        self.num_classes = check_peers(peers, mixing)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1. Received: {momentum}")
         if not 0 <= weight_decay < float("inf"):

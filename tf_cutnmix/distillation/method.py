@@ -8,6 +8,7 @@ we say what we took.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -125,11 +126,15 @@ class Method:
     class_weights: Sequence[float] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"a method is given by its name. Received: {self.name!r}")
         if self.name not in METHODS:
             raise unknown("--method", self.name, METHODS)
         if self.temperature is None:
             object.__setattr__(self, "temperature", self.recipe.temperature)
-        if not 0 < self.temperature < float("inf"):
+        if not isinstance(self.temperature, numbers.Real):
+            raise TypeError(f"temperature must be a number. Received: {self.temperature!r}")
+        if not 0 < float(self.temperature) < float("inf"):
             raise ValueError(f"temperature must be above 0. Received: {self.temperature}")
         if not self.ramp_steps >= 0:
             raise ValueError(f"ramp_steps must be 0 or more. Received: {self.ramp_steps}")

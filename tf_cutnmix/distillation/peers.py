@@ -1,6 +1,7 @@
 """What the networks that are trained together must be, and how they are drawn together."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -8,8 +9,14 @@ import tensorflow as tf
 _PULL = 0.01
 
 
-def check_peers(peers: Sequence[keras.Model]) -> int:
-    """The number of classes that all peers tell apart, once they are what they must be."""
+def check_peers(peers: Sequence[keras.Model], mixing: Any = None) -> int:
+    """The number of classes that all peers tell apart, once they are what they must be.
+
+    Raises:
+      ValueError: they, or what mixes for them, are not.
+    """
+    if not (mixing is None or isinstance(mixing, keras.layers.Layer)):
+        raise ValueError(f"mixing must be a layer of tf_cutnmix, or None. Received: {mixing!r}")
     if not peers:
         raise ValueError("peers must hold at least one model. Received: none")
     if len({id(peer) for peer in peers}) < len(peers):
@@ -24,6 +31,10 @@ def check_peers(peers: Sequence[keras.Model]) -> int:
                 f"keras.Model(inputs, model(inputs)). Received: {peer!r} with output {output!r}"
             )
         classes.append(output["logits"].shape[-1])
+    shapes = [tf.TensorShape(peer.input_shape) for peer in peers]
+    if not all(shape.is_compatible_with(shapes[0]) for shape in shapes):
+        sizes = [tuple(shape[1:]) for shape in shapes]
+        raise ValueError(f"peers must take images of one size. Received: {sizes}")
     if len(set(classes)) > 1:
         raise ValueError(f"peers must tell apart the same classes. Received: {classes} logits")
     if classes[0] < 2:

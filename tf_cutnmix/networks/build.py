@@ -72,6 +72,8 @@ def build_network(
         or the images are too small for the network.
       ValueError: there are fewer than 2 classes.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a network is given by its name, such as 'resnet20'. Received: {name!r}")
     check_classes(num_classes)
     return find(name, weights)(input_shape, num_classes, mean=mean, deviation=deviation)
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_cutnmix.errors import InputError
 
 _NAMED = 5
+_LONGEST_REASON = 300
 
 
 class Served(NamedTuple):
@@ -27,7 +28,9 @@ class Served(NamedTuple):
 
 
 def load(folder: str, flag: str) -> Served:
-    """Load an export from its folder, or from that of a run that exported its teacher.
+    """Load an export from its folder, or from that of a run that exported its teacher into it.
+
+    A SavedModel is a program: whoever made it decides what its graph does with your files.
 
     Args:
       folder: `savedmodels/<name>/<version>`, or a run's.
@@ -48,8 +51,13 @@ def load(folder: str, flag: str) -> Served:
         model = tf.saved_model.load(str(path))
         predict = model.signatures["serving_default"]
         class_names = tuple(names.read_text().splitlines())
-    except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
-        reason = " ".join(str(error).split())
+        if "images" not in predict.structured_input_signature[1]:
+            raise ValueError("its serving signature takes no images")
+        if "probabilities" not in predict.structured_outputs:
+            raise ValueError("its serving signature answers without probabilities")
+    # Whatever a file of somebody else's has TensorFlow raise.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
         raise InputError(f"--{flag}={folder} is no export of tf_cutnmix: {reason}") from error
     return Served(model, predict, class_names)
 
@@ -88,8 +96,15 @@ def _export_of(folder: pathlib.Path, flag: str) -> pathlib.Path:
     """
     try:
         result = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return folder
-    if "teacher" not in result.get("exports", {}):
+    exports = result.get("exports") if isinstance(result, dict) else None
+    if not (isinstance(exports, dict) and isinstance(exports.get("teacher"), str)):
         raise InputError(f"--{flag}={folder}: that run exported no teacher; name an export")
-    return pathlib.Path(result["exports"]["teacher"])
+    export = pathlib.Path(exports["teacher"])
+    if not export.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"--{flag}={folder}: that run says that its export is outside of its folder; if you "
+            f"trust what lies there, pass --{flag}={export}"
+        )
+    return export

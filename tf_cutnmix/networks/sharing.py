@@ -59,8 +59,11 @@ def share_stages(
       mean_gradient: whether the shared part gets the mean of the peers' gradients; else the sum.
 
     Raises:
+      ValueError: there are no peers.
       InputError: a peer does not know the stage, or the peers differ in shape at its end.
     """
+    if not peers:
+        raise ValueError("peers must hold at least one network. Received: none")
     for number, peer in enumerate(peers, start=1):
         known = stages(peer)
         if stage not in known:

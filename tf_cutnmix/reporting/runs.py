@@ -23,6 +23,9 @@ _COSTS = ("images_per_second", "trained_parameters", "flops_per_image", "peak_me
 Figures = dict[str, float | None]
 Curve = dict[int, float]
 
+# Figures are means of float32; what is beyond that no plot can show.
+_LARGEST = 3.5e38
+
 
 class Run(NamedTuple):
     """A finished run.
@@ -102,11 +105,17 @@ def read(folder: pathlib.Path, read_flags: Callable[[pathlib.Path], Config]) -> 
             figures=_figures(config, facts, rows),
             curves=_curves(rows),
         )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Text that no file can hold would end the report.
+        json.dumps(facts, ensure_ascii=False).encode()
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise RunError(f"broken: {folder} does not hold what a run writes: {error!r}") from error
-    wrong = [name for name, value in run.figures.items() if not math.isfinite(value or 0.0)]
-    if wrong:
-        raise RunError(f"broken: {folder}: {wrong[0]} is {run.figures[wrong[0]]}")
+    told = [
+        *run.figures.items(),
+        *((n, y) for n, curve in run.curves.items() for y in curve.values()),
+    ]
+    for name, value in told:
+        if not (math.isfinite(value or 0.0) and abs(value or 0.0) <= _LARGEST):
+            raise RunError(f"broken: {folder}: {name} is {value}")
     return run
 
 
@@ -115,7 +124,7 @@ def _parse(path: pathlib.Path, parse: Callable[[str], Any]) -> Any:
         return parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"broken: {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"broken: {path} is damaged or half-written: {error}") from error
 
 

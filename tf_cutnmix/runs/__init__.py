@@ -1,10 +1,10 @@
 """One run, from its settings to its results.
 
 Read `names` (of the methods), `flags` (every setting), `config` (the settings of a run),
-`checkpoints`, `workdir` (the folder of a run), `progress` (what is written after each epoch),
-`scores`, `cost`, `pictures`, `begun` (what a run that goes on takes over), `contradictions`,
-`loading` (a run's images), `optimizer`, `build` (from settings to data and model), `results` (the
-figures of a run), `experiment` (one run, wired).
+`begun` (what a run that goes on takes over), `checkpoints`, `workdir` (the folder of a run),
+`events` (what TensorBoard shows), `interrupts`, `progress` (what is saved and written on the way),
+`scores`, `cost`, `pictures`, `contradictions`, `loading` (a run's images), `optimizer`, `build`
+(from settings to data and model), `results` (the figures of a run), `experiment` (one run, wired).
 
 `Config` alone is offered here: the rest waits for TensorFlow, and `--help` shall not.
 """

@@ -1,7 +1,6 @@
 """What a run that goes on takes from how it was begun."""
 
 import dataclasses
-import pathlib
 from typing import TypeVar
 
 from tf_cutnmix.runs.config import BEFORE, Config
@@ -9,19 +8,15 @@ from tf_cutnmix.runs.config import BEFORE, Config
 _Config = TypeVar("_Config", bound=Config)
 
 
-def as_begun(config: _Config) -> _Config:
-    """The settings of a run that may be resumed, those that are left to it as it was begun with.
+def as_begun(config: _Config, flagfile: str) -> _Config:
+    """The settings of a run that is resumed, those that are left to it as it was begun with.
 
     That is the batch size, if none is named, and what runs did before there was a setting for it.
     """
-    flags = pathlib.Path(config.folder) / "flags.cfg"
-    if not (config.resume and flags.is_file()):
-        return config
-    begun = flags.read_text(errors="replace")
-    batch_size = _named(begun).get("batch_size", "")
+    batch_size = _named(flagfile).get("batch_size", "")
     if config.batch_size is None and batch_size.isdecimal():
         config = dataclasses.replace(config, batch_size=max(1, int(batch_size)))
-    return as_before(config, begun)
+    return as_before(config, flagfile)
 
 
 def as_before(config: _Config, flagfile: str) -> _Config:

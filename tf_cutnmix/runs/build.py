@@ -1,10 +1,13 @@
 """From the settings of a run to its data and its model."""
 
+import math
 import pathlib
+import re
 from typing import NamedTuple
 
 import keras
 import numpy as np
+import psutil
 import tensorflow as tf
 
 from tf_cutnmix.data import Images, has_direction, ordered_batches, shuffled_batches
@@ -23,6 +26,10 @@ _EVALUATION_BATCH = 500
 # Of each image in such a batch.
 _EVALUATION_PIXELS = 32 * 32
 _CHUNK = 1000
+# Networks of the literature are up to 40 times as wide as the first of their family.
+_WIDEST = 40
+# Of each weight: itself, its average, gradient and momentum, and what a checkpoint takes.
+_COPIES = 6
 
 
 def check_names(config: Config) -> None:
@@ -69,18 +76,26 @@ def load_splits(config: Config) -> Splits:
         raise InputError(
             f"--batch_size={size} is larger than the {len(train.pixels)} training images: lower it"
         )
+    if Method(config.method).recipe.held_out and not len(validation.pixels):
+        raise InputError(
+            f"--method={config.method} learns from held-out images and "
+            f"--validation_fraction={config.validation_fraction} of {len(train.pixels)} holds out "
+            "none: raise it"
+        )
     return Splits(train, validation, test)
 
 
-def training_batches(splits: Splits, config: Config, first_epoch: int) -> tf.data.Dataset:
-    """Endless batches of the training images, from the start of an epoch on."""
+def training_batches(
+    splits: Splits, config: Config, first_epoch: int, first_batch: int = 0
+) -> tf.data.Dataset:
+    """Endless batches of the training images, from a batch of an epoch on."""
     return shuffled_batches(
         splits.train,
         batch_size(config, splits.train),
         seed=config.seed,
         first_epoch=first_epoch,
         balanced=config.balance == "sampling",
-    )
+    ).skip(first_batch)
 
 
 def for_evaluation(images: Images) -> tf.data.Dataset:
@@ -98,6 +113,7 @@ def steps_per_epoch(train: Images, config: Config) -> int:
 def build_model(config: Config, train: Images) -> OnlineDistiller:
     """The compiled model of a run, with fresh weights."""
     shape, num_classes = train.pixels.shape[1:], len(train.class_names)
+    _check_memory(config, shape, num_classes)
     mean, deviation = _statistics(train.pixels)
     peers = [
         build_network(
@@ -109,7 +125,8 @@ def build_model(config: Config, train: Images) -> OnlineDistiller:
         pretrained.load(peers, config.weights_from)
     if config.freeze != "none":
         pretrained.freeze(peers, config.freeze)
-    steps = steps_per_epoch(train, config) * config.epochs
+    # What grows, ends or is remembered over a part of the run goes on as it is in a longer one.
+    steps = steps_per_epoch(train, config) * config.stretches[0]
     method = Method(
         config.method,
         weights=config.term_weights,
@@ -136,11 +153,36 @@ def build_model(config: Config, train: Images) -> OnlineDistiller:
     if config.jit == "on" and not all(part.supports_jit for part in model.parts):
         raise InputError(f"XLA cannot compile --method={config.method}: pass --jit=auto")
     model.compile(
-        optimizer.build(config, steps, [v for p in model.peers for v in pretrained.backbone(p)]),
+        optimizer.build(
+            config,
+            steps_per_epoch(train, config),
+            [v for p in model.peers for v in pretrained.backbone(p)],
+        ),
         jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
     )
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _check_memory(config: Config, shape: tuple[int, int, int], num_classes: int) -> None:
+    """Raise `InputError` for networks, wider than any that papers have, that memory cannot hold."""
+    numbers = {name: re.findall(r"[0-9]+", name) for name in set(config.architectures)}
+    if all(int(found[-1]) <= _WIDEST for found in numbers.values() if len(found) > 1):
+        return
+    with tf.Graph().as_default():  # Variables of a graph take no memory until they get values.
+        networks = {name: build_network(name, shape, num_classes) for name in numbers}
+        sizes = {name: _parameters(network) for name, network in networks.items()}
+    needed = sum(_COPIES * 4 * sizes[name] for name in config.architectures)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"--arch={config.arch}: name smaller networks: {max(sizes.values()):,} parameters take "
+            f"{needed / 2**30:,.0f} GiB to train and {free / 2**30:,.0f} are free"
+        )
+
+
+def _parameters(network: keras.Model) -> int:
+    return sum(math.prod(variable.shape) for variable in network.trainable_variables)
 
 
 def _statistics(pixels: np.ndarray) -> tuple[list[float], list[float]]:
@@ -169,7 +211,13 @@ def _shared(peers: list[keras.Model], method: Method, config: Config) -> list[ke
     stage = config.share
     if stage == "auto":
         stage = stages(peers[0])[-2] if method.recipe.shares else "none"
-    if stage == "none" or len(peers) == 1:
+    if stage == "none":
+        return peers
+    if len(peers) == 1:
+        if stage not in stages(peers[0]):
+            raise InputError(
+                f"--share={stage}: {peers[0].name} has the stages {', '.join(stages(peers[0]))}"
+            )
         return peers
     return share_stages(peers, stage, mean_gradient=method.recipe.mean_gradient)
 

@@ -1,6 +1,7 @@
-"""The whole state of a run in one file, checked when it is read."""
+"""The whole state of a run in one file, checked when it is read; the former one is kept."""
 
 import io
+import json
 import pathlib
 import zipfile
 from collections.abc import Sequence
@@ -12,28 +13,70 @@ import numpy as np
 from tf_cutnmix import files
 from tf_cutnmix.errors import RunError
 
-# 2: the averaged networks' statistics of BatchNormalization are their own.
-_FORMAT = 2
+# 3: one file holds the state, the best model and the history.
+_FORMAT = 3
+_LISTS = ("values", "metrics", "best")
 
 
 class Checkpoint(NamedTuple):
-    """What a file holds: the values of the variables in their order, and named facts."""
+    """All that a run needs to go on and to end.
 
-    values: list[np.ndarray]
-    facts: dict[str, np.ndarray]
+    Attributes:
+      values: of the variables of the model and its optimizer, in their order.
+      metrics: the running means of an epoch that has begun.
+      best: the variables of the model of the best epoch; none if there is no such epoch.
+      facts: named texts, numbers, lists and dictionaries of them.
+    """
+
+    values: Sequence[np.ndarray]
+    metrics: Sequence[np.ndarray]
+    best: Sequence[np.ndarray]
+    facts: dict[str, Any]
 
 
-def save(path: pathlib.Path, variables: Sequence[keras.Variable], **facts: Any) -> None:
-    """Write variables and facts (numbers, strings or lists of them), all or nothing.
+def place(folder: pathlib.Path, epoch: int, batch: int) -> pathlib.Path:
+    """Where the folder of a run has its checkpoint after whole epochs and batches of one more."""
+    return folder / "checkpoints" / f"{epoch:08d}-{batch:08d}.npz"
+
+
+def paths(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The checkpoints in the folder of a run, the latest first."""
+    return sorted((folder / "checkpoints").glob("[0-9]*-[0-9]*.npz"), reverse=True)
+
+
+def newest(folder: pathlib.Path) -> tuple[Checkpoint | None, list[str]]:
+    """The latest checkpoint of a run that is whole, and what is wrong with later ones.
+
+    Raises:
+      RunError: there are some and none is whole, or they are of an earlier version.
+    """
+    passed_over: list[str] = []
+    for path in paths(folder):
+        try:
+            return read(path), passed_over
+        except RunError as error:
+            passed_over.append(str(error))
+    if passed_over:
+        raise RunError(f"{passed_over[0]}; nor any before it: train the run anew, with --overwrite")
+    return None, []
+
+
+def save(path: pathlib.Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, all or nothing, into a folder that is made if need be.
 
     Raises:
       RunError: the file cannot be written; one that was there before is as it was.
     """
-    values: dict[str, Any] = {
-        f"{i:05d}": np.asarray(variable) for i, variable in enumerate(variables)
+    arrays = {
+        f"{name}{i:05d}": value
+        for name in _LISTS
+        for i, value in enumerate(getattr(checkpoint, name))
     }
+    facts = {**checkpoint.facts, "format": _FORMAT, "arrays": len(arrays)}
     content = io.BytesIO()
-    np.savez(content, **values, **facts, format=_FORMAT, count=len(values) + len(facts) + 1)
+    encoded = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    np.savez(content, **arrays, facts=encoded)
+    files.make_folder(path.parent)
     files.write(path, content.getvalue())
 
 
@@ -48,27 +91,35 @@ def read(path: pathlib.Path) -> Checkpoint:
             broken = archive.testzip()
         with np.load(path) as file:
             content = {name: file[name] for name in file.files}
-        if broken or content.pop("count", None) != len(content):
+        facts = json.loads(content.pop("facts").tobytes())
+        if broken or facts.pop("arrays") != len(content):
             raise ValueError("it is damaged")
+        version = facts.pop("format")
+    except KeyError as error:
+        raise RunError(f"{path} is no checkpoint, or one of an earlier version") from error
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise RunError(f"cannot read the checkpoint {path}: {error}") from error
-    if content.pop("format", 1) != _FORMAT:
-        raise RunError(
-            f"{path} is of an earlier version, whose averaged networks had no statistics of their "
-            "own: train the run anew, with --overwrite"
-        )
-    values = [value for name, value in sorted(content.items()) if name.isdigit()]
-    facts = {name: value for name, value in content.items() if not name.isdigit()}
-    return Checkpoint(values, facts)
+    if version != _FORMAT:
+        raise RunError(f"{path} is of version {version} of checkpoints, and this reads {_FORMAT}")
+    values, metrics, best = (
+        [value for name, value in sorted(content.items()) if name.startswith(kind)]
+        for kind in _LISTS
+    )
+    return Checkpoint(values, metrics, best, facts)
 
 
-def restore(checkpoint: Checkpoint, variables: Sequence[keras.Variable]) -> None:
+def copies(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """What variables hold now."""
+    return [np.asarray(variable).copy() for variable in variables]
+
+
+def restore(values: Sequence[np.ndarray], variables: Sequence[keras.Variable]) -> None:
     """Set every variable, or none.
 
     Raises:
-      RunError: the checkpoint is not of these variables.
+      RunError: the values are not of these variables.
     """
-    found = [(value.shape, value.dtype.name) for value in checkpoint.values]
+    found = [(value.shape, value.dtype.name) for value in values]
     wanted = [(tuple(variable.shape), variable.dtype) for variable in variables]
     if found != wanted:
         odd = [pair for pair in zip(found, wanted, strict=False) if pair[0] != pair[1]]
@@ -77,5 +128,5 @@ def restore(checkpoint: Checkpoint, variables: Sequence[keras.Variable]) -> None
             f"the checkpoint is of another model: it holds {len(found)} variables where "
             f"{len(wanted)} are needed, {detail}"
         )
-    for variable, value in zip(variables, checkpoint.values, strict=True):
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

@@ -42,6 +42,8 @@ class Config(Flags):
             raise InputError(
                 "--freeze=backbone keeps what is below the classifiers: pass --weights_from"
             )
+        if [0, *self.stretches] != sorted({0, *self.stretches}):
+            raise InputError(f"--restarts={self.restarts}: must rise, below --epochs={self.epochs}")
         if self.resume and self.overwrite:
             raise InputError("--resume and --overwrite contradict each other: pass one of them")
 
@@ -72,6 +74,11 @@ class Config(Flags):
     @property
     def exports(self) -> tuple[str, ...]:
         return split_names(self.export)
+
+    @property
+    def stretches(self) -> tuple[int, ...]:
+        """The epochs after which a schedule ends: those of `restarts`, then the last."""
+        return (*map(int, split_names(self.restarts)), self.epochs)
 
     @property
     def name(self) -> str:

@@ -1,24 +1,20 @@
 """One run from its settings to its results: the only place where everything is wired."""
 
-import contextlib
 import dataclasses
 import json
 import pathlib
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
-from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.errors import InputError
 from tf_cutnmix.networks import applications
 from tf_cutnmix.runs import checkpoints, cost, pictures, results, workdir
-from tf_cutnmix.runs.begun import as_begun
 from tf_cutnmix.runs.build import (
     Splits,
     build_model,
@@ -30,6 +26,8 @@ from tf_cutnmix.runs.build import (
     training_batches,
 )
 from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.events import Events
+from tf_cutnmix.runs.interrupts import Interrupts
 from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.runs.progress import Progress
 from tf_cutnmix.serving import export
@@ -43,24 +41,31 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     """Train, select on the validation split, report on the test split, export.
 
     Everything is written into `config.folder`: `flags.cfg` (repeats the run), `metrics.jsonl`
-    (a line per epoch), `tensorboard/`, `mixed_batch.png`, `last.npz` (the state after the last
-    epoch), `best.npz` (the model of the best epoch) and `result.json`.
+    (a line per epoch), `tensorboard/`, `mixed_batch.png`, `checkpoints/` (the state of the run
+    and the model of its best epoch, twice: now and before) and `result.json`.
 
     Returns:
       What `result.json` holds.
 
     Raises:
-      InputError: a setting cannot be used; nothing was written.
-      DivergenceError: the loss stopped being finite; `last.npz` is the epoch before.
+      InputError: a setting cannot be used, or another process writes into the folder; nothing
+        was written.
+      DivergenceError: the loss stopped being finite; the checkpoints are of before.
       RunError: something could not be written, or an export does not answer as it should.
+      Interrupted: SIGTERM or SIGINT came while it trained, and its state is saved.
     """
-    begin = time.perf_counter()
-    config = as_begun(config)
-    folder = pathlib.Path(config.folder)
-    _set_threads(config.threads)
     check_names(config)
     check_together(config)
-    earlier = workdir.earlier_run(folder, config)
+    workdir.check_writable(config)
+    with files.locked(pathlib.Path(config.folder)):
+        return _train_and_evaluate(config)
+
+
+def _train_and_evaluate(config: Config) -> dict[str, Any]:
+    begin = time.perf_counter()
+    folder = pathlib.Path(config.folder)
+    _set_threads(config.threads)
+    earlier, config = workdir.earlier_run(config)
     splits = load_splits(config)
     config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
     _check_classes(earlier, splits, config)
@@ -69,23 +74,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     try:
         keras.utils.set_random_seed(config.seed)
         model = build_model(config, splits.train)
-        progress = Progress(
-            model,
-            folder,
-            batch_size=batch_size(config, splits.train),
-            steps_per_epoch=steps_per_epoch(splits.train, config),
-            steps=config.steps,
-            class_names=splits.train.class_names,
-        )
-        if earlier:
-            progress.restore(earlier)
-        workdir.open_folder(folder, config, fresh=earlier is None)
-        for line in (*splits.train.notes, *hints(config, model, len(splits.train.labels))):
-            print(line, flush=True)
-        with _tensorboard_errors(folder):
-            if earlier is None:
-                _write_picture(folder, model, splits, config)
-            _fit(model, splits, progress, config)
+        progress = _train(model, splits, earlier, config)
         result = results.collect(model, splits, progress)
         result["exports"] = _export(model, splits, result, config)
     finally:
@@ -94,6 +83,39 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     result["versions"] = results.versions()
     files.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
     return result
+
+
+def _train(
+    model: OnlineDistiller,
+    splits: Splits,
+    earlier: checkpoints.Checkpoint | None,
+    config: Config,
+) -> Progress:
+    """Begin or go on with the run and train to its end; how far that was."""
+    folder = pathlib.Path(config.folder)
+    events, interrupts = Events(folder / "tensorboard"), Interrupts()
+    progress = Progress(
+        model,
+        folder,
+        events,
+        interrupts,
+        batch_size=batch_size(config, splits.train),
+        steps_per_epoch=steps_per_epoch(splits.train, config),
+        steps=config.steps,
+        save_minutes=config.save_minutes,
+        facts={"class_names": splits.train.class_names, "flags": config.flagfile()},
+    )
+    if earlier:
+        progress.restore(earlier)
+    workdir.open_folder(folder, config, earlier)
+    for line in (*splits.train.notes, *hints(config, model, len(splits.train.labels))):
+        print(line, flush=True)
+    with events, interrupts:
+        _show_first_batch(events, folder, model, splits, config)
+        progress.write_history()
+        _fit(model, splits, progress, config)
+        progress.end_if_asked()
+    return progress
 
 
 def hints(config: Config, model: OnlineDistiller, images: int) -> list[str]:
@@ -150,43 +172,32 @@ def _check_classes(earlier: checkpoints.Checkpoint | None, splits: Splits, confi
         )
 
 
-@contextlib.contextmanager
-def _tensorboard_errors(folder: pathlib.Path) -> Iterator[None]:
-    """Turn what TensorFlow raises when it cannot write event files into a `RunError`."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        if f"{folder}/tensorboard" not in error.message:
-            raise
-        reason = error.message.splitlines()[0].split("}} ")[-1]
-        raise RunError(f"cannot write {reason}") from error
-
-
-def _write_picture(
-    folder: pathlib.Path, model: OnlineDistiller, splits: Splits, config: Config
+def _show_first_batch(
+    events: Events, folder: pathlib.Path, model: OnlineDistiller, splits: Splits, config: Config
 ) -> None:
-    images, labels = next(iter(training_batches(splits, config, first_epoch=0)))
-    picture = pictures.mixed_batch(model, images, labels)
-    files.write(folder / "mixed_batch.png", tf.io.encode_png(picture).numpy())
-    with tf.summary.create_file_writer(str(folder / "tensorboard" / "train")).as_default():
-        tf.summary.image("mixed_batch", picture[np.newaxis], step=0)
+    """Write the picture of the first batch, which a run that goes on has already."""
+    path = folder / "mixed_batch.png"
+    if not path.exists():
+        images, labels = next(iter(training_batches(splits, config, first_epoch=0)))
+        picture = pictures.mixed_batch(model, images, labels)
+        files.write(path, tf.io.encode_png(picture).numpy())
+    events.show_picture("mixed_batch", tf.io.decode_png(path.read_bytes()))
 
 
 def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Config) -> None:
+    """Train the rest of an epoch that has begun, then the others."""
     validation = for_evaluation(splits.validation) if len(splits.validation.pixels) else None
-    model.fit(
-        training_batches(splits, config, first_epoch=progress.epoch),
-        initial_epoch=progress.epoch,
-        epochs=config.epochs,
-        steps_per_epoch=progress.steps_per_epoch,
-        shuffle=False,
-        verbose=1 if sys.stdout.isatty() else 2,
-        validation_data=validation,
-        callbacks=[
-            keras.callbacks.TensorBoard(progress.folder / "tensorboard", write_graph=False),
-            progress,
-        ],
-    )
+    while progress.epoch < config.epochs and not progress.stopped:
+        model.fit(
+            training_batches(splits, config, progress.epoch, progress.batch),
+            initial_epoch=progress.epoch,
+            epochs=progress.epoch + 1 if progress.batch else config.epochs,
+            steps_per_epoch=progress.steps_per_epoch - progress.batch,
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 2,
+            validation_data=validation,
+            callbacks=[progress],
+        )
 
 
 def _export(

@@ -10,8 +10,12 @@ from tf_cutnmix.runs import names
 from tf_cutnmix.settings import (
     AT_LEAST_1,
     BELOW_1,
+    COUNT,
+    EPOCHS,
     FRACTION,
     NOT_NEGATIVE,
+    PEERS,
+    PIXELS,
     POSITIVE,
     SEED,
     setting,
@@ -59,7 +63,7 @@ class Flags:
         choices=("by_class", "at_random"),
     )
     image_size: int = setting(
-        0, "data", "resize images to this many pixels a side; 0: as stored", rule=NOT_NEGATIVE
+        0, "data", "resize images to this many pixels a side; 0: as stored", rule=PIXELS
     )
     crop: float = setting(
         0.125,
@@ -98,7 +102,7 @@ class Flags:
         None,
         "model",
         "networks trained together; by default 2, or as many as --arch names",
-        rule=AT_LEAST_1,
+        rule=PEERS,
     )
     weights_from: str = setting(
         "none",
@@ -193,7 +197,7 @@ class Flags:
         "the moving average remembers this part of the run's steps",
         rule=FRACTION,
     )
-    epochs: int = setting(300, "optimisation", "passes over the training data", rule=AT_LEAST_1)
+    epochs: int = setting(300, "optimisation", "passes over the training data", rule=COUNT)
     batch_size: int | None = setting(
         None,
         "optimisation",
@@ -259,7 +263,13 @@ class Flags:
     steps: int = setting(
         0, "run", "stop after so many training steps, for trying; 0: no limit", rule=NOT_NEGATIVE
     )
+    save_minutes: float = setting(
+        10.0, "run", "minutes between checkpoints within an epoch; 0: none", rule=NOT_NEGATIVE
+    )
+    restarts: str = setting(
+        "", "run", "epochs after which the run was made longer, as it records them", rule=EPOCHS
+    )
     resume: bool = setting(
-        False, "run", "go on from the last epoch of the run in workdir, if there is one"
+        False, "run", "go on with the run in workdir, if any; to more --epochs if it is finished"
     )
     overwrite: bool = setting(False, "run", "replace the run in workdir")

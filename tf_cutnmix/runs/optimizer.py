@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tf_cutnmix.runs.config import Config
 
@@ -34,11 +35,11 @@ class SlowSGD(keras.optimizers.SGD):
 
 
 def build(
-    config: Config, steps: int, backbone: Sequence[keras.Variable]
+    config: Config, steps_per_epoch: int, backbone: Sequence[keras.Variable]
 ) -> keras.optimizers.Optimizer:
-    """The optimizer of a run of so many steps; `backbone` is what is below the classifiers."""
+    """The optimizer of a run; `backbone` is what is below the classifiers."""
     settings: dict[str, Any] = {
-        "learning_rate": _schedule(config, steps),
+        "learning_rate": _schedule(config, steps_per_epoch),
         "momentum": config.momentum,
         "nesterov": True,
     }
@@ -51,7 +52,17 @@ def build(
     )
 
 
-def _schedule(config: Config, steps: int) -> Any:
+def _schedule(config: Config, steps_per_epoch: int) -> Any:
+    """The learning rate, or its schedule: one after another where the run was made longer."""
+    ends = [epoch * steps_per_epoch for epoch in config.stretches]
+    starts = [0, *ends[:-1]]
+    rates = [_schedule_over(config, e - s) for s, e in zip(starts, ends, strict=True)]
+    if len(rates) == 1 or config.schedule == "constant":
+        return rates[0]
+    return _OneAfterAnother(rates, starts)
+
+
+def _schedule_over(config: Config, steps: int) -> Any:
     rate = config.learning_rate
     if config.schedule == "cosine":
         return keras.optimizers.schedules.CosineDecay(rate, steps)
@@ -61,3 +72,17 @@ def _schedule(config: Config, steps: int) -> Any:
         rates = [rate, rate / 10, rate / 100]
         return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
     return rate
+
+
+class _OneAfterAnother(keras.optimizers.schedules.LearningRateSchedule):
+    """Schedules that begin at given steps, each counting from its own."""
+
+    def __init__(self, schedules: Sequence[Any], starts: Sequence[int]) -> None:
+        self.schedules = schedules
+        self.starts = starts
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        pairs = zip(self.schedules, self.starts, strict=True)
+        rates = [schedule(step - start) for schedule, start in pairs]
+        begun = tf.reduce_sum(tf.cast(tf.cast(step, tf.int64) >= self.starts, tf.int32))
+        return tf.gather(tf.stack(rates), begun - 1)

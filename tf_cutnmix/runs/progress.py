@@ -1,114 +1,229 @@
-"""What a run writes down after each epoch, and how it goes on from there."""
+"""What a run writes down on its way, and how it goes on from there."""
 
 import json
 import math
 import pathlib
 import time
-from collections.abc import Sequence
+from typing import Any
 
 import keras
+import numpy as np
 
 from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
-from tf_cutnmix.errors import RunError
+from tf_cutnmix.errors import Interrupted, RunError
 from tf_cutnmix.runs import checkpoints
+from tf_cutnmix.runs.events import Events
+from tf_cutnmix.runs.interrupts import Interrupts
 
 _SELECTED_BY = "val_teacher_accuracy"
+# Saving within epochs takes at most this part of the time, however long one save takes.
+_LARGEST_PART = 0.01
 
 
 class Progress(keras.callbacks.Callback):
-    """Writes `metrics.jsonl`, `last.npz` and `best.npz`; stops after a number of steps.
+    """Saves checkpoints, writes `metrics.jsonl` and `tensorboard/`, stops when it is asked to.
+
+    After each epoch, every so many minutes within one and when the run is to end, the state is
+    saved. The checkpoint holds the history too: the other files are made from it, and made anew
+    when the run goes on.
 
     Args:
       model: built and compiled.
       folder: of the run.
+      events: that TensorBoard shows.
+      interrupts: looked at after each step.
       batch_size: images per step.
       steps_per_epoch: of a whole epoch.
-      steps: to stop after; 0 for no limit. The epoch that this cuts short leaves no checkpoint.
-      class_names: written into the checkpoint.
+      steps: to stop after; 0 for no limit.
+      save_minutes: between checkpoints within an epoch; 0: none.
+      facts: written into the checkpoint.
 
     Attributes:
       epoch: whole epochs done.
-      cut_short: whether the model has seen a part of one more.
+      batch: steps done of one more.
+      history: the figures of each epoch done, as in `metrics.jsonl`.
       best_epoch: the latest of those with the best teacher on the validation split, or 0.
+      best_model: its variables, none if it is 0.
       rates: images per second of training, for each epoch of this process.
+      stopped: whether so many steps are done.
     """
 
     def __init__(
         self,
         model: OnlineDistiller,
         folder: pathlib.Path,
+        events: Events,
+        interrupts: Interrupts,
         *,
         batch_size: int,
         steps_per_epoch: int,
         steps: int,
-        class_names: Sequence[str],
+        save_minutes: float,
+        facts: dict[str, Any],
     ) -> None:
         super().__init__()
         self.folder = folder
+        self.events = events
+        self.interrupts = interrupts
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.steps_left = steps or math.inf
-        self.class_names = list(class_names)
+        self.seconds_between_saves = 60 * save_minutes or math.inf
+        self.facts = facts
+        self.distiller = model
         self.variables = [*model.variables, *model.optimizer.variables]
         self.epoch = 0
-        self.cut_short = False
+        self.batch = 0
+        self.history: list[dict[str, float]] = []
         self.best_epoch = 0
         self.best = -1.0
+        self.best_model: list[np.ndarray] = []
         self.rates: list[float] = []
+        self._metrics: list[np.ndarray] = []
+        self._kept: list[pathlib.Path] = []
+        self._saved_at = time.perf_counter()
+        self._seconds_of_a_save = 0.0
 
     @property
     def metrics_file(self) -> pathlib.Path:
         return self.folder / "metrics.jsonl"
 
+    @property
+    def stopped(self) -> bool:
+        return self.steps_left <= 0
+
     def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
-        """Go on from a checkpoint; what was written down after it is forgotten."""
-        checkpoints.restore(checkpoint, self.variables)
-        self.epoch = int(checkpoint.facts["epoch"])
-        self.best_epoch = int(checkpoint.facts["best_epoch"])
-        self.best = float(checkpoint.facts["best"])
+        """Go on from a checkpoint.
+
+        Raises:
+          RunError: it is of another model, or lacks what a run writes.
+        """
+        facts = checkpoint.facts
         try:
-            lines = self.metrics_file.read_bytes().splitlines(keepends=True)
-        except OSError as error:
-            raise RunError(f"cannot read {self.metrics_file}: {error.strerror}") from error
-        files.write(self.metrics_file, b"".join(lines[: self.epoch]))
+            self.epoch, self.batch = int(facts["epoch"]), int(facts["batch"])
+            self.best_epoch, self.best = int(facts["best_epoch"]), float(facts["best"])
+            self.history = list(facts["history"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"the checkpoint does not hold what a run saves: {error!r}") from error
+        checkpoints.restore(checkpoint.values, self.variables)
+        self.best_model = list(checkpoint.best)
+        self._metrics = list(checkpoint.metrics)
+        self._kept = [checkpoints.place(self.folder, self.epoch, self.batch)]
+
+    def write_history(self) -> None:
+        """Write down anew what the checkpoint knows; what was written after it is forgotten."""
+        lines = "".join(json.dumps(row) + "\n" for row in self.history)
+        if self.history or self.metrics_file.exists():
+            files.write(self.metrics_file, lines.encode())
+        self.events.add(self.history)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self.batches = 0
+        # Keras has just reset the means, which go on where the epoch was left.
+        if self.batch:
+            checkpoints.restore(self._metrics, self.distiller.metrics_variables)
+        self.trained = 0
         self.trained_at: float | None = None
         self.started = time.perf_counter()
 
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        last = self.batch == self.steps_per_epoch - 1
+        if last or self.steps_left == 1:
+            self.learning_rate = float(self.distiller.optimizer.learning_rate)
+        if last:
+            # While the epoch is validated there is no state to go on from: its means are gone.
+            self.before_last_batch = self._state()
+
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self.batches += 1
+        self.batch += 1
+        self.trained += 1
         self.steps_left -= 1
-        if self.steps_left <= 0:
+        if self.stopped:
             self.model.stop_training = True
+        if self.batch == self.steps_per_epoch:
+            return
+        if self.interrupts.number or self.stopped or self._save_is_due():
+            self._save(self._state())
+        self.end_if_asked()
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         self.trained_at = time.perf_counter()
 
+    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if self.interrupts.number and self.batch == self.steps_per_epoch:
+            self.batch -= 1
+            self._save(self.before_last_batch)
+            self.end_if_asked()
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}
         seconds = (self.trained_at or time.perf_counter()) - self.started
-        self.rates.append(self.batches * self.batch_size / seconds)
-        row = {"epoch": epoch + 1, "images_per_second": round(self.rates[-1], 1), **logs}
+        self.rates.append(self.trained * self.batch_size / seconds)
+        row = {
+            "epoch": epoch + 1,
+            "images_per_second": round(self.rates[-1], 1),
+            **logs,
+            "learning_rate": self.learning_rate,
+        }
+        if self.batch == self.steps_per_epoch:
+            self._end_epoch(row)
         try:
             with open(self.metrics_file, "a") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise RunError(f"cannot write {self.metrics_file}: {error.strerror}") from error
-        self.cut_short = self.batches < self.steps_per_epoch
-        if self.cut_short:
+        self.events.add([row])
+        self.end_if_asked()
+
+    def end_if_asked(self) -> None:
+        """Raise `Interrupted` if a signal has come; the state is saved."""
+        if self.interrupts.number is None:
             return
-        self.epoch = epoch + 1
-        if _SELECTED_BY in logs and logs[_SELECTED_BY] >= self.best:
-            self.best, self.best_epoch = logs[_SELECTED_BY], self.epoch
-            checkpoints.save(self.folder / "best.npz", self.model.variables)
-        checkpoints.save(
-            self.folder / "last.npz",
-            self.variables,
-            epoch=self.epoch,
-            best=self.best,
-            best_epoch=self.best_epoch,
-            class_names=self.class_names,
+        within = f", step {self.batch} of {self.steps_per_epoch} of the next" if self.batch else ""
+        raise Interrupted(
+            self.interrupts.number,
+            f"interrupted after epoch {self.epoch}{within}; that is saved in {self.folder}: the "
+            "same command with --resume goes on from there",
         )
+
+    def _end_epoch(self, row: dict[str, float]) -> None:
+        """Save a whole epoch; no line of `metrics.jsonl` is without its checkpoint."""
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.history.append(row)
+        if _SELECTED_BY in row and row[_SELECTED_BY] >= self.best:
+            self.best, self.best_epoch = row[_SELECTED_BY], self.epoch
+            self.best_model = checkpoints.copies(self.distiller.variables)
+        self._save(self._state())
+
+    def _state(self) -> checkpoints.Checkpoint:
+        facts = {
+            **self.facts,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "history": list(self.history),
+        }
+        return checkpoints.Checkpoint(
+            values=checkpoints.copies(self.variables),
+            metrics=checkpoints.copies(self.distiller.metrics_variables) if self.batch else [],
+            best=self.best_model,
+            facts=facts,
+        )
+
+    def _save_is_due(self) -> bool:
+        wait = max(self.seconds_between_saves, self._seconds_of_a_save / _LARGEST_PART)
+        return time.perf_counter() - self._saved_at >= wait
+
+    def _save(self, state: checkpoints.Checkpoint) -> None:
+        """Save a state in which nothing has diverged; the one saved before is kept, no other."""
+        begin = time.perf_counter()
+        self.distiller.check_finite()
+        path = checkpoints.place(self.folder, state.facts["epoch"], state.facts["batch"])
+        checkpoints.save(path, state)
+        self._kept = [*(kept for kept in self._kept[-1:] if kept != path), path]
+        for other in checkpoints.paths(self.folder):
+            if other not in self._kept:
+                other.unlink(missing_ok=True)
+        self._saved_at = time.perf_counter()
+        self._seconds_of_a_save = self._saved_at - begin

@@ -25,8 +25,8 @@ def collect(model: OnlineDistiller, splits: Splits, progress: Progress) -> dict[
         **_evaluate(predict, splits),
     }
     best = last
-    if progress.best_epoch and (progress.cut_short or progress.best_epoch != progress.epoch):
-        checkpoints.restore(checkpoints.read(progress.folder / "best.npz"), model.variables)
+    if progress.best_epoch and (progress.batch or progress.best_epoch != progress.epoch):
+        checkpoints.restore(progress.best_model, model.variables)
         step = int(model.step.value)
         best = {"epoch": progress.best_epoch, "step": step, **_evaluate(predict, splits)}
     rates = progress.rates[1:] or progress.rates

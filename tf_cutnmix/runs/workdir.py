@@ -1,64 +1,135 @@
 """The folder of a run: what an earlier run left there, and whether a new one may begin."""
 
+import dataclasses
 import os
 import pathlib
 import shutil
 
 from tf_cutnmix import files
-from tf_cutnmix.errors import InputError
+from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.runs import checkpoints
-from tf_cutnmix.runs.config import Config, settings_in
+from tf_cutnmix.runs.begun import as_begun
+from tf_cutnmix.runs.checkpoints import Checkpoint
+from tf_cutnmix.runs.config import PLACES, Config, settings_in
 
-_MAY_CHANGE = ("workdir", "data_dir", "export_dir", "export", "max_pixels", "steps")
-_FILES = ("metrics.jsonl", "last.npz", "best.npz", "result.json", "mixed_batch.png")
+_MAY_CHANGE = (*PLACES, "export", "max_pixels", "steps", "save_minutes", "restarts")
+_FOLDERS = ("checkpoints", "tensorboard")
+_FILES = ("flags.cfg", "metrics.jsonl", "result.json", "mixed_batch.png")
+_LONGEST_NAME = 255
+_OF_BEFORE = ("last.npz", "best.npz")
 
 
-def earlier_run(folder: pathlib.Path, config: Config) -> checkpoints.Checkpoint | None:
+def check_writable(config: Config) -> None:
+    """Raise `InputError` unless the run's folder and that of its exports can be written."""
+    _check_writable(pathlib.Path(config.folder))
+    if config.exports:
+        _check_writable(pathlib.Path(config.export_dir) / f"{config.name}_ensemble")
+
+
+def earlier_run(config: Config) -> tuple[Checkpoint | None, Config]:
     """The checkpoint to go on from, if that is asked for and there is one. Writes nothing.
 
+    Returns:
+      The checkpoint, and the settings of the run: those that are passed, and how it was, or is
+      now, made longer.
+
     Raises:
-      InputError: the folder or the exports' folder cannot be written, the folder holds a run
-        that is neither to be resumed nor overwritten, or one that had other settings.
-      RunError: the checkpoint is damaged, or of an earlier version of this package.
+      InputError: the folder holds a run that is neither to be resumed nor overwritten, or one
+        that had other settings.
+      RunError: no checkpoint can be read, or what is there is of an earlier version.
     """
-    _check_writable(folder)
-    if config.exports:
-        _check_writable(pathlib.Path(config.export_dir))
-    flags = folder / "flags.cfg"
-    if not flags.exists() or config.overwrite:
-        return None
+    folder = pathlib.Path(config.folder)
+    if config.overwrite or not _begun(folder):
+        return None, config
     if not config.resume:
         raise InputError(
             f"{folder} holds a run already: pass --resume to go on with it, --overwrite to "
             "replace it, or another --workdir"
         )
-    before, now = settings_in(flags.read_text()), settings_in(config.flagfile())
-    changed = _not_in(now, before)
-    added = _not_in(before, now)
+    checkpoint, passed_over = checkpoints.newest(folder)
+    if checkpoint is None:
+        _check_only_begun(folder)
+    for reason in passed_over:
+        print(f"{reason}: the one before it is gone on from", flush=True)
+    flags = _flags_of_before(folder, checkpoint) or config.flagfile()
+    config, before = as_begun(config, flags), settings_in(flags)
+    config = _made_longer(config, before, checkpoint)
+    now = settings_in(config.flagfile())
+    changed, added = _not_in(now, before), _not_in(before, now)
     if changed or added:
         raise InputError(
             f"{folder} was begun with {' '.join(changed) or 'fewer settings'}, "
             f"not with {' '.join(added) or 'fewer'}: resume it with the settings it has"
         )
-    last = folder / "last.npz"
-    return checkpoints.read(last) if last.exists() else None
+    return checkpoint, config
 
 
-def open_folder(folder: pathlib.Path, config: Config, fresh: bool) -> None:
-    """Make the folder and write `flags.cfg`; a fresh run finds no files there of an earlier one.
+def open_folder(folder: pathlib.Path, config: Config, checkpoint: Checkpoint | None) -> None:
+    """Write `flags.cfg`; a fresh run finds nothing there of an earlier one.
+
+    The result of a run that is made longer is kept under another name.
 
     Raises:
       RunError: the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if fresh and (folder / "flags.cfg").exists():
-            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-            for name in _FILES:
+        if checkpoint is None:
+            for name in _FOLDERS:
+                shutil.rmtree(folder / name, ignore_errors=True)
+            for name in (*_FILES, *_OF_BEFORE):
                 (folder / name).unlink(missing_ok=True)
+        elif checkpoint.facts["epoch"] in config.stretches[:-1] and not checkpoint.facts["batch"]:
+            result = folder / "result.json"
+            if result.exists():
+                result.rename(folder / f"result_{checkpoint.facts['epoch']}_epochs.json")
     except OSError as error:
-        raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error
+        raise RunError(f"{folder} cannot be written: {error.strerror}") from error
+    files.remove_half_written(folder / "checkpoints")
     files.write(folder / "flags.cfg", config.flagfile().encode())
+
+
+def _begun(folder: pathlib.Path) -> bool:
+    """Whether there is anything of a run."""
+    return any((folder / name).exists() for name in (*_FOLDERS, *_FILES, *_OF_BEFORE))
+
+
+def _check_only_begun(folder: pathlib.Path) -> None:
+    """Raise an error if a run without a checkpoint left more than a beginning."""
+    if any((folder / name).exists() for name in _OF_BEFORE):
+        raise RunError(
+            f"{folder} holds checkpoints of an earlier version, {' and '.join(_OF_BEFORE)}: train "
+            "the run anew, with --overwrite"
+        )
+    for name in ("result.json", "metrics.jsonl"):
+        if (folder / name).exists():
+            raise InputError(
+                f"{folder} has {name} but no checkpoint to go on from: pass --overwrite to lose "
+                "it, or another --workdir"
+            )
+
+
+def _flags_of_before(folder: pathlib.Path, checkpoint: Checkpoint | None) -> str:
+    """The flags in the checkpoint, which nobody edits, or else in `flags.cfg`, if there are any."""
+    flags = folder / "flags.cfg"
+    if checkpoint is not None:
+        if not flags.exists():
+            print(f"{flags} is missing: it is written anew from the checkpoint", flush=True)
+        return str(checkpoint.facts["flags"])
+    try:
+        return flags.read_text() if flags.exists() else ""
+    except (OSError, ValueError) as error:
+        raise InputError(f"{flags} cannot be read, pass --overwrite: {error}") from error
+
+
+def _made_longer(config: Config, before: dict[str, str], checkpoint: Checkpoint | None) -> Config:
+    """The settings with the restarts that the run has, one more if it is finished and goes on."""
+    restarts = before["restarts"]
+    epochs = before["epochs"]
+    finished = checkpoint is not None and str(checkpoint.facts["epoch"]) == epochs
+    if finished and config.epochs > int(epochs):
+        restarts = f"{restarts},{epochs}".lstrip(",")
+        before["epochs"] = str(config.epochs)
+    return dataclasses.replace(config, restarts=restarts)
 
 
 def _not_in(others: dict[str, str], settings: dict[str, str]) -> list[str]:
@@ -71,6 +142,11 @@ def _not_in(others: dict[str, str], settings: dict[str, str]) -> list[str]:
 
 
 def _check_writable(path: pathlib.Path) -> None:
+    if too_long := [part for part in path.parts if len(os.fsencode(part)) > _LONGEST_NAME]:
+        raise InputError(
+            f"{too_long[0][:60]}... has {len(os.fsencode(too_long[0]))} bytes: a folder's name may "
+            f"have {_LONGEST_NAME}; pass --workdir and --export_dir"
+        )
     existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise InputError(f"{path} cannot be a folder: {existing} is a file")

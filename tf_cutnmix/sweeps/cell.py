@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from tf_cutnmix import files
-from tf_cutnmix.errors import RunError
+from tf_cutnmix.errors import Interrupted, RunError
 from tf_cutnmix.runs import build, experiment
 from tf_cutnmix.runs.config import Config
 
@@ -43,6 +43,9 @@ def run(config: Config, cores: Sequence[int] | None) -> None:
     _print_into(folder / "log.txt")
     try:
         experiment.train_and_evaluate(config)
+    except Interrupted as interrupt:
+        print(interrupt)
+        sys.exit(128 + interrupt.number)
     except RunError as error:
         reason = f"{error}\n"
     except Exception:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import time
+from collections.abc import Sequence
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -15,6 +16,8 @@ import psutil
 from tf_cutnmix import files
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.runs.config import Config
+
+_SECONDS_TO_END = 20.0
 
 
 class Ended(NamedTuple):
@@ -45,12 +48,17 @@ class Runs:
     A run whose number of threads is set is kept to its share of the cores. TensorFlow is imported
     once, by the server from which the processes are forked.
 
+    Args:
+      at_once: how many are made at a time.
+      run_minutes: that a run may take, after which it is ended and has failed; 0: any time.
+
     Attributes:
       at_once: how many are made at a time.
     """
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, run_minutes: float = 0) -> None:
         self.at_once = at_once
+        self.run_minutes = run_minutes
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["tf_cutnmix.sweeps.cell"])
         self._running: list[_Running] = []
@@ -64,10 +72,7 @@ class Runs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for run in self._running:
-            run.process.terminate()
-        for run in self._running:
-            run.process.join()
+        _end([run.process for run in self._running])
 
     def __len__(self) -> int:
         """How many are on."""
@@ -102,10 +107,18 @@ class Runs:
         self._running.append(_Running(name, config, process, time.perf_counter(), share))
 
     def wait(self) -> Ended:
-        """Wait until one ends."""
-        ended = connection.wait([run.process.sentinel for run in self._running])
-        (run, *_) = [run for run in self._running if run.process.sentinel in ended]
+        """Wait until one ends, by itself or because it takes too long."""
+        # They began in this order.
+        limit = 60 * self.run_minutes
+        left = max(0.0, self._running[0].begin + limit - time.perf_counter()) if limit else None
+        ended = connection.wait([run.process.sentinel for run in self._running], left)
+        run, *_ = [run for run in self._running if run.process.sentinel in ended] or self._running
+        if not ended:
+            _end([run.process])
         run.process.join()
+        if not ended and run.process.exitcode:
+            reason = f"it took more than --run_minutes={self.run_minutes:g} and was ended\n"
+            files.write(pathlib.Path(run.config.workdir) / "error.txt", reason.encode())
         self._running.remove(run)
         return Ended(run.name, _why_it_failed(run), time.perf_counter() - run.begin)
 
@@ -147,6 +160,18 @@ def _start(process: BaseProcess) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.start()
     signal.signal(signal.SIGINT, before)
+
+
+def _end(processes: Sequence[BaseProcess]) -> None:
+    """End processes, which may save what they have; one that does not answer is killed."""
+    for process in processes:
+        process.terminate()
+    deadline = time.perf_counter() + _SECONDS_TO_END
+    for process in processes:
+        process.join(max(0.0, deadline - time.perf_counter()))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
 
 
 def _why_it_failed(run: _Running) -> str:

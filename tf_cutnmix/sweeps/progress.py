@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Mapping
 
-from tf_cutnmix.errors import InputError
+from tf_cutnmix import files
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.sweeps import grid, processes, results
 
@@ -26,7 +26,7 @@ class Progress:
             return
         self._waiting -= 1
         self._say(name, "started")
-        make_folder(pathlib.Path(config.workdir))
+        files.make_folder(pathlib.Path(config.workdir))
         self.runs.start(name, config)
 
     def wait(self) -> None:
@@ -52,15 +52,3 @@ class Progress:
         count = len(self.configs)
         number = list(self.configs).index(name) + 1
         print(f"[{number:>{len(str(count))}}/{count}] {name}: {news}", flush=True)
-
-
-def make_folder(folder: pathlib.Path) -> None:
-    """Make the folder of a sweep or of a run.
-
-    Raises:
-      InputError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error

@@ -10,6 +10,9 @@ from typing import Any
 from tf_cutnmix.runs.begun import as_begun
 from tf_cutnmix.runs.config import PLACES, Config, settings_in
 
+# Where and how a run was kept, and that it was made in two goes.
+_SAY_NOTHING = (*PLACES, "save_minutes", "restarts")
+
 
 def read(config: Config) -> dict[str, Any]:
     """The content of `result.json`; nothing if there is none or it is damaged."""
@@ -24,7 +27,8 @@ def is_done(config: Config) -> bool:
     flags = pathlib.Path(config.workdir) / "flags.cfg"
     if not (flags.exists() and read(config)):
         return False
-    return _that_matter(flags.read_text()) == _that_matter(as_begun(config).flagfile())
+    begun = flags.read_text()
+    return _that_matter(begun) == _that_matter(as_begun(config, begun).flagfile())
 
 
 def accuracies(result: Mapping[str, Any]) -> dict[str, float]:
@@ -50,4 +54,4 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _that_matter(flagfile: str) -> dict[str, str]:
     settings = settings_in(flagfile)
-    return {name: value for name, value in settings.items() if name not in PLACES}
+    return {name: value for name, value in settings.items() if name not in _SAY_NOTHING}

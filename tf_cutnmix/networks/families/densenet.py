@@ -27,7 +27,7 @@ def backbone(
     Raises:
       InputError: the depth is not 6n+4; the growth rate is 0.
     """
-    match = re.fullmatch(r"densenet_bc(\d+)_(\d+)", name)
+    match = re.fullmatch(r"densenet_bc([0-9]+)_([0-9]+)", name)
     if not match:
         return None
     growth = int(match[2])

@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from tf_cutnmix.errors import InputError
 
+_DEEPEST = 2000
+
 
 def blocks_per_stage(
     name: str, form: str, depth: int, each: int, rest: int, *, hint: str = ""
@@ -20,8 +22,10 @@ def blocks_per_stage(
       hint: ends the message of the error.
 
     Raises:
-      InputError: no n of 1 or more gives the depth.
+      InputError: no n of 1 or more gives the depth, or it would take hours to build.
     """
+    if depth > _DEEPEST:
+        raise InputError(f"--arch={name}: the depth must be at most {_DEEPEST}")
     n = max(1, (depth - rest) // each)
     if depth != each * n + rest:
         lower, upper = (form.format(each * m + rest) for m in (n, n + 1))

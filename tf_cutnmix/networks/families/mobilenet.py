@@ -40,7 +40,7 @@ def backbone(
     Raises:
       InputError: the width is 0.
     """
-    match = re.fullmatch(r"mobilenet_v2(?:_x(\d+(?:\.\d+)?))?", name)
+    match = re.fullmatch(r"mobilenet_v2(?:_x([0-9]+(?:\.[0-9]+)?))?", name)
     if not match:
         return None
     width = float(match[1] or 1)

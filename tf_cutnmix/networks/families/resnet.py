@@ -48,11 +48,13 @@ def backbone(
     Raises:
       InputError: the depth is not 6n+2 or, with bottlenecks, 9n+2; the width is 0.
     """
-    if match := re.fullmatch(r"resnet(\d+)(_projection)?", name):
+    if match := re.fullmatch(r"resnet([0-9]+)(_projection)?", name):
         blocks = blocks_per_stage(name, f"resnet{{}}{match[2] or ''}", int(match[1]), 6, 2)
         block = _projected_block if match[2] else _basic_block
-    elif match := re.fullmatch(r"(?:resnet(\d+)_bottleneck|wide_bottleneck(\d+)_(\d+))", name):
-        form = re.sub(r"\d+", "{}", name, count=1)
+    elif match := re.fullmatch(
+        r"(?:resnet([0-9]+)_bottleneck|wide_bottleneck([0-9]+)_([0-9]+))", name
+    ):
+        form = re.sub(r"[0-9]+", "{}", name, count=1)
         blocks = blocks_per_stage(name, form, int(match[1] or match[2]), 9, 2)
         width = int(match[3] or 1)
         if not width:

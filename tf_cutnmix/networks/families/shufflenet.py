@@ -42,7 +42,7 @@ def backbone(
     Raises:
       InputError: the width is none of the paper's.
     """
-    match = re.fullmatch(r"shufflenet_v2(?:_x([\d.]+))?", name)
+    match = re.fullmatch(r"shufflenet_v2(?:_x([0-9.]+))?", name)
     if not match:
         return None
     channels = _CHANNELS.get(match[1])

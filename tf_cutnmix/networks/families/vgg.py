@@ -35,7 +35,7 @@ def backbone(
     Raises:
       InputError: the depth is none of the paper's.
     """
-    match = re.fullmatch(r"vgg(\d+)(_linear)?", name)
+    match = re.fullmatch(r"vgg([0-9]+)(_linear)?", name)
     if not match:
         return None
     linear = match[2] or ""

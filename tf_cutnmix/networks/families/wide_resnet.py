@@ -27,7 +27,7 @@ def backbone(
     Raises:
       InputError: the depth is not 6n+4; the width is 0.
     """
-    match = re.fullmatch(r"wrn(\d+)_(\d+)", name)
+    match = re.fullmatch(r"wrn([0-9]+)_([0-9]+)", name)
     if not match:
         return None
     depth, width = int(match[1]), int(match[2])

@@ -1,0 +1,183 @@
+"""Faults: a run is broken at random moments, gone on with, and compared to one left in peace."""
+
+import os
+import pathlib
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks import turns
+from benchmarks.tables import Row
+from tf_cutnmix.runs import checkpoints
+
+TITLE = (
+    "A run on digits is broken at a random moment, then gone on with. It survived if the command "
+    "said what it should and the run ended as the one that nothing happened to, to the bit: "
+    "weights, slots, averages, the best model and every figure of every epoch. Work lost is the "
+    "time between the state that was gone on from and the fault."
+)
+_SETTINGS = {
+    "train_split": "train[:640]",
+    "test_split": "test[:100]",
+    "validation_fraction": 0.25,
+    "num_peers": 1,
+    "method": "independent",
+    "mix": "mixup",
+    "batch_size": 8,
+    "learning_rate": 0.01,
+    "save_minutes": 0.02,
+    "export": "",
+}
+_SAID_FULL = "File too large"
+_SAID_TWO = "is being written by process"
+
+
+class Trial(NamedTuple):
+    """What came of a fault.
+
+    Attributes:
+      as_said: whether the command ended as it should.
+      lost: seconds of work, 0 where nothing was ended.
+    """
+
+    as_said: bool
+    lost: float
+
+
+def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
+    """A row for each kind of fault, tried in turns until the minutes are over; quick: once each."""
+    epochs = 6 if quick else 40
+    moments = random.Random(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        whole = pathlib.Path(scratch) / "whole"
+        begin = time.perf_counter()
+        _go_on(whole, epochs)
+        seconds = time.perf_counter() - begin
+        tried: dict[str, list[tuple[bool, float]]] = {name: [] for name in _FAULTS}
+        while not all(tried.values()) or (time.perf_counter() - begin < 60 * minutes and not quick):
+            for name, fault in _FAULTS.items():
+                folder = pathlib.Path(scratch) / f"{name}{len(tried[name])}".replace(" ", "_")
+                trial = _try(fault, folder, epochs, moments.random() * seconds / 2)
+                _go_on(folder, epochs)
+                tried[name].append((trial.as_said and _equal(folder, whole), trial.lost))
+    for name, trials in tried.items():
+        yield {
+            "fault": name,
+            "tried": len(trials),
+            "survived": sum(survived for survived, _ in trials),
+            "work lost, s": turns.summary([lost for _, lost in trials]),
+            "most work lost, s": float(f"{max(lost for _, lost in trials):.3g}"),
+        }
+
+
+def _command(folder: pathlib.Path, epochs: int) -> list[str]:
+    flags = {**_SETTINGS, "epochs": epochs, "workdir": folder}
+    arguments = [f"--{name}={value}" for name, value in flags.items()]
+    return [sys.executable, "-m", "tf_cutnmix.train", *arguments, "--resume"]
+
+
+def _go_on(folder: pathlib.Path, epochs: int) -> None:
+    """Make a run, or what is left of it."""
+    subprocess.run(_command(folder, epochs), capture_output=True, check=True)
+
+
+def _try(fault: Callable, folder: pathlib.Path, epochs: int, seconds: float) -> Trial:
+    """Break a run so many seconds after its first checkpoint, or at the end if that is earlier."""
+    with open(f"{folder}.log", "w") as log:
+        process = subprocess.Popen(
+            _command(folder, epochs), stdout=log, stderr=subprocess.PIPE, text=True
+        )
+    while process.poll() is None and not checkpoints.paths(folder):
+        time.sleep(0.01)
+    deadline = time.perf_counter() + seconds
+    while process.poll() is None and time.perf_counter() < deadline:
+        time.sleep(0.01)
+    return fault(process, folder, epochs)
+
+
+def _signalled(number: signal.Signals, code: int, words: str) -> Callable[..., Trial]:
+    def fault(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial:
+        process.send_signal(number)
+        _, said = process.communicate()
+        # One that had ended before, or was about to, is not broken.
+        as_said = process.returncode == 0 or (process.returncode == code and words in said)
+        return Trial(as_said, _lost(folder, process.returncode))
+
+    return fault
+
+
+def _fill_the_disk(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial:
+    """A limit on the size of files stands for a full disk: the system refuses to write on."""
+    if process.poll() is None:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2**16, 2**16))
+    _, said = process.communicate()
+    as_said = process.returncode == 0 or (process.returncode == 1 and _SAID_FULL in said)
+    return Trial(as_said, _lost(folder, process.returncode))
+
+
+def _damage(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial:
+    """The latest checkpoint loses its second half; where there is one alone nothing is lost."""
+    trial = _KILL(process, folder, epochs)
+    latest, *former = checkpoints.paths(folder)
+    if not former:
+        return trial
+    between = latest.stat().st_mtime - former[0].stat().st_mtime
+    latest.write_bytes(latest.read_bytes()[: latest.stat().st_size // 2])
+    return trial._replace(lost=trial.lost + between)
+
+
+def _write_twice(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial:
+    """A second process on the same folder; the first goes on."""
+    second = subprocess.run(_command(folder, epochs), capture_output=True, text=True, check=False)
+    ended = process.poll() is not None
+    process.communicate()
+    refused = second.returncode == 1 and _SAID_TWO in second.stderr
+    return Trial(process.returncode == 0 and (ended or refused), 0.0)
+
+
+def _set_the_clock_back(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial:
+    """All that was written before is of tomorrow."""
+    trial = _KILL(process, folder, epochs)
+    tomorrow = time.time() + 86400
+    for path in folder.rglob("*"):
+        os.utime(path, (tomorrow, tomorrow))
+    return trial
+
+
+def _lost(folder: pathlib.Path, code: int) -> float:
+    """Seconds from the latest checkpoint to now; none where the run had ended well."""
+    if code == 0:
+        return 0.0
+    return max(0.0, time.time() - checkpoints.paths(folder)[0].stat().st_mtime)
+
+
+def _equal(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Whether two runs ended in the same state, with the same figures but those of time."""
+    first, second = (checkpoints.read(checkpoints.paths(folder)[0]) for folder in (one, other))
+    values = zip([*first.values, *first.best], [*second.values, *second.best], strict=True)
+    return _figures(first) == _figures(second) and all(np.array_equal(a, b) for a, b in values)
+
+
+def _figures(checkpoint: checkpoints.Checkpoint) -> list[dict[str, Any]]:
+    rows = checkpoint.facts["history"]
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+
+
+_KILL = _signalled(signal.SIGKILL, -signal.SIGKILL, "")
+_FAULTS: dict[str, Callable[..., Trial]] = {
+    "SIGKILL": _KILL,
+    "SIGTERM": _signalled(signal.SIGTERM, 143, "--resume goes on from there"),
+    "SIGINT": _signalled(signal.SIGINT, 130, "--resume goes on from there"),
+    "full disk": _fill_the_disk,
+    "damaged checkpoint": _damage,
+    "two writers": _write_twice,
+    "clock set back": _set_the_clock_back,
+}

@@ -1,0 +1,248 @@
+"""What a run saves on its way: signals, damage, lost files, longer runs. All without graphs."""
+
+import json
+import pathlib
+import shutil
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.runs.short_runs import ALONE, STEPS_PER_EPOCH, Run, progress_of, run, state
+from tf_cutnmix import files
+from tf_cutnmix.errors import InputError, Interrupted, RunError
+from tf_cutnmix.runs import checkpoints, progress
+from tf_cutnmix.runs.progress import Progress
+
+BASE: dict[str, Any] = {**ALONE, "train_split": "train[:192]", "validation_fraction": 0.25}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _eagerly() -> Iterator[None]:
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Run:
+    return run(tmp_path_factory.mktemp("whole") / "run", BASE)
+
+
+@pytest.fixture
+def copied(whole, tmp_path) -> pathlib.Path:
+    return pathlib.Path(shutil.copytree(whole.folder, tmp_path / "run"))
+
+
+def rows(folder: pathlib.Path) -> list[dict[str, float]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(x).items() if k != "images_per_second"} for x in lines]
+
+
+def assert_equal_to_the_bit(one: pathlib.Path, other: pathlib.Path) -> None:
+    assert rows(one) == rows(other)
+    first, second = state(one), state(other)
+    for name in ("values", "metrics", "best"):
+        np.testing.assert_equal(getattr(first, name), getattr(second, name))
+
+
+def send_at(monkeypatch: pytest.MonkeyPatch, event: str, call: int, number: signal.Signals) -> None:
+    """Have a run get a signal when an event of Keras' comes for the so manieth time."""
+    calls = []
+    handle = getattr(Progress, event)
+
+    def counted(self: Progress, batch: int, logs: dict | None = None) -> None:
+        calls.append(batch)
+        if len(calls) == call:
+            signal.raise_signal(number)
+        handle(self, batch, logs)
+
+    monkeypatch.setattr(Progress, event, counted)
+
+
+@pytest.mark.parametrize(
+    ("number", "event", "call", "saved", "words"),
+    [
+        (signal.SIGTERM, "on_train_batch_begin", 1, (0, 1), "after epoch 0, step 1 of 4 of the"),
+        (signal.SIGINT, "on_train_batch_end", STEPS_PER_EPOCH + 2, (1, 2), "step 2 of 4"),
+        (signal.SIGTERM, "on_test_batch_end", 2, (1, 3), "after epoch 1, step 3 of 4"),
+        (signal.SIGINT, "on_epoch_end", 2, (2, 0), "after epoch 2; that is saved"),
+    ],
+)
+def test_a_signal_anywhere_saves_the_run_which_goes_on_to_the_bit(
+    number, event, call, saved, words, whole, tmp_path, monkeypatch
+):
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    with monkeypatch.context() as patch:
+        send_at(patch, event, call, number)
+        with pytest.raises(Interrupted, match=words) as caught:
+            run(tmp_path / "run", BASE)
+    assert caught.value.number == number
+    assert "--resume" in str(caught.value)
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+    assert progress_of(tmp_path / "run") == saved
+    run(tmp_path / "run", BASE, resume=True)
+    assert_equal_to_the_bit(tmp_path / "run", whole.folder)
+    assert len(checkpoints.paths(tmp_path / "run")) == 2
+
+
+def test_who_asks_twice_does_not_wait(tmp_path, monkeypatch):
+    send_at(monkeypatch, "on_train_batch_begin", 2, signal.SIGINT)
+    send_at(monkeypatch, "on_train_batch_begin", 2, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(tmp_path / "run", BASE)
+    assert type(caught.value) is KeyboardInterrupt
+
+
+def test_what_is_ignored_stays_ignored(tmp_path, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        send_at(monkeypatch, "on_train_batch_begin", 1, signal.SIGINT)
+        run(tmp_path / "run", BASE, epochs=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "part", "saves"),
+    [
+        (1e-9, 1e9, [(0, 1), (0, 2), (0, 3), (1, 0)]),
+        (1e-9, 1e-9, [(0, 1), (1, 0)]),
+        (0, 1, [(1, 0)]),
+    ],
+)
+def test_a_run_is_saved_within_an_epoch_as_often_as_it_may_cost(
+    minutes, part, saves, tmp_path, monkeypatch
+):
+    saved, save = [], checkpoints.save
+
+    def noted(path: pathlib.Path, checkpoint: checkpoints.Checkpoint) -> None:
+        saved.append((checkpoint.facts["epoch"], checkpoint.facts["batch"]))
+        save(path, checkpoint)
+
+    monkeypatch.setattr(checkpoints, "save", noted)
+    monkeypatch.setattr(progress, "_LARGEST_PART", part)
+    run(tmp_path / "run", BASE, epochs=1, save_minutes=minutes)
+    assert saved == saves
+
+
+def truncate(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said_so(whole, copied, capsys):
+    truncate(checkpoints.paths(copied)[0])
+    assert run(copied, BASE, resume=True).result["last"] == whole.result["last"]
+    printed = capsys.readouterr().out
+    assert "cannot read the checkpoint" in printed
+    assert "00000003-00000000.npz" in printed
+    assert "the one before it is gone on from" in printed
+    assert_equal_to_the_bit(copied, whole.folder)
+
+
+def test_without_a_whole_checkpoint_a_run_is_refused_with_the_way_out(copied):
+    for path in checkpoints.paths(copied):
+        truncate(path)
+    with pytest.raises(RunError, match=r"cannot read .*nor any before it: .*--overwrite"):
+        run(copied, BASE, resume=True)
+
+
+def test_the_checkpoints_of_another_model_are_refused(copied):
+    first = state(copied)
+    for path in checkpoints.paths(copied):
+        checkpoints.save(path, first._replace(values=first.values[1:]))
+    with pytest.raises(RunError, match="the checkpoint is of another model"):
+        run(copied, BASE, resume=True)
+
+
+@pytest.mark.parametrize("name", ["flags.cfg", "metrics.jsonl", "result.json", "checkpoints"])
+def test_what_is_left_of_a_run_is_never_overwritten_unasked(copied, name):
+    for path in copied.iterdir():
+        if path.name != name:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(InputError, match="holds a run already"):
+        run(copied, BASE)
+    if name in ("metrics.jsonl", "result.json"):
+        with pytest.raises(InputError, match=f"has {name} but no checkpoint"):
+            run(copied, BASE, resume=True)
+    assert [path.name for path in copied.iterdir()] == [name]
+
+
+def test_lost_and_torn_files_are_made_anew_from_the_checkpoint(whole, copied, capsys):
+    (copied / "flags.cfg").unlink()
+    (copied / "metrics.jsonl").write_text('{"epoch": 1}\n{"ep')
+    shutil.rmtree(copied / "tensorboard")
+    left = copied / "checkpoints" / ".0123.tmp"
+    left.touch()
+    run(copied, BASE, resume=True)
+    assert "flags.cfg is missing: it is written anew" in capsys.readouterr().out
+    assert rows(copied) == rows(whole.folder)
+    flags = (copied / "flags.cfg").read_text()
+    assert flags.replace(str(copied), str(whole.folder)) == (whole.folder / "flags.cfg").read_text()
+    assert list((copied / "tensorboard" / "train").iterdir())
+    assert not left.exists()
+
+
+def test_the_settings_of_a_run_are_known_without_its_flags(copied):
+    (copied / "flags.cfg").unlink()
+    with pytest.raises(InputError, match=r"was begun with --seed=0, not with --seed=1"):
+        run(copied, BASE, resume=True, seed=1)
+
+
+def test_settings_that_came_later_have_their_defaults_in_a_run_of_before(whole, copied):
+    newer = {"views": "own", "share": "stem", "seed": 1}
+    missing = tuple(f"--{name}=" for name in newer)
+    first = state(copied)
+    lines = first.facts["flags"].splitlines(keepends=True)
+    kept = "".join(line for line in lines if not line.startswith(missing))
+    assert len(kept.splitlines()) == len(lines) - len(newer)
+    facts = {**first.facts, "flags": kept}
+    checkpoints.save(checkpoints.paths(copied)[0], first._replace(facts=facts))
+    assert run(copied, BASE, resume=True).result["last"] == whole.result["last"]
+    checkpoints.save(checkpoints.paths(copied)[0], first._replace(facts=facts))
+    for name, value in newer.items():
+        with pytest.raises(InputError, match=f"was begun with --{name}=.*, not with --{name}="):
+            run(copied, BASE, resume=True, **{name: value})
+
+
+def test_a_finished_run_is_made_longer_and_repeated_as_one(tmp_path, monkeypatch):
+    first = run(tmp_path / "run", BASE, epochs=1)
+    with monkeypatch.context() as patch:
+        send_at(patch, "on_train_batch_begin", 2, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            run(tmp_path / "run", BASE, epochs=2, resume=True)
+    assert not (tmp_path / "run" / "result.json").exists()
+    kept = json.loads((tmp_path / "run" / "result_1_epochs.json").read_text())
+    assert kept == first.result
+    longer = run(tmp_path / "run", BASE, epochs=2, resume=True)
+    assert "--restarts=1\n" in (tmp_path / "run" / "flags.cfg").read_text()
+    again = run(tmp_path / "again", BASE, epochs=2, restarts="1")
+    assert again.result["last"] == longer.result["last"]
+    assert_equal_to_the_bit(tmp_path / "run", tmp_path / "again")
+
+
+def test_an_unfinished_run_is_not_made_longer(tmp_path):
+    run(tmp_path / "run", BASE, steps=5)
+    with pytest.raises(InputError, match="was begun with --epochs=3, not with --epochs=9"):
+        run(tmp_path / "run", BASE, epochs=9, resume=True)
+
+
+@pytest.mark.parametrize("how", [{}, {"resume": True}, {"overwrite": True}])
+def test_a_second_writer_is_refused_and_told_who_the_first_one_is(how, copied):
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    with (
+        files.locked(copied),
+        pytest.raises(InputError, match=r"is being written by process \d+ on \S+: wait"),
+    ):
+        run(copied, BASE, **how)
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_of_before_there_were_checkpoints_of_this_kind_is_refused(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.npz").touch()
+    with pytest.raises(RunError, match=r"earlier version, last\.npz and best\.npz: .*--overwrite"):
+        run(tmp_path / "run", BASE, resume=True)

@@ -1,0 +1,96 @@
+"""Writing: all or nothing, never through a planted link, one process at a time."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tf_cutnmix import files
+from tf_cutnmix.errors import InputError, RunError
+
+HOLD = """
+import pathlib, sys
+from tf_cutnmix import files
+with files.locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def names(folder: pathlib.Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_is_replaced_and_nothing_left_beside_it(tmp_path):
+    for content in (b"one", b"two"):
+        files.write(tmp_path / "x", content)
+    assert (tmp_path / "x").read_bytes() == b"two"
+    assert names(tmp_path) == ["x"]
+
+
+def test_a_file_has_the_rights_that_others_have(tmp_path):
+    files.write(tmp_path / "x", b"")
+    (tmp_path / "y").touch()
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "y").stat().st_mode
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    files.write(tmp_path / ("x" * 255), b"long")
+    assert (tmp_path / ("x" * 255)).read_bytes() == b"long"
+
+
+def test_a_link_that_lies_where_the_temporary_file_goes_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.secrets, "token_hex", lambda count: "guessed")
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / ".guessed.tmp").symlink_to(tmp_path / "victim")
+    with pytest.raises(RunError, match=r"cannot write .*x: File exists"):
+        files.write(tmp_path / "x", b"evil")
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / ".lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError, match="cannot be written"), files.locked(tmp_path):
+        pass
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_one_process_at_a_time_and_a_killed_one_holds_nothing(tmp_path):
+    folder = tmp_path / "run"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        words = f"run is being written by process {holder.pid} on {os.uname().nodename}: "
+        with pytest.raises(InputError, match=words), files.locked(folder):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    (folder / ".left.tmp").touch()
+    with files.locked(folder):
+        assert names(folder) == [".lock"]
+    assert names(folder) == []
+
+
+def test_the_same_process_does_not_hold_a_folder_twice(tmp_path):
+    with files.locked(tmp_path):
+        with pytest.raises(InputError, match=f"process {os.getpid()}"), files.locked(tmp_path):
+            pass
+        with pytest.raises(InputError, match=f"process {os.getpid()}"), files.locked(tmp_path):
+            pass
+    with files.locked(tmp_path):
+        pass
+
+
+def test_folders_that_were_made_go_if_nothing_came_into_them(tmp_path):
+    with files.locked(tmp_path / "a" / "b"):
+        pass
+    assert names(tmp_path) == []
+    with files.locked(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "b" / "x").touch()
+    assert names(tmp_path / "a" / "b") == ["x"]
