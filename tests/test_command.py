@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tf_cutnmix import command, evaluate, sweep
+from tf_cutnmix import command, evaluate, predict, sweep
 from tf_cutnmix.errors import DivergenceError, InputError
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.settings import setting
@@ -18,6 +18,7 @@ from tf_cutnmix.settings import setting
 COMMANDS = {
     "tf_cutnmix.train": Config,
     "tf_cutnmix.evaluate": evaluate.Settings,
+    "tf_cutnmix.predict": predict.Settings,
     "tf_cutnmix.sweep": sweep.Settings,
 }
 

@@ -2,9 +2,10 @@
 
 Read `names` (of the methods), `flags` (every setting), `config` (the settings of a run),
 `checkpoints`, `workdir` (the folder of a run), `progress` (what is written after each epoch),
-`scores`, `cost`, `pictures`, `begun` (what a run that goes on takes over), `contradictions`,
-`loading` (a run's images), `optimizer`, `build` (from settings to data and model), `results` (the
-figures of a run), `experiment` (one run, wired).
+`outlook` (how long it takes), `display` (what is printed), `scores`, `predictions` (a file of
+them), `card` (of an exported model), `cost`, `pictures`, `begun` (what a run that goes on takes
+over), `contradictions`, `loading` (a run's images), `optimizer`, `build` (from settings to data and
+model), `results` (the figures of a run), `experiment` (one run, wired).
 
 `Config` alone is offered here: the rest waits for TensorFlow, and `--help` shall not.
 """

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +16,16 @@ from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.networks import applications
-from tf_cutnmix.runs import checkpoints, cost, pictures, results, workdir
+from tf_cutnmix.runs import (
+    card,
+    checkpoints,
+    cost,
+    outlook,
+    pictures,
+    predictions,
+    results,
+    workdir,
+)
 from tf_cutnmix.runs.begun import as_begun
 from tf_cutnmix.runs.build import (
     Splits,
@@ -30,6 +38,7 @@ from tf_cutnmix.runs.build import (
     training_batches,
 )
 from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.display import Display
 from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.runs.progress import Progress
 from tf_cutnmix.serving import export
@@ -44,7 +53,8 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
 
     Everything is written into `config.folder`: `flags.cfg` (repeats the run), `metrics.jsonl`
     (a line per epoch), `tensorboard/`, `mixed_batch.png`, `last.npz` (the state after the last
-    epoch), `best.npz` (the model of the best epoch) and `result.json`.
+    epoch), `best.npz` (the model of the best epoch), `predictions.npz` (what its networks say of
+    the test split) and `result.json`.
 
     Returns:
       What `result.json` holds.
@@ -80,20 +90,43 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         if earlier:
             progress.restore(earlier)
         workdir.open_folder(folder, config, fresh=earlier is None)
+        print(before(config, model, splits), flush=True)
         for line in (*splits.train.notes, *hints(config, model, len(splits.train.labels))):
             print(line, flush=True)
         with _tensorboard_errors(folder):
             if earlier is None:
                 _write_picture(folder, model, splits, config)
             _fit(model, splits, progress, config)
-        result = results.collect(model, splits, progress)
-        result["exports"] = _export(model, splits, result, config)
+        result, said = results.collect(model, splits, progress)
+        result["flags"] = config.flagfile().splitlines()
+        result["versions"] = results.versions()
+        predictions.save(folder / "predictions.npz", said)
+        result["exports"] = _export(model, splits, result, said, config)
     finally:
         keras.config.set_dtype_policy(policy)
     result["wall_seconds"] = round(time.perf_counter() - begin, 1)
-    result["versions"] = results.versions()
     files.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
     return result
+
+
+def before(config: Config, model: OnlineDistiller, splits: Splits) -> str:
+    """What is known of a run before it begins: a block of lines."""
+    size = splits.train.pixels.shape[1:3]
+    pixels = [tf.TensorSpec([1, *splits.train.pixels.shape[1:]], tf.uint8)]
+    counts = splits.counts()
+    per_epoch = steps_per_epoch(splits.train, config)
+    facts = outlook.data(config.dataset, size, splits.train.class_names, counts)
+    for name in dict.fromkeys(config.architectures):
+        peer = config.architectures.index(name)
+        facts[f"{config.architectures.count(name)} x {name}"] = (
+            f"{cost.parameters(model)[f'peer{peer + 1}']:,} parameters, "
+            f"{cost.flops(model.peers[peer], pixels) / 1e6:,.1f} MFLOPs an image, each"
+        )
+    facts["steps"] = (
+        f"{config.epochs} epochs of {per_epoch} steps of {config.batch_size} images: "
+        f"{config.epochs * per_epoch:,}"
+    )
+    return outlook.block(facts)
 
 
 def hints(config: Config, model: OnlineDistiller, images: int) -> list[str]:
@@ -174,25 +207,40 @@ def _write_picture(
 
 def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Config) -> None:
     validation = for_evaluation(splits.validation) if len(splits.validation.pixels) else None
+    steps = (config.epochs - progress.epoch) * progress.steps_per_epoch
     model.fit(
         training_batches(splits, config, first_epoch=progress.epoch),
         initial_epoch=progress.epoch,
         epochs=config.epochs,
         steps_per_epoch=progress.steps_per_epoch,
         shuffle=False,
-        verbose=1 if sys.stdout.isatty() else 2,
+        verbose=0,
         validation_data=validation,
         callbacks=[
             keras.callbacks.TensorBoard(progress.folder / "tensorboard", write_graph=False),
             progress,
+            Display(
+                progress,
+                terms=model.term_names,
+                epochs=config.epochs,
+                steps=min(steps, progress.steps_left),
+                gpus=len(tf.config.list_physical_devices("GPU")),
+            ),
         ],
     )
 
 
 def _export(
-    model: OnlineDistiller, splits: Splits, result: dict[str, Any], config: Config
+    model: OnlineDistiller,
+    splits: Splits,
+    result: dict[str, Any],
+    said: predictions.Predictions | None,
+    config: Config,
 ) -> dict[str, str]:
-    """Write the exports that are asked for; where each of them is."""
+    """Write the exports that are asked for, each with its card; where each of them is.
+
+    A run of before predictions were kept has no cards.
+    """
     best_peer = model.networks[result["best_peer"]]
     networks = {"teacher": model.averages, "peer": [best_peer], "ensemble": model.peers}
     written = {}
@@ -204,6 +252,7 @@ def _export(
             splits.train.class_names,
             splits.test.pixels[:_COMPARED_EXAMPLES],
             max_pixels=config.max_pixels,
+            more={"MODEL_CARD.md": card.write(result, said, name).encode()} if said else None,
         )
         written[name] = str(version)
     return written

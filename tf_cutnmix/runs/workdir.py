@@ -10,7 +10,10 @@ from tf_cutnmix.runs import checkpoints
 from tf_cutnmix.runs.config import Config, settings_in
 
 _MAY_CHANGE = ("workdir", "data_dir", "export_dir", "export", "max_pixels", "steps")
-_FILES = ("metrics.jsonl", "last.npz", "best.npz", "result.json", "mixed_batch.png")
+_FILES = (
+    *("metrics.jsonl", "last.npz", "best.npz", "predictions.npz"),
+    *("result.json", "mixed_batch.png", "run.html"),
+)
 
 
 def earlier_run(folder: pathlib.Path, config: Config) -> checkpoints.Checkpoint | None:
