@@ -20,7 +20,9 @@ def main(config: Config) -> None:
 
     result = experiment.train_and_evaluate(config)
     print(summary(config, result), flush=True)
-    print(f"page: {run_page.write(pathlib.Path(config.folder), config)}")
+    folder = pathlib.Path(config.folder)
+    as_run = command.parse(Config, [f"--flagfile={folder / 'flags.cfg'}"])
+    print(f"page: {run_page.write(folder, as_run)}")
 
 
 def summary(config: Config, result: dict) -> str:
