@@ -31,6 +31,7 @@ from tf_cutnmix import (
     build_network,
     command,
     evaluate,
+    predict,
     report,
     share_stages,
     sweep,
@@ -47,6 +48,7 @@ PAGES = ("README.md", "CONTRIBUTING.md", *GUIDES)
 SETTINGS = {
     "tf_cutnmix.train": Config,
     "tf_cutnmix.evaluate": evaluate.Settings,
+    "tf_cutnmix.predict": predict.Settings,
     "tf_cutnmix.sweep": sweep.Settings,
     "tf_cutnmix.report": report.Settings,
 }

@@ -190,8 +190,19 @@ def test_evaluate_resizes_images(
     settings = {"savedmodel": str(exports / "1"), "dataset": str(tmp_path), "split": "train"}
     with pytest.raises(InputError, match="--image_size"):
         evaluate.main(evaluate.Settings(**settings))
-    evaluate.main(evaluate.Settings(**settings, image_size=6, classes_by_position=True))
-    assert json.loads(capsys.readouterr().out)["images"] == 9
+    settings["classes_by_position"] = True
+    evaluate.main(evaluate.Settings(**settings, image_size=6))
+    resized = json.loads(capsys.readouterr().out)
+    assert resized["images"] == 9
+    record = exports / "1" / "assets" / "export.json"
+    record.write_text('{"input": {"height": 6, "width": 6}}')
+    evaluate.main(evaluate.Settings(**settings))
+    assert json.loads(capsys.readouterr().out) == resized
+    for content in ('{"input": {"height": 6, "width": 7}}', "{}", '{"input": 3}'):
+        record.write_text(content)
+        with pytest.raises(InputError, match=r"--image_size|is no export"):
+            evaluate.main(evaluate.Settings(**settings))
+    record.unlink()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tf_cutnmix import command, report
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.report import Settings
 
-NAMES = ["report.csv", "report.html", "report.md", "summary.csv"]
+NAMES = ["report.csv", "report.html", "report.md", "runs/1.html", "runs/2.html", "summary.csv"]
 OURS = {"method": "cutnmix", "mix": "cutnmix"}
 
 
@@ -48,9 +48,12 @@ def test_arguments_are_folders_and_flags() -> None:
     assert parse("a").out == "report"
 
 
-def test_a_report_is_four_files(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_is_four_files_and_a_page_for_each_best_run_without_one(
+    place: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report.main(parse("runs"))
-    assert sorted(path.name for path in (place / "report").iterdir()) == NAMES
+    found = [path for path in (place / "report").rglob("*") if path.is_file()]
+    assert sorted(str(path.relative_to(place / "report")) for path in found) == NAMES
     text = (place / "report/report.md").read_text()
     row = "| cutnmix + cutnmix    |     3 | 53.00 ± 2.00 | 70.00 ± 0.00 | 50.00 ± 0.00 |"
     assert row in text

@@ -13,7 +13,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "tf_cutnmix"
 DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "sklearn": "scikit-learn"}
-DOORS = ("train", "evaluate", "sweep", "report")
+DOORS = ("train", "evaluate", "predict", "sweep", "report")
 
 
 def module_name(path: pathlib.Path) -> str:
@@ -38,7 +38,7 @@ FAMILIES = wing(
 
 # The order in which the package is read.
 ORDER = [
-    *("errors", "files", "settings", "command"),
+    *("errors", "files", "escaping", "settings", "command"),
     *wing(
         "data",
         *("images", "held_out", "splits", "decode", "layout", "digits", "folder", "tfds"),
@@ -66,10 +66,16 @@ ORDER = [
     # The wing offers its settings alone: the rest waits for TensorFlow.
     *wing("runs", "names", "flags", "config"),
     *(f"runs.{file}" for file in ("begun", "checkpoints", "workdir", "events", "interrupts")),
-    *(f"runs.{file}" for file in ("progress", "scores", "cost", "pictures", "contradictions")),
-    *(f"runs.{file}" for file in ("loading", "optimizer", "build", "results", "experiment")),
+    *(f"runs.{file}" for file in ("progress", "outlook", "display", "scores", "predictions")),
+    *(f"runs.{file}" for file in ("card", "cost", "pictures", "contradictions", "loading")),
+    *(f"runs.{file}" for file in ("optimizer", "build", "results", "experiment")),
+    *wing(
+        "reporting",
+        *("runs", "groups", "comparison", "tables", "plots", "diagrams", "pages", "run_page"),
+        *("best_runs", "documents"),
+    ),
     *wing("sweeps", "grid", "cell", "processes", "results", "progress"),
-    *wing("reporting", "runs", "groups", "comparison", "tables", "plots", "documents"),
+    *wing("predicting", "pictures", "answers", "documents"),
     *DOORS,
 ]
 

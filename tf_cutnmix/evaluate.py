@@ -9,8 +9,8 @@ from tf_cutnmix.errors import InputError
 from tf_cutnmix.settings import AT_LEAST_1, NOT_NEGATIVE, check, setting
 
 SUMMARY = """\
-Prints accuracy, top-5 accuracy, negative log likelihood and expected calibration error of an
-exported SavedModel on a data set, as JSON."""
+Prints accuracy, balanced and of the top 5, negative log likelihood and expected calibration error
+of an exported SavedModel on a data set, as JSON."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,10 @@ class Settings:
     data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
     split: str = setting("test", "data", "split to evaluate on, in TFDS syntax")
     image_size: int = setting(
-        0, "data", "resize images to this many pixels a side; 0: as stored", rule=NOT_NEGATIVE
+        0,
+        "data",
+        "resize images to this many pixels a side; 0: as the export does",
+        rule=NOT_NEGATIVE,
     )
     batch_size: int = setting(500, "data", "images per call", rule=AT_LEAST_1)
     classes_by_position: bool = setting(
@@ -50,7 +53,7 @@ def main(settings: Settings) -> None:
         settings.dataset,
         settings.split,
         data_dir=settings.data_dir,
-        image_size=settings.image_size,
+        image_size=settings.image_size or export.image_size,
     )
     if len(images.class_names) != len(export.class_names):
         raise InputError(

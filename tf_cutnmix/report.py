@@ -14,8 +14,9 @@ from tf_cutnmix.settings import check, setting
 
 SUMMARY = """\
 Compares finished runs: tables of accuracy, calibration, diversity and cost over seeds, paired
-differences to a baseline, learning curves. Writes report.md, report.html, report.csv (a line for
-each run) and summary.csv (a line for each group of runs that differ in their seed alone)."""
+differences to a baseline, learning curves, the best run of each group. Writes report.md,
+report.html, report.csv (a line for each run) and summary.csv (a line for each group of runs that
+differ in their seed alone), and a page for each best run that has none of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ def main(settings: Settings) -> None:
     """Write the report and say on stderr what is missing in it."""
     # They load NumPy, SciPy and matplotlib, for which --help does not wait.
     from tf_cutnmix import files
-    from tf_cutnmix.reporting import documents, groups, runs
+    from tf_cutnmix.reporting import best_runs, documents, groups, runs
 
     wanted = _baseline_settings(settings.baseline) if settings.baseline else None
     out = pathlib.Path(settings.out)
@@ -69,15 +70,20 @@ def main(settings: Settings) -> None:
         group.name: groups.choose_baseline(group, grouping.groups, wanted)
         for group in grouping.groups
     }
-    report = documents.compose(grouping.groups, baselines, problems, found=len(folders))
+    shown, not_shown = best_runs.show(grouping.groups, out)
+    report = documents.compose(
+        grouping.groups, baselines, [*problems, *not_shown], found=len(folders), shown=shown
+    )
     contents = {
         "report.md": documents.markdown(report),
         "report.html": documents.page(report),
         "report.csv": documents.runs_csv(grouping),
         "summary.csv": documents.summary_csv(grouping.groups, baselines),
+        **{one.link: one.page for one in shown if one.page},
     }
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        for name in contents:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out={out} cannot be written: {error.strerror}") from error
     for name, text in contents.items():

@@ -1,5 +1,6 @@
 """Train peer networks together: `python -m tf_cutnmix.train`."""
 
+import pathlib
 import sys
 
 from tf_cutnmix import command
@@ -12,22 +13,32 @@ ResNet-8 on scikit-learn's handwritten digits."""
 
 
 def main(config: Config) -> None:
-    """Train as `config` says and print how it went."""
+    """Train as `config` says, print how it went and draw the run's page."""
     with command.quiet_tensorflow():
         from tf_cutnmix.runs import experiment
+    from tf_cutnmix.reporting import run_page
+
     result = experiment.train_and_evaluate(config)
-    print(summary(config, result))
+    print(summary(config, result), flush=True)
+    folder = pathlib.Path(config.folder)
+    as_run = command.parse(Config, [f"--flagfile={folder / 'flags.cfg'}"])
+    print(f"page: {run_page.write(folder, as_run)}")
 
 
 def summary(config: Config, result: dict) -> str:
     """The end of a run: test accuracy of each network, and where things are."""
+    from tf_cutnmix.runs import scores
+
     last, best = result["last"], result["best_on_validation"]
-    lines = ["", f"{'test accuracy':<16}{'last epoch':>12}{'best epoch':>12}"]
-    lines.append(f"{'  after steps':<16}{last['step']:>12}{best['step']:>12}")
+    lines = ["", f"{'test accuracy':<22}{'last epoch':>12}{'best epoch':>12}"]
+    lines.append(f"{'  after steps':<22}{last['step']:>12}{best['step']:>12}")
     names = [name for name in last["test"] if name.endswith("_accuracy")]
+    if not scores.unbalanced(result["counts"]["test"]):
+        names = [name for name in names if not name.endswith("_balanced_accuracy")]
     for name in sorted(names, key=lambda name: (name.startswith(("average", "peer")), name)):
         figures = "".join(f"{moment['test'][name]:>12.2%}" for moment in (last, best))
-        lines.append(f"  {name.removesuffix('_accuracy'):<14}{figures}")
+        shown = name.removesuffix("_accuracy").replace("_", ", ")
+        lines.append(f"  {shown:<20}{figures}")
     lines.append("")
     lines += [f"exported {kind}: {path}" for kind, path in result["exports"].items()]
     lines.append(f"run: {config.folder} ({result['wall_seconds']:.0f} s)")

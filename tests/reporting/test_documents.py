@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.run_folders import make_runs
-from tf_cutnmix.reporting import comparison, documents
+from tf_cutnmix.reporting import best_runs, comparison, documents
 from tf_cutnmix.reporting.documents import Report
 from tf_cutnmix.reporting.groups import Baseline, Grouping, choose_baseline, collect
 from tf_cutnmix.reporting.tables import Table
@@ -93,9 +93,9 @@ def test_every_kind_of_trouble_is_a_warning(tmp_path: pathlib.Path) -> None:
 def test_warnings_stand_before_every_figure(grouping: Grouping) -> None:
     report = compose(grouping, "broken: <x>\n second line")
     text, page = documents.markdown(report), documents.page(report)
-    assert "- broken: <x> second line\n" in text
+    assert "- broken: \\<x\\>\\\\n second line\n" in text
     assert text.index("- broken:") < text.index("| Group")
-    assert "<li>broken: &lt;x&gt; second line</li>" in page
+    assert r"<li>broken: &lt;x&gt;\n second line</li>" in page
     assert page.index("<li>broken:") < page.index("<table>")
 
 
@@ -120,6 +120,42 @@ def test_a_page_needs_no_network_and_no_script(grouping: Grouping) -> None:
     assert not {"script", "link", "img", "iframe", "object"} & set(found.tags)
     assert "@import" not in page
     assert not re.search(r"url\((?!#)", page)
+
+
+def test_pictures_stand_before_tables_and_tables_in_boxes_of_their_own(grouping: Grouping) -> None:
+    page = documents.page(compose(grouping))
+    assert page.rindex("<svg") < page.index("<table")
+    assert page.count("<table") == page.count('<div class="scroll">\n<table')
+
+
+def test_the_best_run_of_a_group_is_linked_and_shown(grouping: Grouping, tmp_path) -> None:
+    _, ours = grouping.groups
+    best = max(ours.runs.values(), key=lambda run: run.figures["best_teacher_accuracy"])
+    (best.folder / "run.html").write_text("its page")
+    shown, problems = best_runs.show(grouping.groups, tmp_path / "there")
+    assert problems == []
+    assert [one.group for one in shown] == [group.name for group in grouping.groups]
+    assert shown[0].link == "runs/1.html"
+    assert shown[0].page.startswith("<!DOCTYPE html>")
+    assert (shown[1].link, shown[1].page) == (f"../{best.folder.name}/run.html", "")
+    found = grouping.groups, baselines(grouping), []
+    page = documents.page(documents.compose(*found, found=6, shown=shown))
+    assert f'<a href="../{best.folder.name}/run.html">' in page
+    assert page.count("<summary>") == 4
+    assert "Course of the training" in page
+
+
+def test_a_best_run_that_cannot_be_shown_is_a_line(grouping: Grouping, tmp_path) -> None:
+    for run in grouping.groups[0].runs.values():
+        (run.folder / "predictions.npz").write_text("no archive")
+    shown, (line,) = best_runs.show(grouping.groups, tmp_path)
+    assert len(shown) == 1
+    assert line.startswith(f"not shown: cannot read {grouping.groups[0].runs[0].folder}")
+
+
+def test_a_spreadsheet_computes_no_name(tmp_path: pathlib.Path) -> None:
+    grouping = collect(make_runs(tmp_path, {"dataset": "=1+1"}, {"dataset": "-x"}))
+    assert {row["dataset"] for row in rows(documents.runs_csv(grouping))} == {"'=1+1", "'-x"}
 
 
 def test_sets_that_are_not_comparable_have_plots_of_their_own(tmp_path: pathlib.Path) -> None:

@@ -26,7 +26,7 @@ def texts(svg: str) -> list[str]:
 def drawn(svg: str, colour: str) -> int:
     """How many marks of a line there are in a colour."""
     uses = re.findall(r"<use [^>]*>", svg)
-    return sum(f"fill: {colour}" in use and "fill-opacity" in use for use in uses)
+    return sum(f"{colour})" in use and "fill-opacity" in use for use in uses)
 
 
 @pytest.fixture
@@ -82,6 +82,14 @@ def test_a_curve_ends_where_the_first_of_its_runs_ends(tmp_path: pathlib.Path) -
     for curve in groups[0].runs[1].curves.values():
         del curve[2]
     assert "2" not in texts(plots.curves(groups))
+
+
+def test_colours_are_those_of_a_page_that_is_light_or_dark(three: list[Group]) -> None:
+    for svg in (plots.accuracies(three), plots.curves(three)):
+        assert "fill: currentColor" in svg
+        assert "var(--rule, #e6e6e6)" in svg
+        assert "#1b1b1b" not in svg
+        assert "fill: #ffffff" not in svg
 
 
 def test_a_plot_is_the_same_in_every_call(three: list[Group]) -> None:

@@ -226,3 +226,24 @@ def test_a_run_without_a_teacher_is_broken(tmp_path: pathlib.Path) -> None:
     text = (folder / "result.json").read_text()
     (folder / "result.json").write_text(text.replace("teacher_accuracy", "accuracy"))
     assert "teacher_accuracy" in refusal(folder)
+
+
+def test_classes_and_counts_are_read_where_they_were_recorded(tmp_path: pathlib.Path) -> None:
+    told = {"class_names": ["a", "b"], "counts": {"test": [3, 4]}}
+    run = make_run(tmp_path / "new", result=told)
+    assert (run.class_names, run.counts) == (("a", "b"), {"test": (3, 4)})
+    run = make_run(tmp_path / "old")
+    assert (run.class_names, run.counts) == ((), {})
+
+
+@pytest.mark.parametrize("counts", [[1], {"test": 3}, {"test": ["many"]}, {"test": [None]}])
+def test_counts_that_are_none_are_broken(counts: object, tmp_path: pathlib.Path) -> None:
+    folder = write_run(tmp_path / "run", result={"counts": counts})
+    with pytest.raises(RunError, match="broken"):
+        runs.read(folder, read_flags)
+
+
+def test_every_term_has_its_curve(tmp_path: pathlib.Path) -> None:
+    run = make_run(tmp_path / "run", row={"feature": 0.5})
+    assert run.curves["feature"] == {1: 0.5, 2: 0.5}
+    assert "epoch" not in run.curves

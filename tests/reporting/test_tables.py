@@ -208,7 +208,7 @@ def test_markdown_has_aligned_columns_and_no_stray_bars() -> None:
     assert TABLE.markdown() == (
         "| Group | A \\| B |\n"
         "| ----- | -----: |\n"
-        "| a<b   |   1.00 |\n"
+        "| a\\<b  |   1.00 |\n"
         "| a\\|b  |  22.00 |\n"
         "\n"
         "A & B.\n"
@@ -220,3 +220,14 @@ def test_html_is_escaped() -> None:
     assert "<td>a&lt;b</td><td>1.00</td>" in text
     assert "<th>Group</th><th>A | B</th>" in text
     assert '<p class="note">A &amp; B.</p>' in text
+
+
+def test_balanced_accuracy_stands_beside_accuracy_where_classes_are_unbalanced(
+    tmp_path: pathlib.Path,
+) -> None:
+    test = {"teacher_balanced_accuracy": 0.375}
+    for counts, shown in (([9, 1], ["37.50"]), ([5, 5], [])):
+        content = {"test": test, "result": {"counts": {"test": counts}}}
+        table = tables.accuracy(collect(make_runs(tmp_path / str(counts), content)).groups, "best")
+        found = [table.rows[0][k] for k, n in enumerate(table.header) if n == "Teacher, balanced"]
+        assert found == shown

@@ -26,7 +26,15 @@ from tests.runs.short_runs import (
 )
 from tf_cutnmix import command, evaluate, train
 from tf_cutnmix.errors import DivergenceError, InputError
-from tf_cutnmix.runs import build, events, experiment, interrupts, pictures, progress
+from tf_cutnmix.runs import (
+    build,
+    events,
+    experiment,
+    interrupts,
+    pictures,
+    predictions,
+    progress,
+)
 from tf_cutnmix.runs.config import Config
 
 NETWORKS = ("average1", "average2", "peer1", "peer2")
@@ -112,6 +120,7 @@ def test_the_folder_holds_what_is_documented(finished):
         "flags.cfg",
         "metrics.jsonl",
         "mixed_batch.png",
+        "predictions.npz",
         "result.json",
         "tensorboard",
     ]
@@ -215,11 +224,72 @@ def test_of_equally_good_epochs_the_latest_is_the_best(tmp_path, training_images
 def test_validation_and_test_figures_tell_all_networks(finished):
     all_networks = ("teacher", "ensemble", *NETWORKS)
     names = {"loss", "disagreement", "distance"}
-    names |= {f"{n}_{k}" for n in all_networks for k in ("accuracy", "calibration_error")}
+    kinds = ("accuracy", "balanced_accuracy", "calibration_error")
+    names |= {f"{n}_{k}" for n in all_networks for k in kinds} | {"teacher_recall"}
     for moment in ("last", "best_on_validation"):
         assert set(finished.result[moment]) == {"epoch", "step", "validation", "test"}
         assert set(finished.result[moment]["validation"]) == names
         assert set(finished.result[moment]["test"]) == names
+
+
+def test_the_result_tells_what_the_run_was_made_from(finished):
+    splits = build.load_splits(finished.config)
+    assert finished.result["class_names"] == [str(digit) for digit in range(10)]
+    assert finished.result["image_size"] == [8, 8]
+    for name, images in splits._asdict().items():
+        counted = [int(np.sum(images.labels == digit)) for digit in range(10)]
+        assert finished.result["counts"][name] == counted
+    assert finished.result["flags"] == finished.config.flagfile().splitlines()
+
+
+def test_the_predictions_are_those_of_the_figures_at_the_best_epoch(finished):
+    said = predictions.read(finished.folder / "predictions.npz")
+    test = build.load_splits(finished.config).test
+    np.testing.assert_array_equal(said.labels, test.labels)
+    best = finished.result["best_on_validation"]["test"]
+    assert set(said.probabilities) == {"teacher", "ensemble", *NETWORKS}
+    for name, probabilities in said.probabilities.items():
+        right = probabilities.argmax(axis=1) == test.labels
+        assert best[f"{name}_accuracy"] == pytest.approx(np.mean(right))
+    teacher = said.probabilities["teacher"].argmax(axis=1)
+    recall = [np.mean(teacher[test.labels == digit] == digit) for digit in range(10)]
+    assert best["teacher_recall"] == pytest.approx(recall)
+    assert best["teacher_balanced_accuracy"] == pytest.approx(np.mean(recall))
+    np.testing.assert_array_equal(said.pictures, test.pixels[said.mistakes])
+
+
+def test_the_command_tells_the_run_before_it_begins_and_an_epoch_a_line(repeated):
+    cwd, process = repeated
+    before, after = process.stdout.split("left, until")
+    assert "8 x 8 pixels, 144 train, 96 validation, 200 test images" in before
+    count = json.loads((cwd / "again" / "result.json").read_text())["parameters"]["peer2"]
+    network = rf"^2 x \S+ +{count:,} parameters, [\d.]+ MFLOPs an image, each$"
+    assert re.search(network, before, re.M)
+    assert re.search(r"^steps +3 epochs of 4 steps of 32 images: 12$", before, re.M)
+    table = after.split("\n\n")[0].splitlines()
+    header = next(line for line in table if "loss" in line)
+    lines = [line for line in table if re.match(r" +[123][* ] ", line)]
+    assert header.split()[:2] == ["epoch", "loss"]
+    assert {len(line) for line in lines} == {len(header)}
+    assert [line.split()[0].strip("*") for line in lines] == ["1", "2", "3"]
+
+
+def test_the_command_draws_the_page_of_the_run(repeated):
+    cwd, process = repeated
+    page = (cwd / "again" / "run.html").read_text()
+    assert "page: again/run.html" in process.stdout
+    assert page.count("<svg") >= 8
+    assert "Recall by class" in page
+
+
+def test_every_export_has_its_card(repeated):
+    cwd, _ = repeated
+    result = json.loads((cwd / "again" / "result.json").read_text())
+    for kind, folder in result["exports"].items():
+        card = (cwd / folder / "MODEL_CARD.md").read_text()
+        network = result["best_peer"] if kind == "peer" else kind
+        accuracy = result["best_on_validation"]["test"][f"{network}_accuracy"]
+        assert f"| test | 200 | {accuracy:.2%} |" in card
 
 
 def test_the_best_peer_is_the_best_single_network_on_the_validation_split(finished):

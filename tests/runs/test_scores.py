@@ -7,6 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import scipy.special
+import sklearn.metrics
 
 from tf_cutnmix.runs import scores
 
@@ -180,3 +181,46 @@ def test_a_confidence_that_rounding_lifts_above_one_is_in_the_last_bin() -> None
     above = np.nextafter(np.float32(1), np.float32(2))
     rows = np.array([[above, 0], [above, 0]], np.float32)
     assert scores.calibration_error(rows, np.array([0, 1])) == pytest.approx(0.5, rel=1e-6)
+
+
+# By class
+
+
+def test_confusion_and_balanced_accuracy_are_those_of_scikit_learn() -> None:
+    _, probabilities, labels = random_case(300, 6, scale=1.0)
+    said = probabilities.argmax(axis=1)
+    expected = sklearn.metrics.confusion_matrix(labels, said, labels=range(6))
+    np.testing.assert_array_equal(scores.confusion(probabilities, labels), expected)
+    balanced = scores.scores(probabilities, labels)["balanced_accuracy"]
+    assert balanced == pytest.approx(sklearn.metrics.balanced_accuracy_score(labels, said))
+    recall = sklearn.metrics.recall_score(labels, said, average=None)
+    np.testing.assert_allclose(scores.recall(probabilities, labels), recall)
+
+
+def test_a_class_without_images_has_no_recall_and_does_not_count() -> None:
+    probabilities = np.eye(3)[[0, 0, 1, 0]]
+    labels = np.array([0, 0, 0, 1])
+    np.testing.assert_equal(scores.recall(probabilities, labels), [2 / 3, 0, np.nan])
+    assert scores.scores(probabilities, labels)["balanced_accuracy"] == pytest.approx(1 / 3)
+
+
+def test_of_which_nothing_is_said_is_taken_for_nothing_and_is_a_mistake() -> None:
+    probabilities = np.array([[np.nan, 1.0], [0.9, 0.1]])
+    labels = np.array([0, 0])
+    np.testing.assert_array_equal(scores.confusion(probabilities, labels), [[1, 0], [0, 0]])
+    np.testing.assert_array_equal(scores.recall(probabilities, labels), [0.5, np.nan])
+
+
+def test_the_surest_mistakes_come_first() -> None:
+    probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.45, 0.55]])
+    labels = np.array([1, 0, 1, 0, 0])
+    assert scores.surest_mistakes(probabilities, labels, 9).tolist() == [1, 3, 0, 4]
+    assert scores.surest_mistakes(probabilities, labels, 2).tolist() == [1, 3]
+    assert scores.surest_mistakes(probabilities, probabilities.argmax(1), 2).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "unbalanced"), [([3, 1], False), ([4, 1], True), ([1, 0], True), ([5, 5], False)]
+)
+def test_unbalanced_is_over_three_times_as_many(counts: list[int], unbalanced: bool) -> None:
+    assert scores.unbalanced(counts) == unbalanced

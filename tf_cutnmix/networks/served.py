@@ -20,11 +20,14 @@ class Served(NamedTuple):
       model: what was loaded; the signature's variables live as long as it does.
       predict: the serving signature.
       class_names: of the `K` classes.
+      image_size: pixels a side that it resizes images to; 0 where it does not say, or resizes
+        them to no square.
     """
 
     model: Any
     predict: Callable[..., dict[str, tf.Tensor]]
     class_names: tuple[str, ...]
+    image_size: int
 
 
 def load(folder: str, flag: str) -> Served:
@@ -55,11 +58,19 @@ def load(folder: str, flag: str) -> Served:
             raise ValueError("its serving signature takes no images")
         if "probabilities" not in predict.structured_outputs:
             raise ValueError("its serving signature answers without probabilities")
+        image_size = _image_size(path / "assets" / "export.json")
     # Whatever a file of somebody else's has TensorFlow raise.
     except Exception as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
         raise InputError(f"--{flag}={folder} is no export of tf_cutnmix: {reason}") from error
-    return Served(model, predict, class_names)
+    return Served(model, predict, class_names, image_size)
+
+
+def _image_size(record: pathlib.Path) -> int:
+    if not record.exists():
+        return 0
+    size = json.loads(record.read_text())["input"]
+    return int(size["height"]) if size["height"] == size["width"] else 0
 
 
 def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.stats
 
 from tf_cutnmix.reporting.groups import Group
+from tf_cutnmix.reporting.runs import Run
 
 FEWEST_FOR_INTERVAL = 2
 
@@ -58,6 +59,11 @@ def summary(group: Group, figure: str) -> Summary | None:
     """A figure of `Run.figures` over a group's runs; None where no run has it."""
     values = recorded(group, figure)
     return summarise(values) if values else None
+
+
+def best_run(group: Group) -> Run:
+    """The run of a group whose teacher does best on the test split at the best epoch."""
+    return max(group.runs.values(), key=lambda run: run.figures["best_teacher_accuracy"] or 0.0)
 
 
 def difference(group: Group, baseline: Group, figure: str) -> Difference | None:

@@ -1,13 +1,14 @@
 """A report as Markdown, as a page and as CSV."""
 
 import csv
-import html
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from tf_cutnmix.reporting import comparison, plots, tables
+from tf_cutnmix import escaping
+from tf_cutnmix.reporting import best_runs, comparison, pages, plots, tables
+from tf_cutnmix.reporting.best_runs import Shown
 from tf_cutnmix.reporting.groups import (
     Baseline,
     Group,
@@ -19,29 +20,6 @@ from tf_cutnmix.reporting.groups import (
 )
 from tf_cutnmix.reporting.tables import Table
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #1b1b1b;
-  max-width: 76rem; margin: 2.5rem auto; padding: 0 1.5rem; background: #fff; }
-h1 { font-size: 1.7rem; margin-bottom: .3rem; }
-h2 { font-size: 1.12rem; margin: 2.4rem 0 .6rem; }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums;
-  border-top: 2px solid #1b1b1b; border-bottom: 2px solid #1b1b1b; }
-thead th { border-bottom: 1px solid #1b1b1b; font-weight: 600; vertical-align: bottom; }
-th, td { padding: .32rem .7rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; padding-left: .2rem; }
-tbody tr:hover { background: #f4f6f8; }
-.scroll { overflow-x: auto; }
-.note, .summary { color: #555; font-size: .85rem; max-width: 62rem; margin: .45rem 0; }
-.warnings { border-left: 5px solid #c77700; background: #fff6e6; padding: .6rem 1.2rem; }
-.warnings h2 { margin: .2rem 0 .3rem; color: #8a5200; }
-.warnings ul { margin: .2rem 0; padding-left: 1.2rem; overflow-wrap: anywhere; }
-.quiet { border-color: #9bb59b; background: #f3f8f3; }
-.quiet h2 { color: #3f6b3f; }
-figure { margin: 1rem 0; }
-svg { max-width: 100%; height: auto; font-family: system-ui, sans-serif; }
-pre { background: #f6f6f6; padding: .8rem 1rem; font-size: .8rem; columns: 18rem; }
-""".strip()
-
 
 class Report(NamedTuple):
     """What a report says, in the order in which it says it.
@@ -51,6 +29,7 @@ class Report(NamedTuple):
       warnings: what is missing or unequal, a line each.
       accuracy: tables of what runs are compared by first.
       plots: titles, `<svg>` elements and captions.
+      shown: the best run of each group, on the page alone.
       more: further tables.
       common: settings that all groups share, as flags.
     """
@@ -59,6 +38,7 @@ class Report(NamedTuple):
     warnings: Sequence[str]
     accuracy: Sequence[Table]
     plots: Sequence[tuple[str, str, str]]
+    shown: Sequence[Shown]
     more: Sequence[Table]
     common: str
 
@@ -69,6 +49,7 @@ def compose(
     problems: Sequence[str],
     *,
     found: int,
+    shown: Sequence[Shown] = (),
 ) -> Report:
     """The report of one or more groups.
 
@@ -77,6 +58,7 @@ def compose(
       baselines: by the names of the groups.
       problems: runs that are left out, a line each.
       found: runs, with those that are left out.
+      shown: the best run of each group.
     """
     used = sum(len(group.runs) for group in groups)
     pictures = []
@@ -108,6 +90,7 @@ def compose(
         ],
         accuracy=[table for table in accuracies if table],
         plots=pictures,
+        shown=shown,
         more=[table for table in more if table],
         common=_common_settings(groups),
     )
@@ -125,7 +108,7 @@ def duplicates(grouping: Grouping) -> list[str]:
 def markdown(report: Report) -> str:
     """The report without its plots."""
     parts = ["# Report", report.summary, "## Warnings"]
-    parts.append("\n".join(f"- {_one_line(line)}" for line in report.warnings) or "None.")
+    parts.append("\n".join(f"- {escaping.markdown(line)}" for line in report.warnings) or "None.")
     for table in (*report.accuracy, *report.more):
         parts += [f"## {table.title}", table.markdown().rstrip()]
     parts += ["## Settings that all groups share", f"```\n{report.common}\n```"]
@@ -133,28 +116,24 @@ def markdown(report: Report) -> str:
 
 
 def page(report: Report) -> str:
-    """The report as one HTML file that needs nothing else."""
-    lines = "".join(f"<li>{html.escape(_one_line(line))}</li>\n" for line in report.warnings)
-    quiet = "" if report.warnings else " quiet"
+    """The report as one HTML file that needs nothing else, pictures before tables."""
     body = [
         "<h1>Report</h1>",
-        f'<p class="summary">{html.escape(report.summary)}</p>',
-        f'<section class="warnings{quiet}"><h2>Warnings</h2>',
-        f"<ul>\n{lines}</ul></section>" if lines else "<p>None.</p></section>",
-        *map(_section, report.accuracy),
+        f'<p class="summary">{escaping.html(report.summary)}</p>',
+        pages.warnings(report.warnings),
     ]
     for title, svg, caption in report.plots:
-        note = f'<figcaption class="note">{html.escape(caption)}</figcaption>'
-        body.append(f"<h2>{html.escape(title)}</h2>\n<figure>\n{svg}{note}</figure>")
-    body += map(_section, report.more)
-    body.append(f"<h2>Settings that all groups share</h2>\n<pre>{html.escape(report.common)}</pre>")
-    content = "\n".join(body)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Report</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n{content}\n"
-        "</body>\n</html>\n"
-    )
+        note = f'<span class="note">{escaping.html(caption)}</span>'
+        body.append(pages.heading(title))
+        body.append(pages.captioned(pages.scrolled(svg, wide=True), note))
+    if report.shown:
+        body.append(pages.heading("The best run of each group"))
+        body += map(best_runs.section, report.shown)
+    for table in (*report.accuracy, *report.more):
+        body += [pages.heading(table.title), pages.scrolled(table.to_html())]
+    body.append(pages.heading("Settings that all groups share"))
+    body.append(pages.code(report.common.splitlines()))
+    return pages.page("Report", body)
 
 
 def runs_csv(grouping: Grouping) -> str:
@@ -249,15 +228,8 @@ def _without_baseline(baselines: dict[str, Baseline]) -> list[str]:
 def _common_settings(groups: Sequence[Group]) -> str:
     """The settings that all groups share, as lines of a flagfile."""
     differ = differing([group.settings for group in groups])
-    return "\n".join(f"--{k}={v}" for k, v in groups[0].settings.items() if k not in differ)
-
-
-def _section(table: Table) -> str:
-    return f'<h2>{html.escape(table.title)}</h2>\n<div class="scroll">\n{table.to_html()}</div>'
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    common = {k: v for k, v in groups[0].settings.items() if k not in differ}
+    return "\n".join(escaping.one_line(f"--{k}={v}") for k, v in common.items())
 
 
 def _numbers(result: Any, prefix: str = "") -> dict[str, float]:
@@ -270,7 +242,7 @@ def _numbers(result: Any, prefix: str = "") -> dict[str, float]:
 
 def _csv(rows: Iterable[dict[str, Any]]) -> str:
     """Rows with a header of all keys, in the order in which they first appear."""
-    rows = list(rows)
+    rows = [{name: escaping.cell(value) for name, value in row.items()} for row in rows]
     file = io.StringIO()
     header = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(file, header, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG to put into a page."""
+"""The plots of groups of runs, as SVG to put into a page that is light or dark."""
 
 import io
 from collections.abc import Sequence
@@ -19,20 +19,33 @@ BANDS = (
     "other terms in other methods: compare its course, not its height."
 )
 
-_STYLE: Any = {
+TEACHER, PEER = "#0b5fa5", "#d9822b"
+_INK, _RULE = "#1b1b1b", "#e6e6e6"
+# Colours that the page has others for where it is dark.
+_OF_THE_PAGE = {_INK: "currentColor"} | {
+    colour: f"var(--{name}, {colour})"
+    for name, colour in (("teacher", TEACHER), ("peer", PEER), ("rule", _RULE))
+}
+STYLE: Any = {
     "axes.edgecolor": "#888888",
+    "axes.facecolor": "none",
     "axes.grid": True,
+    "axes.labelcolor": _INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.family": "sans-serif",
     "font.size": 9,
-    "grid.color": "#e6e6e6",
+    "figure.facecolor": "none",
+    "grid.color": _RULE,
     "grid.linewidth": 0.7,
+    "savefig.facecolor": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "tf_cutnmix",
+    "text.color": _INK,
     "text.parse_math": False,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
 }
-_TEACHER, _PEER = "#0b5fa5", "#d9822b"
 _LINES = ("-", "--", ":")
 _CURVES = {
     "val_teacher_accuracy": "Teacher: validation accuracy (%)",
@@ -44,11 +57,11 @@ _CURVES = {
 def accuracies(groups: Sequence[Group]) -> str:
     """A dot for each run and a bar for each mean, groups sorted by their teacher's accuracy."""
     groups = sorted(groups, key=lambda group: np.mean(recorded(group, "best_teacher_accuracy")))
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9, 0.9 + 0.5 * len(groups)), layout="constrained")
         axes = figure.subplots()
         rows = np.arange(len(groups))
-        for name, colour, shift in (("teacher", _TEACHER, 0.13), ("mean_peer", _PEER, -0.13)):
+        for name, colour, shift in (("teacher", TEACHER, 0.13), ("mean_peer", PEER, -0.13)):
             for row, group in zip(rows, groups, strict=True):
                 values = [100 * value for value in recorded(group, f"best_{name}_accuracy")]
                 height = np.full(len(values), row + shift)
@@ -59,12 +72,12 @@ def accuracies(groups: Sequence[Group]) -> str:
         axes.set_ylim(-0.6, len(groups) - 0.4)
         axes.set_xlabel("test accuracy (%)")
         figure.legend(loc="outside upper right", ncols=2, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def curves(groups: Sequence[Group]) -> str:
     """Figures by epoch: the mean over seeds, and a band from the lowest to the highest."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(12, 3.6), layout="constrained")
         for axes, (name, title) in zip(figure.subplots(1, 3), _CURVES.items(), strict=True):
             for number, group in enumerate(groups):
@@ -76,7 +89,7 @@ def curves(groups: Sequence[Group]) -> str:
                 axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
         handles, labels = axes.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    return _svg(figure)
+    return svg(figure)
 
 
 def _curve(axes: Axes, group: Group, name: str, number: int) -> None:
@@ -96,11 +109,13 @@ def _curve(axes: Axes, group: Group, name: str, number: int) -> None:
         )
 
 
-def _svg(figure: Figure) -> str:
-    """The `<svg>` element alone, without what names its maker or the time."""
+def svg(figure: Figure) -> str:
+    """The `<svg>` element in the page's colours, without what names its maker or the time."""
     file = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", metadata=nothing)
     text = file.getvalue()
+    for colour, of_the_page in _OF_THE_PAGE.items():
+        text = text.replace(colour, of_the_page)
     return text[text.index("<svg") :]

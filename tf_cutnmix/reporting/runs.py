@@ -35,6 +35,8 @@ class Run(NamedTuple):
       config: its settings, from `flags.cfg`.
       assumed: settings that `flags.cfg` does not name; `config` has their defaults.
       result: what `result.json` holds.
+      class_names: of the data; none if the run did not record them.
+      counts: for each split the number of images of each class, likewise.
       versions: of Python, TensorFlow, ... and the machine.
       figures: what runs are compared by.
       curves: figures by epoch, from `metrics.jsonl`.
@@ -44,6 +46,8 @@ class Run(NamedTuple):
     config: Config
     assumed: tuple[str, ...]
     result: dict[str, Any]
+    class_names: tuple[str, ...]
+    counts: dict[str, tuple[int, ...]]
     versions: dict[str, str]
     figures: Figures
     curves: dict[str, Curve]
@@ -101,6 +105,8 @@ def read(folder: pathlib.Path, read_flags: Callable[[pathlib.Path], Config]) -> 
             config=config,
             assumed=assumed,
             result=facts,
+            class_names=tuple(map(str, facts.get("class_names", []))),
+            counts={n: tuple(map(int, split)) for n, split in facts.get("counts", {}).items()},
             versions=versions,
             figures=_figures(config, facts, rows),
             curves=_curves(rows),
@@ -137,10 +143,14 @@ def _lines(text: str) -> list[Any]:
 
 
 def _curves(rows: list[dict[str, float]]) -> dict[str, Curve]:
-    """The total loss and validation accuracies; those of the peers as their mean."""
+    """Every figure by epoch, and the mean of the peers' validation accuracies.
+
+    The total loss and the teacher's accuracy are there in any case.
+    """
+    names = dict.fromkeys(["loss", "val_teacher_accuracy", *(name for row in rows for name in row)])
+    names.pop("epoch", None)
     curves: dict[str, Curve] = {
-        name: {int(row["epoch"]): float(row[name]) for row in rows if name in row}
-        for name in ("loss", "val_teacher_accuracy")
+        name: {int(row["epoch"]): float(row[name]) for row in rows if name in row} for name in names
     }
     peers = {int(row["epoch"]): [row[name] for name in _accuracies(row, "val_")] for row in rows}
     curves["val_mean_peer_accuracy"] = {
@@ -173,7 +183,7 @@ def _figures_of_moment(moment: dict[str, Any], result: dict[str, Any]) -> Figure
     peers = [name.removesuffix("_accuracy") for name in _accuracies(test)]
     best = max(peers, key=lambda peer: validation[f"{peer}_accuracy"]) if validation else None
     figures: Figures = {"epoch": float(moment["epoch"]), "step": float(moment["step"])}
-    for kind in ("accuracy", "calibration_error"):
+    for kind in ("accuracy", "balanced_accuracy", "calibration_error"):
         for name in ("teacher", "ensemble"):
             if f"{name}_{kind}" in test:
                 figures[f"{name}_{kind}"] = float(test[f"{name}_{kind}"])

@@ -1,10 +1,10 @@
 """The tables of a report, for Markdown and for HTML."""
 
 import functools
-import html
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tf_cutnmix import escaping
 from tf_cutnmix.reporting.comparison import (
     FEWEST_FOR_INTERVAL,
     Difference,
@@ -13,6 +13,7 @@ from tf_cutnmix.reporting.comparison import (
     summary,
 )
 from tf_cutnmix.reporting.groups import Baseline, Group, differing
+from tf_cutnmix.runs import scores
 
 NOT_RECORDED = "not recorded"
 NO_SUCH_THING = "—"
@@ -42,7 +43,7 @@ class Table(NamedTuple):
 
     def markdown(self) -> str:
         """The table without its title, columns aligned with blanks, notes below it."""
-        lines = [[_escape(cell) for cell in row] for row in (self.header, *self.rows)]
+        lines = [[escaping.markdown(cell) for cell in row] for row in (self.header, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
         lines.insert(1, rule)
@@ -51,12 +52,12 @@ class Table(NamedTuple):
 
     def to_html(self) -> str:
         """The table without its title, notes below it."""
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in self.header)
+        head = "".join(f"<th>{escaping.html(cell)}</th>" for cell in self.header)
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n"
+            "<tr>" + "".join(f"<td>{escaping.html(cell)}</td>" for cell in row) + "</tr>\n"
             for row in self.rows
         )
-        notes = "".join(f'<p class="note">{html.escape(note)}</p>\n' for note in self.notes)
+        notes = "".join(f'<p class="note">{escaping.html(note)}</p>\n' for note in self.notes)
         return (
             f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n{notes}"
         )
@@ -79,9 +80,19 @@ def accuracy(groups: Sequence[Group], moment: str) -> Table:
         figure = f"{moment}_{name}_accuracy"
         if name != "leader" or any(summary(group, figure) for group in groups):
             columns.append((title, _with_deviation(figure)))
+    if any(_unbalanced(group) for group in groups):
+        figure = f"{moment}_teacher_balanced_accuracy"
+        columns.append(("Teacher, balanced", _with_deviation(figure)))
+        notes.append("Balanced: the mean recall of the classes, of which some have few images.")
     if any(title == "Best peer" for title, _ in columns):
         notes.append("The best peer is chosen on the validation split.")
     return _table(f"Test accuracy: {_MOMENTS[moment]}", groups, columns, " ".join(notes))
+
+
+def _unbalanced(group: Group) -> bool:
+    """Whether the test split of one of its runs has far more images of one class than another."""
+    counts = [run.counts.get("test") for run in group.runs.values()]
+    return any(scores.unbalanced(own) for own in counts if own)
 
 
 def differences(groups: Sequence[Group], baselines: dict[str, Baseline]) -> Table | None:
@@ -274,10 +285,6 @@ def _caution(tested: int, marked: int, few: bool) -> list[str]:
             f"differences of this table: {marked}."
         )
     return notes
-
-
-def _escape(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> list[str]:

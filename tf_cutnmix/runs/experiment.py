@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import sys
 import time
 from typing import Any
 
@@ -14,7 +13,16 @@ from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.networks import applications
-from tf_cutnmix.runs import checkpoints, cost, pictures, results, workdir
+from tf_cutnmix.runs import (
+    card,
+    checkpoints,
+    cost,
+    outlook,
+    pictures,
+    predictions,
+    results,
+    workdir,
+)
 from tf_cutnmix.runs.build import (
     Splits,
     build_model,
@@ -26,6 +34,7 @@ from tf_cutnmix.runs.build import (
     training_batches,
 )
 from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.display import Display
 from tf_cutnmix.runs.events import Events
 from tf_cutnmix.runs.interrupts import Interrupts
 from tf_cutnmix.runs.loading import batch_size
@@ -42,7 +51,8 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
 
     Everything is written into `config.folder`: `flags.cfg` (repeats the run), `metrics.jsonl`
     (a line per epoch), `tensorboard/`, `mixed_batch.png`, `checkpoints/` (the state of the run
-    and the model of its best epoch, twice: now and before) and `result.json`.
+    and the model of its best epoch, twice: now and before), `predictions.npz` (what its networks
+    say of the test split) and `result.json`.
 
     Returns:
       What `result.json` holds.
@@ -75,12 +85,14 @@ def _train_and_evaluate(config: Config) -> dict[str, Any]:
         keras.utils.set_random_seed(config.seed)
         model = build_model(config, splits.train)
         progress = _train(model, splits, earlier, config)
-        result = results.collect(model, splits, progress)
-        result["exports"] = _export(model, splits, result, config)
+        result, said = results.collect(model, splits, progress)
+        result["flags"] = config.flagfile().splitlines()
+        result["versions"] = results.versions()
+        predictions.save(folder / "predictions.npz", said)
+        result["exports"] = _export(model, splits, result, said, config)
     finally:
         keras.config.set_dtype_policy(policy)
     result["wall_seconds"] = round(time.perf_counter() - begin, 1)
-    result["versions"] = results.versions()
     files.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
     return result
 
@@ -108,6 +120,7 @@ def _train(
     if earlier:
         progress.restore(earlier)
     workdir.open_folder(folder, config, earlier)
+    print(before(config, model, splits), flush=True)
     for line in (*splits.train.notes, *hints(config, model, len(splits.train.labels))):
         print(line, flush=True)
     with events, interrupts:
@@ -116,6 +129,26 @@ def _train(
         _fit(model, splits, progress, config)
         progress.end_if_asked()
     return progress
+
+
+def before(config: Config, model: OnlineDistiller, splits: Splits) -> str:
+    """What is known of a run before it begins: a block of lines."""
+    size = splits.train.pixels.shape[1:3]
+    pixels = [tf.TensorSpec([1, *splits.train.pixels.shape[1:]], tf.uint8)]
+    counts = splits.counts()
+    per_epoch = steps_per_epoch(splits.train, config)
+    facts = outlook.data(config.dataset, size, splits.train.class_names, counts)
+    for name in dict.fromkeys(config.architectures):
+        peer = config.architectures.index(name)
+        facts[f"{config.architectures.count(name)} x {name}"] = (
+            f"{cost.parameters(model)[f'peer{peer + 1}']:,} parameters, "
+            f"{cost.flops(model.peers[peer], pixels) / 1e6:,.1f} MFLOPs an image, each"
+        )
+    facts["steps"] = (
+        f"{config.epochs} epochs of {per_epoch} steps of {config.batch_size} images: "
+        f"{config.epochs * per_epoch:,}"
+    )
+    return outlook.block(facts)
 
 
 def hints(config: Config, model: OnlineDistiller, images: int) -> list[str]:
@@ -187,6 +220,14 @@ def _show_first_batch(
 def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Config) -> None:
     """Train the rest of an epoch that has begun, then the others."""
     validation = for_evaluation(splits.validation) if len(splits.validation.pixels) else None
+    steps = (config.epochs - progress.epoch) * progress.steps_per_epoch - progress.batch
+    display = Display(
+        progress,
+        terms=model.term_names,
+        epochs=config.epochs,
+        steps=min(steps, progress.steps_left),
+        gpus=len(tf.config.list_physical_devices("GPU")),
+    )
     while progress.epoch < config.epochs and not progress.stopped:
         model.fit(
             training_batches(splits, config, progress.epoch, progress.batch),
@@ -194,16 +235,23 @@ def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Con
             epochs=progress.epoch + 1 if progress.batch else config.epochs,
             steps_per_epoch=progress.steps_per_epoch - progress.batch,
             shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=0,
             validation_data=validation,
-            callbacks=[progress],
+            callbacks=[progress, display],
         )
 
 
 def _export(
-    model: OnlineDistiller, splits: Splits, result: dict[str, Any], config: Config
+    model: OnlineDistiller,
+    splits: Splits,
+    result: dict[str, Any],
+    said: predictions.Predictions | None,
+    config: Config,
 ) -> dict[str, str]:
-    """Write the exports that are asked for; where each of them is."""
+    """Write the exports that are asked for, each with its card; where each of them is.
+
+    A run of before predictions were kept has no cards.
+    """
     best_peer = model.networks[result["best_peer"]]
     networks = {"teacher": model.averages, "peer": [best_peer], "ensemble": model.peers}
     written = {}
@@ -215,6 +263,7 @@ def _export(
             splits.train.class_names,
             splits.test.pixels[:_COMPARED_EXAMPLES],
             max_pixels=config.max_pixels,
+            more={"MODEL_CARD.md": card.write(result, said, name).encode()} if said else None,
         )
         written[name] = str(version)
     return written

@@ -11,26 +11,35 @@ import tensorflow as tf
 
 from tf_cutnmix.data import Images
 from tf_cutnmix.distillation import OnlineDistiller
-from tf_cutnmix.runs import checkpoints, cost, scores
+from tf_cutnmix.runs import checkpoints, cost, predictions, scores
 from tf_cutnmix.runs.build import Splits, for_evaluation
+from tf_cutnmix.runs.predictions import Predictions
 from tf_cutnmix.runs.progress import Progress
 
 
-def collect(model: OnlineDistiller, splits: Splits, progress: Progress) -> dict[str, Any]:
-    """The figures of the last epoch, then those of the best one, whose model is left in place."""
+def collect(
+    model: OnlineDistiller, splits: Splits, progress: Progress
+) -> tuple[dict[str, Any], Predictions]:
+    """The figures of the last epoch and of the best one, whose model is left in place.
+
+    Returns:
+      What `result.json` holds of the data, the networks and how good they are; what the networks
+      of the best epoch say of the test images.
+    """
     predict = tf.function(model.predict_each, autograph=False)
-    last: dict[str, Any] = {
-        "epoch": progress.epoch,
-        "step": int(model.step.value),
-        **_evaluate(predict, splits),
-    }
-    best = last
+    moment = {"epoch": progress.epoch, "step": int(model.step.value)}
+    figures, said = _evaluate(predict, splits)
+    last = best = {**moment, **figures}
     if progress.best_epoch and (progress.batch or progress.best_epoch != progress.epoch):
         checkpoints.restore(progress.best_model, model.variables)
-        step = int(model.step.value)
-        best = {"epoch": progress.best_epoch, "step": step, **_evaluate(predict, splits)}
+        moment = {"epoch": progress.best_epoch, "step": int(model.step.value)}
+        figures, said = _evaluate(predict, splits)
+        best = {**moment, **figures}
     rates = progress.rates[1:] or progress.rates
     return {
+        "class_names": list(splits.train.class_names),
+        "counts": splits.counts(),
+        "image_size": list(splits.train.pixels.shape[1:3]),
         "last": last,
         "best_on_validation": best,
         "best_peer": _best_peer(model, best.get("validation", {})),
@@ -40,27 +49,33 @@ def collect(model: OnlineDistiller, splits: Splits, progress: Progress) -> dict[
         "flops_per_image": cost.training_flops(model),
         "peak_memory_bytes": cost.peak_memory(),
         "images_per_second": round(float(np.median(rates)), 1) if rates else None,
-    }
+    }, predictions.collect(said, splits.test.pixels, splits.test.labels)
 
 
-def _evaluate(predict: Callable, splits: Splits) -> dict[str, dict[str, float]]:
-    return {
-        name: _figures(predict, images)
-        for name, images in (("validation", splits.validation), ("test", splits.test))
-        if len(images.pixels)
-    }
+def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Figures of the validation and the test split, and what is said of the test images."""
+    figures, said = {}, {}
+    for name, images in (("validation", splits.validation), ("test", splits.test)):
+        if len(images.pixels):
+            batches = [predict(pixels) for pixels, _ in for_evaluation(images)]
+            said = {n: np.concatenate([batch[n] for batch in batches]) for n in batches[0]}
+            figures[name] = _figures(said, images)
+    return figures, said
 
 
-def _figures(predict: Callable, images: Images) -> dict[str, float]:
-    """The teacher's likelihood as `loss`; accuracy and calibration of each; peers' diversity."""
-    batches = [predict(pixels) for pixels, _ in for_evaluation(images)]
-    each = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    figures = {name: scores.scores(p, images.labels) for name, p in each.items()}
-    peers = np.stack([p for name, p in each.items() if name.startswith("peer")])
+def _figures(said: dict[str, np.ndarray], images: Images) -> dict[str, Any]:
+    """The teacher's likelihood as `loss`; accuracies and calibration of each; peers' diversity.
+
+    `teacher_recall` is a list with a figure for each class, None for one without images.
+    """
+    figures = {name: scores.scores(p, images.labels) for name, p in said.items()}
+    peers = np.stack([p for name, p in said.items() if name.startswith("peer")])
+    kinds = ("accuracy", "balanced_accuracy", "calibration_error")
+    recall = scores.recall(said["teacher"], images.labels)
     return {
         "loss": figures["teacher"]["negative_log_likelihood"],
-        **{f"{name}_accuracy": s["accuracy"] for name, s in figures.items()},
-        **{f"{name}_calibration_error": s["calibration_error"] for name, s in figures.items()},
+        **{f"{name}_{kind}": s[kind] for kind in kinds for name, s in figures.items()},
+        "teacher_recall": [None if np.isnan(part) else part for part in recall.tolist()],
         **scores.diversity(peers),
     }
 

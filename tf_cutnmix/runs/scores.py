@@ -1,21 +1,20 @@
 """How good predictions are, and how unlike each other."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 
 def predictions(signature: Callable, pixels: np.ndarray, batch_size: int) -> np.ndarray:
     """Probabilities `[N, K]` for images `[N, H, W, 3]` uint8."""
     starts = range(0, len(pixels), batch_size)
-    batches = (tf.constant(pixels[start : start + batch_size]) for start in starts)
+    batches = (pixels[start : start + batch_size] for start in starts)
     return np.concatenate([signature(images=b)["probabilities"].numpy() for b in batches])
 
 
 def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Accuracy, top-5 accuracy, negative log likelihood and expected calibration error.
+    """Accuracy, balanced and of the top 5, negative log likelihood, expected calibration error.
 
     Args:
       probabilities: `[N, K]`, rows sum to 1. A row that is not finite says nothing: it is a
@@ -23,7 +22,8 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
       labels: `[N]`, class numbers.
 
     Returns:
-      The four figures and the number of images. Of equally probable classes the first is the
+      The five figures and the number of images. Balanced accuracy is the mean recall of the
+      classes that have images. Of equally probable classes the first is the
       answer, and comes first among the five. The calibration error is that of Guo et al. (2017),
       equation 3, with 15 bins of equal width; the likelihood is in nats per image, at least
       `log 1e-30`.
@@ -35,6 +35,7 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     return {
         "images": len(labels),
         "accuracy": float(np.mean((rank == 0) & finite)),
+        "balanced_accuracy": float(np.nanmean(recall(probabilities, labels))),
         "top5_accuracy": float(np.mean((rank < 5) & finite)),
         "negative_log_likelihood": float(-np.mean(np.log(np.maximum(own, 1e-30)))),
         "calibration_error": calibration_error(probabilities, labels),
@@ -42,16 +43,56 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """`sum_b |B_b| / N * |accuracy(B_b) - confidence(B_b)|` over bins `((b-1)/M, b/M]`.
+    """`sum_b |B_b| / N * |accuracy(B_b) - confidence(B_b)|` over bins `((b-1)/M, b/M]`."""
+    _, confident, right = calibration(probabilities, labels, bins)
+    return float(np.sum(np.abs(right - confident)) / len(labels))
 
-    What rounding lifts above 1 is in the last bin.
+
+def calibration(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 15
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How many images are in each bin of confidence, the sums of their confidence, of them right.
+
+    Three arrays `[bins + 1]`. Bin b holds confidences in `((b-1)/M, b/M]`, the last one what
+    rounding lifts above 1 too, and bin 0 what says nothing.
     """
     finite, probabilities = _finite(probabilities)
     confidence = probabilities.max(axis=1)
     right = (probabilities.argmax(axis=1) == labels) & finite
     index = np.minimum(np.ceil(confidence * bins).astype(int), bins)
-    gaps = [np.sum(right[index == b]) - np.sum(confidence[index == b]) for b in range(bins + 1)]
-    return float(np.sum(np.abs(gaps)) / len(labels))
+    counted = [np.bincount(index, weights, bins + 1) for weights in (None, confidence, right)]
+    return counted[0], counted[1], counted[2]
+
+
+def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many images of each class (rows) are taken for each (columns): `[K, K]`.
+
+    An image of which nothing is said is in no column.
+    """
+    finite, said = _finite(probabilities)
+    counts = np.zeros((said.shape[1],) * 2, np.int64)
+    np.add.at(counts, (labels[finite], said[finite].argmax(axis=1)), 1)
+    return counts
+
+
+def recall(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The part of each class's images that is recognised: `[K]`, NaN for a class without any."""
+    counts = np.bincount(labels, minlength=probabilities.shape[1])
+    right = np.diag(confusion(probabilities, labels))
+    return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
+
+
+def unbalanced(counts: Sequence[int]) -> bool:
+    """Whether one class has over three times as many images as another."""
+    return max(counts) > 3 * min(counts)
+
+
+def surest_mistakes(probabilities: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
+    """The positions of wrong answers, the surest first, at most so many."""
+    _, said = _finite(probabilities)
+    wrong = np.flatnonzero(said.argmax(axis=1) != labels)
+    order = np.argsort(-said[wrong].max(axis=1), kind="stable")
+    return wrong[order][:most]
 
 
 def _finite(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

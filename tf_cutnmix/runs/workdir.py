@@ -14,7 +14,10 @@ from tf_cutnmix.runs.config import PLACES, Config, settings_in
 
 _MAY_CHANGE = (*PLACES, "export", "max_pixels", "steps", "save_minutes", "restarts")
 _FOLDERS = ("checkpoints", "tensorboard")
-_FILES = ("flags.cfg", "metrics.jsonl", "result.json", "mixed_batch.png")
+_FILES = (
+    *("flags.cfg", "metrics.jsonl", "result.json", "predictions.npz"),
+    *("mixed_batch.png", "run.html"),
+)
 _LONGEST_NAME = 255
 _OF_BEFORE = ("last.npz", "best.npz")
 

@@ -5,7 +5,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -24,6 +24,7 @@ def export(
     class_names: Sequence[str],
     examples: np.ndarray,
     max_pixels: int = 64_000_000,
+    more: Mapping[str, bytes] | None = None,
 ) -> pathlib.Path:
     """Write one SavedModel of one or several networks, as the next version in `folder`.
 
@@ -45,6 +46,7 @@ def export(
       class_names: of the `K` classes.
       examples: `[N, H, W, 3]` uint8, images to compare the export with the networks on.
       max_pixels: of a file, as its header states them; larger ones are not decoded.
+      more: what further files of the version hold, by their names.
 
     Returns:
       The folder of the version.
@@ -58,6 +60,8 @@ def export(
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch:
             written = _write(networks, pathlib.Path(scratch), class_names, max_pixels)
             _compare(networks, written, examples)
+            for name, content in (more or {}).items():
+                (written / name).write_bytes(content)
             versions = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
             version = folder / str(max(versions, default=0) + 1)
             os.replace(written, version)

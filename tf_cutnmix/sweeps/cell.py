@@ -15,6 +15,7 @@ from typing import Any
 
 from tf_cutnmix import files
 from tf_cutnmix.errors import Interrupted, RunError
+from tf_cutnmix.reporting import run_page
 from tf_cutnmix.runs import build, experiment
 from tf_cutnmix.runs.config import Config
 
@@ -43,6 +44,7 @@ def run(config: Config, cores: Sequence[int] | None) -> None:
     _print_into(folder / "log.txt")
     try:
         experiment.train_and_evaluate(config)
+        run_page.write(folder, config)
     except Interrupted as interrupt:
         print(interrupt)
         sys.exit(128 + interrupt.number)

@@ -1,0 +1,54 @@
+"""Names of others: what a page, Markdown and a spreadsheet make of them is the name again."""
+
+import html
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from tf_cutnmix import escaping
+
+HOSTILE = ("<script>alert(1)</script>", "=1+1", "two\nlines", "a|b", "\u202egnp.exe", "[x](y)", "`")
+
+
+def test_what_is_no_printable_character_stands_as_its_escape() -> None:
+    assert escaping.one_line("a\nb\r\t\x1b[2J") == r"a\nb\r\t\x1b[2J"
+    assert escaping.one_line("\u202egnp.exe\u2066\ud800") == r"\u202egnp.exe\u2066\ud800"
+    assert escaping.one_line("Schäferhund 犬 כלב") == "Schäferhund 犬 כלב"
+
+
+@hypothesis.given(st.text(), st.integers(3, 40))
+def test_a_line_is_one_line_and_no_longer_than_asked(text: str, longest: int) -> None:
+    shown = escaping.one_line(text, longest)
+    assert len(shown) <= longest
+    assert len(shown.splitlines()) <= 1
+    whole = escaping.one_line(text)
+    assert shown == whole or (whole.startswith(shown.split("…")[0]) and len(whole) > longest)
+
+
+def test_of_a_long_name_the_middle_is_left_out() -> None:
+    assert escaping.one_line("abcdefghij", 5) == "ab…ij"
+    assert escaping.one_line("abcdefghij", 10) == "abcdefghij"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_page_shows_the_line(name: str) -> None:
+    escaped = escaping.html(name)
+    assert not set("<>\"'\n") & set(escaped)
+    assert html.unescape(escaped) == escaping.one_line(name)
+
+
+def test_markdown_has_no_tag_link_code_or_cell_in_it() -> None:
+    assert escaping.markdown("<b>|`x`|[l](u)&amp;\\") == r"\<b\>\|\`x\`\|[l\](u)\&amp;\\"
+    assert escaping.markdown("[+1.00, +2.00]") == "[+1.00, +2.00]"
+    assert escaping.markdown("wrn16_2 + cutnmix, alpha=0.5") == "wrn16_2 + cutnmix, alpha=0.5"
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_spreadsheet_computes_no_text(formula: str) -> None:
+    assert escaping.cell(formula) == f"'{formula}"
+
+
+@pytest.mark.parametrize("value", [-1.5, 3, "a=1", "", None])
+def test_numbers_and_other_texts_are_as_they_were(value: object) -> None:
+    assert escaping.cell(value) is value

@@ -1,0 +1,40 @@
+"""Names that others chose, where they can do no harm: in a line, Markdown, a page, a cell."""
+
+import html as _html
+import re
+
+# They join or part letters in several scripts and in emoji, and turn nothing round.
+_JOINERS = "\u200c\u200d"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def one_line(text: str, longest: int | None = None) -> str:
+    """Text in one line: what is no printable character, such as a mark that turns the direction
+    of writing, stands as its escape; of more than `longest` characters the middle is left out.
+    """
+    shown = "".join(c if c.isprintable() or c in _JOINERS else _escaped(c) for c in text)
+    if longest is None or len(shown) <= longest:
+        return shown
+    tail = (longest - 1) // 2
+    return f"{shown[: longest - 1 - tail]}…{shown[len(shown) - tail :]}"
+
+
+def markdown(text: str) -> str:
+    """Text in one line of Markdown, also in a table: no tags, links, code or further cells."""
+    return re.sub(r"([\\`|<>&]|\](?=\())", r"\\\1", one_line(text))
+
+
+def html(text: str) -> str:
+    """Text in an element or an attribute of a page, in one line."""
+    return _html.escape(one_line(text))
+
+
+def cell(value: object) -> object:
+    """A value for a cell of CSV: text that a spreadsheet would compute gets an apostrophe."""
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

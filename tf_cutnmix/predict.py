@@ -1,0 +1,88 @@
+"""Ask an export about pictures: `python -m tf_cutnmix.predict --savedmodel=DIR PICTURES`."""
+
+import dataclasses
+import pathlib
+import sys
+
+from tf_cutnmix import command, escaping
+from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.settings import AT_LEAST_1, check, setting
+
+SUMMARY = """\
+Prints what an exported SavedModel says of pictures: the class, its probability, and what else it
+may be. Files that cannot be read are named and left out, and the command then ends with 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of a prediction.
+
+    Raises:
+      InputError: a setting is missing or outside its range.
+    """
+
+    pictures: tuple[str, ...] = setting(
+        (), "input", "files, folders of pictures at any depth, or patterns", positional=True
+    )
+    savedmodel: str = setting(
+        "", "input", "folder of one version: savedmodels/<name>/<version>, or of a run"
+    )
+    batch_size: int = setting(32, "input", "files per call", rule=AT_LEAST_1)
+    csv: str = setting("", "output", "file to write the answers into, as CSV")
+    json: str = setting("", "output", "the same as JSON")
+    out: str = setting("", "output", "the same as a page with small pictures")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.savedmodel:
+            raise InputError("--savedmodel is missing: name the folder of an export's version")
+        if not self.pictures:
+            raise InputError("PICTURES is missing: name files, folders or patterns")
+        outputs = [path for path in (self.csv, self.json, self.out) if path]
+        if len(set(outputs)) < len(outputs):
+            raise InputError("--csv, --json and --out name one file twice: name each another")
+
+
+def main(settings: Settings) -> None:
+    """Print a table of answers and write the files that are asked for."""
+    for flag in ("csv", "json", "out"):
+        _check_place(flag, getattr(settings, flag))
+    with command.quiet_tensorflow():
+        from tf_cutnmix import files
+        from tf_cutnmix.networks import served
+        from tf_cutnmix.predicting import answers, documents, pictures
+    import tqdm
+
+    paths = pictures.find(settings.pictures)
+    export = served.load(settings.savedmodel, "savedmodel")
+    asked = answers.ask(export, paths, batch_size=settings.batch_size)
+    # Without a terminal it shows nothing.
+    said = list(tqdm.tqdm(asked, total=len(paths), unit=" pictures", leave=False, disable=None))
+    contents = {
+        settings.csv: lambda: documents.as_csv(said),
+        settings.json: lambda: documents.as_json(said),
+        settings.out: lambda: documents.page(said, settings.savedmodel),
+    }
+    for path, content in contents.items():
+        if path:
+            files.write(pathlib.Path(path), content().encode(errors="backslashreplace"))
+    broken = [answer for answer in said if answer.problem]
+    if len(broken) < len(said):
+        print(documents.table(said))
+    for answer in broken:
+        print(f"warning: {escaping.one_line(f'{answer.path}: {answer.problem}')}", file=sys.stderr)
+    if broken:
+        raise RunError(f"{len(broken)} of {len(said)} files cannot be read")
+
+
+def _check_place(flag: str, place: str) -> None:
+    """Raise `InputError` where a file cannot be written, before there is an answer to lose."""
+    path = pathlib.Path(place)
+    if place and path.is_dir():
+        raise InputError(f"--{flag}={place} is a folder: name a file")
+    if place and not path.parent.is_dir():
+        raise InputError(f"--{flag}={place}: there is no folder {path.parent}: make it first")
+
+
+if __name__ == "__main__":
+    sys.exit(command.run("tf_cutnmix.predict", SUMMARY, Settings, main))

@@ -1,0 +1,95 @@
+"""From what a user names to files of pictures, and what Pillow sees in one."""
+
+import glob
+import io
+import pathlib
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tf_cutnmix.errors import InputError, RunError, first_line
+
+_THUMBNAIL = 160
+
+
+def find(places: Iterable[str]) -> list[pathlib.Path]:
+    """The files in `places`, each once.
+
+    Args:
+      places: files; folders, of which all pictures at any depth are taken that are not hidden;
+        patterns such as "photos/**/*.jpg".
+
+    Raises:
+      InputError: a place is not there or holds no picture.
+    """
+    files: dict[pathlib.Path, None] = {}
+    for place in places:
+        path = pathlib.Path(place)
+        if path.is_dir():
+            found = _in_folder(path)
+        elif path.exists():
+            found = [path]
+        else:
+            matches = sorted(map(pathlib.Path, glob.glob(place, recursive=True)))
+            found = [match for match in matches if match.is_file()]
+            if not found and glob.has_magic(place):
+                raise InputError(f"{place!r}: no file fits this pattern")
+            if not found:
+                raise InputError(f"{place!r}: there is no such file or folder")
+        files |= dict.fromkeys(found)
+    return list(files)
+
+
+def _in_folder(folder: pathlib.Path) -> list[pathlib.Path]:
+    readable = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in readable
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not found:
+        raise InputError(f"{str(folder)!r} holds no pictures: name another folder, or files")
+    return found
+
+
+def decode(content: bytes) -> np.ndarray:
+    """A picture as `[H, W, 3]` uint8, turned as the camera was held.
+
+    Raises:
+      RunError: it is no whole picture, or is larger than any picture should be.
+    """
+    return np.asarray(_open(content))
+
+
+def thumbnail(path: pathlib.Path) -> bytes:
+    """A picture of at most 160 pixels a side, as a JPEG file.
+
+    Raises:
+      RunError: Pillow cannot read the file.
+    """
+    try:
+        picture = _open(path.read_bytes())
+    except OSError as error:
+        raise RunError(str(error.strerror)) from error
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def _open(content: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns of pictures that are up to twice as large as it allows.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as picture:
+                return ImageOps.exif_transpose(picture).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise RunError("it is no picture, or of an unknown kind") from error
+    except Exception as error:
+        # What Pillow raises for a broken file depends on the kind of the file.
+        raise RunError(first_line(error)) from error

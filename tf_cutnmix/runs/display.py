@@ -1,0 +1,124 @@
+"""What a run prints on its way: when it will end, and a line for each epoch."""
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+
+import keras
+
+from tf_cutnmix.runs import outlook
+from tf_cutnmix.runs.progress import Progress
+
+_SECONDS_TO_JUDGE = 10.0
+_SECONDS_BETWEEN_UPDATES = 0.5
+_CLEAR = "\r\x1b[K"
+
+
+class Display(keras.callbacks.Callback):
+    """Prints a table that grows by a line an epoch; on a terminal also where in an epoch it is.
+
+    A term that is 0 has no column until it is not.
+
+    Args:
+      progress: is told of an epoch's end before this is.
+      terms: names of the terms of the loss.
+      epochs: of the whole run.
+      steps: that this process will take at most.
+      gpus: that the machine has.
+    """
+
+    def __init__(
+        self, progress: Progress, *, terms: Sequence[str], epochs: int, steps: float, gpus: int
+    ) -> None:
+        super().__init__()
+        self.progress = progress
+        self.terms = terms
+        self.epochs = epochs
+        self.steps = steps
+        self.gpus = gpus
+        self.live = sys.stdout.isatty()
+        self.columns: list[str] = []
+        self.done = 0
+        self.seconds: list[float] = []
+        self._told = False
+        self._first_step_at = 0.0
+        self._updated_at = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._epoch, self._batch = epoch + 1, 0
+        self._epoch_began_at = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        now = time.perf_counter()
+        self.done += 1
+        self._batch += 1
+        if self.done == 1:
+            # The first step waits for what is compiled once.
+            self._first_step_at = now
+        elif not self._told and now - self._first_step_at > _SECONDS_TO_JUDGE:
+            self._tell(self._seconds_left(now))
+        if self.live and now - self._updated_at > _SECONDS_BETWEEN_UPDATES:
+            self._updated_at = now
+            steps = f"step {self._batch} of {self.progress.steps_per_epoch}"
+            left = f", {outlook.duration(self._seconds_left(now))} left" if self.done > 1 else ""
+            print(
+                f"{_CLEAR}epoch {self._epoch} of {self.epochs}: {steps}{left}", end="", flush=True
+            )
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs = logs or {}
+        now = time.perf_counter()
+        self.seconds.append(now - self._epoch_began_at)
+        if not self._told:
+            self._tell(self._seconds_left(now))
+        if self.live:
+            print(_CLEAR, end="")
+        row = {
+            "epoch": f"{epoch + 1}{'*' if self.progress.best_epoch == epoch + 1 else ' '}",
+            **_cells(logs, self.terms),
+            "images/s": f"{self.progress.rates[-1]:.0f}",
+            "left": outlook.duration(self._seconds_left(now)),
+        }
+        columns = [name for name in row if name in self.columns or _says_something(row[name])]
+        if columns != self.columns:
+            if not self.columns and self.progress.best_epoch:
+                print("* the best epoch on the validation split so far")
+            self.columns = columns
+            print("  ".join(f"{name:>{_width(name)}}" for name in columns))
+        print("  ".join(f"{row.get(n, ''):>{_width(n)}}" for n in columns), flush=True)
+
+    def _seconds_left(self, now: float) -> float:
+        """By whole epochs where there are some after the first, with all that is done in them."""
+        steps = self.steps - self.done
+        if len(self.seconds) > 1:
+            return steps * statistics.fmean(self.seconds[1:]) / self.progress.steps_per_epoch
+        return steps * (now - self._first_step_at) / max(1, self.done - 1)
+
+    def _tell(self, seconds: float) -> None:
+        self._told = True
+        if self.live:
+            print(_CLEAR, end="")
+        print(f"about {outlook.duration(seconds)} left, until {outlook.end(seconds)}")
+        if words := outlook.advice(seconds, self.gpus):
+            print(words)
+
+
+def _cells(logs: dict[str, float], terms: Sequence[str]) -> dict[str, str]:
+    """The loss and its terms, then accuracies on the validation split in percent."""
+    cells = {name: f"{logs[name]:.4f}" for name in ("loss", *terms) if name in logs}
+    for name in ("teacher", "ensemble"):
+        if f"val_{name}_accuracy" in logs:
+            cells[f"val {name}"] = f"{logs[f'val_{name}_accuracy']:.2%}"
+    peers = [v for n, v in logs.items() if n.startswith("val_peer") and n.endswith("_accuracy")]
+    if peers:
+        cells["val peers"] = f"{statistics.fmean(peers):.2%}"
+    return cells
+
+
+def _says_something(cell: str) -> bool:
+    return cell.strip("0.") != ""
+
+
+def _width(name: str) -> int:
+    return max(len(name), 9)

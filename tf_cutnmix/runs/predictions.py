@@ -1,0 +1,106 @@
+"""What the networks of a run said of its test images: a file to draw from, without TensorFlow."""
+
+import io
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from tf_cutnmix import files
+from tf_cutnmix.errors import RunError
+from tf_cutnmix.runs import scores
+
+_MISTAKES = 12
+_SIDE = 96
+_NETWORK = "probabilities."
+
+
+class Predictions(NamedTuple):
+    """Predictions of the best epoch's networks on the test split.
+
+    Attributes:
+      probabilities: `[N, K]` float32 by the name of the network.
+      labels: `[N]` int32.
+      mistakes: `[M]`, positions of the teacher's surest mistakes, the surest first.
+      pictures: `[M, H, W, 3]` uint8, the images at these positions, made smaller where large.
+    """
+
+    probabilities: dict[str, np.ndarray]
+    labels: np.ndarray
+    mistakes: np.ndarray
+    pictures: np.ndarray
+
+
+def collect(
+    probabilities: Mapping[str, np.ndarray], pixels: np.ndarray, labels: np.ndarray
+) -> Predictions:
+    """Predictions of images `[N, H, W, 3]` uint8, with those of the teacher's surest mistakes."""
+    mistakes = scores.surest_mistakes(probabilities["teacher"], labels, _MISTAKES)
+    height, width = pixels.shape[1:3]
+    part = min(1.0, _SIDE / max(height, width))
+    size = (max(1, round(width * part)), max(1, round(height * part)))
+    small = [np.asarray(Image.fromarray(pixels[k]).resize(size)) for k in mistakes]
+    pictures = np.stack(small) if small else np.zeros((0, size[1], size[0], 3), np.uint8)
+    return Predictions(dict(probabilities), labels, mistakes, pictures)
+
+
+def save(path: pathlib.Path, predictions: Predictions) -> None:
+    """Write predictions, all or nothing.
+
+    Raises:
+      RunError: the file cannot be written.
+    """
+    named: dict[str, Any] = {
+        f"{_NETWORK}{name}": p for name, p in predictions.probabilities.items()
+    }
+    rest = predictions._asdict()
+    del rest["probabilities"]
+    content = io.BytesIO()
+    np.savez_compressed(content, **named, **rest)
+    files.write(path, content.getvalue())
+
+
+def read(path: pathlib.Path) -> Predictions:
+    """Read what `save` wrote.
+
+    Raises:
+      RunError: the file is missing or damaged, or does not hold what it should.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
+        probabilities = {
+            name.removeprefix(_NETWORK): content.pop(name)
+            for name in list(content)
+            if name.startswith(_NETWORK)
+        }
+        found = Predictions(probabilities, **content)
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"cannot read {path}: {error}") from error
+    _check(path, found)
+    return found
+
+
+def _check(path: pathlib.Path, found: Predictions) -> None:
+    """Raise `RunError` unless the arrays fit each other."""
+    images, mistakes, pictures = found.labels.shape, found.mistakes, found.pictures
+    teacher = found.probabilities.get("teacher", np.zeros(0))
+    whole = [found.labels, mistakes]
+    fitting = (
+        len(images) == 1
+        and teacher.ndim == 2
+        and all(p.shape == teacher.shape for p in found.probabilities.values())
+        and all(np.issubdtype(p.dtype, np.floating) for p in found.probabilities.values())
+        and teacher.shape[0] == images[0]
+        and all(np.issubdtype(numbers.dtype, np.integer) for numbers in whole)
+        and bool(np.all((found.labels >= 0) & (found.labels < teacher.shape[1])))
+        and bool(np.all((mistakes >= 0) & (mistakes < images[0])))
+        and (pictures.ndim, pictures.dtype, len(pictures)) == (4, np.uint8, len(mistakes))
+        and pictures.shape[3] == 3
+        and min(pictures.shape[1:]) > 0
+    )
+    if not fitting:
+        raise RunError(f"cannot read {path}: its arrays do not fit together")
