@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import tables, turns
+from benchmarks import formats, tables, turns
 
 ROOT = pathlib.Path(__file__).parents[2]
 FACTS = {"benchmark": "some", "title": "Some figures"}
@@ -193,3 +193,12 @@ def test_the_start_is_timed_in_processes_of_its_own(tmp_path: pathlib.Path) -> N
         following = row[f"{program}: step, ms"]["median"] / 1e3
         assert following < seconds[2] - seconds[1]
         assert row[f"{program}: memory, MiB"]["median"] > 100
+
+
+def test_formats_are_told_by_size_agreement_and_speed() -> None:
+    first, *others = list(formats.rows(quick=True))
+    assert first["format"] == "savedmodel"
+    for row in (first, *others):
+        assert row["kB"] > 50
+        assert row["agreement"] > 0.9
+        assert 0 < row["1 image, ms"]["min"] <= row["1 image, ms"]["median"]

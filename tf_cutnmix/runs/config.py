@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from tf_cutnmix.errors import InputError, unknown
+from tf_cutnmix.runs import names
 from tf_cutnmix.runs.flags import Flags
 from tf_cutnmix.settings import NOT_NEGATIVE, check, split_names
 
@@ -42,6 +43,7 @@ class Config(Flags):
             raise InputError(
                 "--freeze=backbone keeps what is below the classifiers: pass --weights_from"
             )
+        names.chosen_formats(self.export_format)
         if self.resume and self.overwrite:
             raise InputError("--resume and --overwrite contradict each other: pass one of them")
 
@@ -72,6 +74,11 @@ class Config(Flags):
     @property
     def exports(self) -> tuple[str, ...]:
         return split_names(self.export)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats of each export, beside the SavedModel."""
+        return names.chosen_formats(self.export_format)
 
     @property
     def name(self) -> str:

@@ -32,11 +32,14 @@ from tf_cutnmix.runs.build import (
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.runs.progress import Progress
-from tf_cutnmix.serving import export
+from tf_cutnmix.serving import check_installed, export, record
 
 _SHORT_RUN = 500
 _USUAL_BATCH = 128
-_COMPARED_EXAMPLES = 32
+# Images to compare an export on, and to measure the accuracy of its formats on.
+_COMPARED = 32
+_MEASURED = 1000
+_CALIBRATION = 200
 
 
 def train_and_evaluate(config: Config) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     _set_threads(config.threads)
     check_names(config)
     check_together(config)
+    check_installed(config.formats)
     earlier = workdir.earlier_run(folder, config)
     splits = load_splits(config)
     config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
@@ -189,12 +193,58 @@ def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Con
     )
 
 
+def export_run(config: Config) -> dict[str, str]:
+    """Export the networks of a finished run once more, as the run's end would.
+
+    Args:
+      config: of the run, with what is to be exported, in which formats and where.
+
+    Returns:
+      Where each export is, by the name that `--export` has for it.
+
+    Raises:
+      InputError: the run has not finished, its data are no longer the same, or it was cut short
+        by `--steps` and left no checkpoint of its end.
+      RunError: a checkpoint cannot be read, or an export cannot be written.
+    """
+    check_installed(config.formats)
+    folder = pathlib.Path(config.folder)
+    result = _result(folder)
+    splits = load_splits(config)
+    config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
+    model = build_model(config, splits.train)
+    last, best = folder / "last.npz", folder / "best.npz"
+    if best.exists():
+        checkpoints.restore(checkpoints.read(best), model.variables)
+    elif last.exists():
+        checkpoint = checkpoints.read(last)
+        _check_classes(checkpoint, splits, config)
+        checkpoints.restore(checkpoint, [*model.variables, *model.optimizer.variables])
+    if int(model.step.value) != result["best_on_validation"]["step"]:
+        raise InputError(f"{folder} kept no checkpoint of its end: train it without --steps")
+    return _export(model, splits, result, config)
+
+
+def _result(folder: pathlib.Path) -> dict[str, Any]:
+    """What a finished run found.
+
+    Raises:
+      InputError: it has not finished.
+    """
+    try:
+        return json.loads((folder / "result.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} is no finished run: it has no result.json") from error
+
+
 def _export(
     model: OnlineDistiller, splits: Splits, result: dict[str, Any], config: Config
 ) -> dict[str, str]:
     """Write the exports that are asked for; where each of them is."""
     best_peer = model.networks[result["best_peer"]]
     networks = {"teacher": model.averages, "peer": [best_peer], "ensemble": model.peers}
+    train = splits.train.pixels
+    count = _MEASURED if config.formats else _COMPARED
     written = {}
     for name in config.exports:
         suffix = "" if name == "teacher" else f"_{name}"
@@ -202,8 +252,13 @@ def _export(
             networks[name],
             pathlib.Path(config.export_dir) / f"{config.name}{suffix}",
             splits.train.class_names,
-            splits.test.pixels[:_COMPARED_EXAMPLES],
+            splits.test.pixels[:count],
+            labels=splits.test.labels[:count] if config.formats else None,
+            calibration=train[:: max(len(train) // _CALIBRATION, 1)][:_CALIBRATION],
             max_pixels=config.max_pixels,
+            formats=config.formats,
         )
+        for line in record.lines(version):
+            print(line, flush=True)
         written[name] = str(version)
     return written

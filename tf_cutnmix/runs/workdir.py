@@ -9,7 +9,9 @@ from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import checkpoints
 from tf_cutnmix.runs.config import Config, settings_in
 
-_MAY_CHANGE = ("workdir", "data_dir", "export_dir", "export", "max_pixels", "steps")
+_MAY_CHANGE = (
+    *("workdir", "data_dir", "export_dir", "export", "export_format", "max_pixels", "steps"),
+)
 _FILES = ("metrics.jsonl", "last.npz", "best.npz", "result.json", "mixed_batch.png")
 
 
