@@ -7,6 +7,7 @@ import sys
 from tf_cutnmix import command
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import names
+from tf_cutnmix.runs.begun import as_before
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.settings import check, setting
 
@@ -67,7 +68,7 @@ def config_of(settings: Settings) -> Config:
         for name in ("export", "export_dir", "data_dir")
         if getattr(settings, name)
     }
-    config = command.parse(Config, [f"--flagfile={flags}"])
+    config = as_before(command.parse(Config, [f"--flagfile={flags}"]), flags.read_text())
     return dataclasses.replace(
         config, workdir=settings.run, export_format=settings.export_format, **changed
     )
