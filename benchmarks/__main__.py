@@ -6,7 +6,7 @@ import pathlib
 
 from benchmarks import tables
 
-BENCHMARKS = ("mixing", "pipeline", "step", "start", "export", "faults")
+BENCHMARKS = ("mixing", "pipeline", "step", "start", "export", "formats", "serving", "faults")
 RESULTS = pathlib.Path(__file__).with_name("results")
 
 

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tf_cutnmix import command, evaluate, predict, sweep
+from tf_cutnmix import command, evaluate, export, predict, sweep
 from tf_cutnmix.errors import DivergenceError, InputError
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.settings import setting
@@ -19,6 +19,7 @@ COMMANDS = {
     "tf_cutnmix.train": Config,
     "tf_cutnmix.evaluate": evaluate.Settings,
     "tf_cutnmix.predict": predict.Settings,
+    "tf_cutnmix.export": export.Settings,
     "tf_cutnmix.sweep": sweep.Settings,
 }
 
@@ -265,7 +266,7 @@ def test_help_is_printed_and_succeeds(module: str, flag: str, tmp_path: pathlib.
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("module", ["tf_cutnmix.train", "tf_cutnmix.sweep"])
+@pytest.mark.parametrize("module", ["tf_cutnmix.train", "tf_cutnmix.export", "tf_cutnmix.sweep"])
 def test_help_does_not_wait_for_tensorflow(module: str, tmp_path: pathlib.Path) -> None:
     arguments = ("-X", "importtime", "-m", module, "--help")
     imported = run_module(*arguments, cwd=tmp_path).stderr

@@ -12,8 +12,13 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "tf_cutnmix"
-DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl-py", "sklearn": "scikit-learn"}
-DOORS = ("train", "evaluate", "predict", "sweep", "report")
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "absl": "absl-py",
+    "sklearn": "scikit-learn",
+    "tensorflow_serving": "tensorflow-serving-api",
+}
+DOORS = ("train", "evaluate", "predict", "export", "sweep", "report")
 
 
 def module_name(path: pathlib.Path) -> str:
@@ -38,7 +43,7 @@ FAMILIES = wing(
 
 # The order in which the package is read.
 ORDER = [
-    *("errors", "files", "escaping", "settings", "command"),
+    *("errors", "files", "output", "escaping", "settings", "command"),
     *wing(
         "data",
         *("images", "held_out", "splits", "decode", "layout", "digits", "folder", "tfds"),
@@ -62,13 +67,16 @@ ORDER = [
     *METHODS,
     "distillation.methods",
     *wing("distillation", "teacher", "views", "guard", "callbacks", "trainer", "distiller"),
-    *wing("serving", "files", "savedmodel"),
+    "serving.resizing",
+    *wing("serving.formats", "format", "litert", "litert_int8", "onnx", "openvino"),
+    *wing("serving", "files", "conversion", "record", "warmup", "savedmodel"),
     # The wing offers its settings alone: the rest waits for TensorFlow.
     *wing("runs", "names", "flags", "config"),
     *(f"runs.{file}" for file in ("begun", "checkpoints", "workdir", "events", "interrupts")),
     *(f"runs.{file}" for file in ("progress", "outlook", "display", "scores", "predictions")),
     *(f"runs.{file}" for file in ("card", "cost", "pictures", "contradictions", "loading")),
-    *(f"runs.{file}" for file in ("optimizer", "build", "results", "experiment")),
+    *(f"runs.{file}" for file in ("optimizer", "build", "announcement", "results", "exporting")),
+    "runs.experiment",
     *wing(
         "reporting",
         *("runs", "groups", "comparison", "tables", "plots", "diagrams", "pages", "run_page"),
@@ -146,7 +154,7 @@ def test_a_file_can_be_seen_at_a_glance(module: str) -> None:
 
 def test_the_tests_stand_in_the_wings_of_the_package() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in ROOT.glob("tests/*/**/*.py")}
-    others = {pathlib.Path("benchmarks"), pathlib.Path("studies")}
+    others = {pathlib.Path(name) for name in ("benchmarks", "studies", "own_networks")}
     formulas = {pathlib.Path("distillation", "references")}
     wings = {path.parent.relative_to(PACKAGE) for path in FILES.values()}
     assert folders <= wings | others | formulas
@@ -174,10 +182,19 @@ def test_keras_cv_is_imported_only_where_it_is_used(module: str) -> None:
 def test_what_is_imported_is_a_declared_dependency() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    requirements = setup["options"]["install_requires"].split("\n")
-    declared = {re.split(r"[<>=~!; ]", line)[0] for line in requirements if line}
-    imported = set().union(*map(other_imports, FILES))
-    assert {DISTRIBUTIONS.get(n, n).replace("_", "-") for n in imported} <= declared
+    extras = setup["options.extras_require"]
+    optional = declared(*(extras[name] for name in ("litert", "onnx", "openvino", "serving")))
+    needed = declared(setup["options"]["install_requires"])
+    for module in FILES:
+        imported = {DISTRIBUTIONS.get(n, n).replace("_", "-") for n in other_imports(module)}
+        is_optional = module.startswith("serving.formats.") or module == "serving.warmup"
+        assert imported <= needed | (optional if is_optional else set()), module
+
+
+def declared(*requirements: str) -> set[str]:
+    """The distributions that lists of requirements name."""
+    lines = [line for text in requirements for line in text.split("\n") if line]
+    return {re.split(r"[<>=~!; ]", line)[0] for line in lines}
 
 
 @pytest.mark.parametrize("module", FILES)

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import textwrap
 import types
 import typing
@@ -16,6 +15,7 @@ from typing import Any
 
 from absl import flags
 
+from tf_cutnmix import output
 from tf_cutnmix.errors import InputError, Interrupted, RunError
 
 _HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
@@ -103,20 +103,19 @@ def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
     that shares stderr may do the importing.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with tempfile.TemporaryFile("w+") as held_back:
-        stderr = os.dup(2)
-        os.dup2(held_back.fileno(), 2)
-        try:
-            yield
-            if find_devices:
-                sys.modules["tensorflow"].config.list_physical_devices()
-        except Exception:
-            held_back.seek(0)
-            os.write(stderr, held_back.read().encode())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    said = ""
+    try:
+        with output.held_back() as held:
+            try:
+                yield
+                if find_devices:
+                    sys.modules["tensorflow"].config.list_physical_devices()
+            except BaseException:
+                held.seek(0)
+                said = held.read()
+                raise
+    finally:
+        os.write(2, said.encode())
 
 
 @contextlib.contextmanager

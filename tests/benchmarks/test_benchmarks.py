@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import tables, turns
+from benchmarks import formats, tables, turns
 
 ROOT = pathlib.Path(__file__).parents[2]
 FACTS = {"benchmark": "some", "title": "Some figures"}
@@ -203,3 +203,12 @@ def test_a_run_survives_every_fault(tmp_path: pathlib.Path) -> None:
     for row in results["rows"]:
         assert (row["fault"], row["survived"]) == (row["fault"], row["tried"])
         assert row["tried"] == 1
+
+
+def test_formats_are_told_by_size_agreement_and_speed() -> None:
+    first, *others = list(formats.rows(quick=True))
+    assert first["format"] == "savedmodel"
+    for row in (first, *others):
+        assert row["kB"] > 50
+        assert row["agreement"] > 0.9
+        assert 0 < row["1 image, ms"]["min"] <= row["1 image, ms"]["median"]

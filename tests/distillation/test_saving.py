@@ -7,6 +7,7 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.distillation.small_models import (
     CLASSES,
@@ -64,6 +65,16 @@ def test_training_goes_on_after_loading_as_if_there_had_been_no_break(saved):
     unbroken = train(compiled(small_distiller(**compiled_views())), steps=4)
     assert int(loaded.step.value) == 4
     assert_same_state(loaded, state_of(unbroken))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_model_exports_as_any_keras_model_does(trained, saved, tmp_path):
+    model = saved[0] if trained else small_distiller()
+    model.export(tmp_path / "export", verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "export"))
+    images = images_of(6)
+    answer = loaded.serve(tf.constant(images, tf.float32))
+    np.testing.assert_allclose(answer, model.predict(images, verbose=0), rtol=1e-5)
 
 
 def test_a_saved_model_loads_in_a_fresh_process(saved, tmp_path):

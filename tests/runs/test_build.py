@@ -11,7 +11,7 @@ import pytest
 from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH
 from tf_cutnmix.mixing import augment, layers
 from tf_cutnmix.networks import sharing
-from tf_cutnmix.runs import build, cost, experiment
+from tf_cutnmix.runs import announcement, build, cost
 from tf_cutnmix.runs.config import Config
 
 
@@ -186,7 +186,7 @@ def test_characters_are_mirrored_only_if_asked(dataset, flip, mirrored, training
 def test_a_short_run_is_told_what_its_parts_of_the_run_come_to(settings, told, training_images):
     config = Config(**{**SMALL, "teacher_memory": 0.01, **settings})
     model = build.build_model(config, training_images)
-    found = experiment.hints(config, model, images=len(training_images.labels))
+    found = announcement.hints(config, model, images=len(training_images.labels))
     assert [hint for hint in found if "short run" in hint] == ([told] if told else [])
 
 
@@ -194,7 +194,7 @@ def test_a_short_run_is_told_what_its_parts_of_the_run_come_to(settings, told, t
 def test_bfloat16_is_recommended_where_the_processor_has_it(precision, training_images):
     config = Config(**{**ALONE, "precision": precision})
     model = build.build_model(Config(**ALONE), training_images)
-    found = experiment.hints(config, model, images=1000 * 128)
+    found = announcement.hints(config, model, images=1000 * 128)
     assert bool(found) == (precision == "float32" and cost.multiplies_in_bfloat16())
 
 

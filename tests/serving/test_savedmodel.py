@@ -157,15 +157,20 @@ print(json.dumps({
         "classes": ["int64", [None]],
     }
     assert seen["packages"] == []
+    images_of_any_size = [["images", "uint8", [None, None, None, 3]]]
     assert seen["inputs"] == {
-        "serving_default": [["images", "uint8", [None, None, None, 3]]],
+        "serving_default": images_of_any_size,
         "serve_bytes": [["bytes", "string", [None]]],
-        "features": [["images", "uint8", [None, None, None, 3]]],
+        "features": images_of_any_size,
+        "portable": images_of_any_size,
+        "fixed_size": [["images", "float32", [None, *SIZE, 3]]],
     }
     assert seen["outputs"] == {
         "serving_default": prediction,
         "serve_bytes": {**prediction, "valid": ["bool", [None]]},
         "features": {"features": ["float32", [None, 64 + 5]]},
+        "portable": prediction,
+        "fixed_size": prediction,
     }
     np.testing.assert_allclose(seen["probabilities"], mean_probabilities(two, images), atol=1e-5)
 
@@ -233,6 +238,86 @@ def test_one_request_holds_files_of_any_kind_and_size(of_one):
     for position, image in enumerate(pixels):
         expected = of_one["serving_default"](images=image[tf.newaxis])["logits"][0]
         np.testing.assert_allclose(answer["logits"][position], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [SIZE, (5, 13)])
+def test_no_images_are_answered_with_no_rows(of_two, size):
+    nothing = tf.zeros([0, *size, 3], tf.uint8)
+    for signature in ("serving_default", "portable"):
+        answer = of_two[signature](images=nothing)
+        assert answer["probabilities"].shape == answer["logits"].shape == (0, 3)
+        assert answer["classes"].shape == (0,)
+    assert of_two["features"](images=nothing)["features"].shape == (0, 64 + 5)
+    assert of_two["serve_bytes"](bytes=tf.zeros([0], tf.string))["logits"].shape == (0, 3)
+
+
+@pytest.mark.parametrize("size", [SIZE, (5, 13), (24, 16)])
+def test_the_portable_signature_answers_as_the_default_one(of_two, size):
+    images = tf.constant(random_images(3, size))
+    expected = of_two["serving_default"](images=images)
+    answer = of_two["portable"](images=images)
+    # One rounds a pixel up that the other rounds down.
+    np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-2)
+
+
+def test_the_portable_signature_has_no_operation_and_no_branch_that_converters_lack(of_two):
+    function = of_two["portable"]
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    kinds = {node.op for node in nodes}
+    assert "MatMul" in kinds or "BatchMatMulV2" in kinds
+    assert kinds.isdisjoint({"ScaleAndTranslate", "EnsureShape", "If", "StatelessIf", "While"})
+
+
+def test_images_of_the_networks_size_may_be_floats(of_two, two):
+    images = random_images(3)
+    answer = of_two["fixed_size"](images=tf.constant(images, tf.float32))
+    np.testing.assert_allclose(answer["probabilities"], mean_probabilities(two, images), atol=1e-6)
+
+
+def test_greyscale_networks_take_greyscale_and_colour(tmp_path):
+    inputs = keras.Input((*SIZE, 1))
+    pooled = keras.layers.Flatten()(inputs)
+    logits = keras.layers.Dense(3)(keras.layers.Rescaling(1 / 255)(pooled))
+    network = keras.Model(inputs, {"features": pooled, "logits": logits})
+    colour = random_images(3)
+    grey = np.round(colour @ [0.299, 0.587, 0.114]).astype(np.uint8)[..., np.newaxis]
+    version = savedmodel.export([network], tmp_path / "grey", CLASS_NAMES, grey)
+    served = tf.saved_model.load(str(version)).signatures
+    (expected,) = answers([network], grey, "logits")
+    for signature in ("serving_default", "portable"):
+        for images in (grey, colour):
+            answer = served[signature](images=tf.constant(images))["logits"]
+            np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)
+    for images in (grey, colour):
+        files = tf.stack([tf.io.encode_png(image) for image in images])
+        answer = served["serve_bytes"](bytes=files)["logits"]
+        np.testing.assert_allclose(answer, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_export_says_what_it_is(version_of_two, two):
+    record = json.loads((version_of_two / "assets" / "export.json").read_text())
+    assert record["input"] == {"height": 8, "width": 8, "channels": 3, "pixels": [0, 255]}
+    assert record["networks"] == [network.name for network in two]
+    assert record["parameters"] == sum(network.count_params() for network in two)
+    known = {"mean": [127.5] * 3, "deviation": [63.75] * 3}
+    assert record["normalisation"] == {"inside_the_network": True, "of_each": [known, None]}
+    assert record["versions"]["tensorflow"] == tf.__version__
+    assert list(record["formats"]) == ["savedmodel"]
+    on_disk = [p for p in version_of_two.rglob("*") if p.is_file() and p.name != "export.json"]
+    on_disk = [p for p in on_disk if p.parent.name != "assets.extra"]
+    size = sum(path.stat().st_size for path in on_disk)
+    assert record["formats"]["savedmodel"]["bytes"] == size
+
+
+def test_the_request_for_tensorflow_serving_is_one_that_it_reads(version_of_two):
+    logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    place = version_of_two / "assets.extra" / "tf_serving_warmup_requests"
+    (record,) = list(tf.data.TFRecordDataset(str(place)).as_numpy_iterator())
+    request = logs.PredictionLog.FromString(record).predict_log.request
+    assert request.model_spec.signature_name == "serving_default"
+    images = tf.make_ndarray(request.inputs["images"])
+    np.testing.assert_array_equal(images, random_images(3)[:1])
 
 
 def test_a_network_trained_in_bfloat16_is_exported_in_float32_as_the_highest_version(

@@ -11,7 +11,7 @@ from tf_cutnmix.distillation import losses, teacher
 from tf_cutnmix.distillation.forward import Forward, Memory
 from tf_cutnmix.distillation.guard import Guard
 from tf_cutnmix.distillation.method import Method, losses_at, parts_of
-from tf_cutnmix.distillation.peers import adds_losses, check_peers, pull
+from tf_cutnmix.distillation.peers import adds_losses, check_peers, pull, variables_of
 from tf_cutnmix.distillation.trainer import Trainer
 from tf_cutnmix.distillation.unpacking import unpack
 from tf_cutnmix.distillation.views import Views
@@ -136,7 +136,7 @@ class OnlineDistiller(Trainer):
         teach = any(term.uses_averages for term in self.terms)
         normalising = teacher.Normalising(self.averages, self.peers) if teach else None
         own = normalising.statistics if normalising else []
-        statistics = [v for v in _variables([*self.peers, *self.parts]) if not v.trainable] + own
+        statistics = [v for v in variables_of([*self.peers, *self.parts]) if not v.trainable] + own
         before = [tf.identity(v.value) for v in statistics]
         shown = self._views.unmixed(images, step) if self._unmixed else views
         averages = normalising.teach(self.run_averages, shown) if normalising else []
@@ -164,7 +164,7 @@ class OnlineDistiller(Trainer):
             if self.method.pull_every:
                 pull(self.peers, step, self.method.pull_every)
             momentum = teacher.momentum_at(step, self.momentum)
-            teacher.update(_variables(self.averages), _variables(self.peers), momentum, own)
+            teacher.update(variables_of(self.averages), variables_of(self.peers), momentum, own)
             for memory in self._memories:
                 memory.remember(images, labels, forward.logits)
             self.step.assign_add(1)
@@ -227,6 +227,11 @@ class OnlineDistiller(Trainer):
         singles = zip(self.networks, (*averages, *peers), strict=True)
         return {"teacher": _mean(averages), "ensemble": _mean(peers), **dict(singles)}
 
+    def export(self, filepath: str, *args: Any, **kwargs: Any) -> None:
+        """As Keras' own, of images `[N, H, W, C]` float32 of the peers' size; called or not."""
+        images = [keras.InputSpec(shape=self.peers[0].input_shape, dtype="float32")]
+        super().export(filepath, *args, **{"input_signature": images, **kwargs})
+
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         joined = self.run_peers.joined
@@ -283,8 +288,3 @@ class OnlineDistiller(Trainer):
 
 def _mean(predictions: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.add_n(list(predictions)) / len(predictions)
-
-
-def _variables(layers: Sequence[keras.Layer]) -> list[keras.Variable]:
-    """All variables of some layers, those that they share once."""
-    return list({id(v): v for layer in layers for v in layer.variables}.values())

@@ -92,3 +92,8 @@ def pull(peers: Sequence[keras.Model], step: tf.Tensor, every: int) -> None:
         mean = tf.add_n(values) / len(values)
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value + rate * (mean - value))
+
+
+def variables_of(layers: Sequence[keras.Layer]) -> list[keras.Variable]:
+    """All variables of some layers, those that they share once."""
+    return list({id(v): v for layer in layers for v in layer.variables}.values())

@@ -17,6 +17,7 @@ _NOT_COMPARED = (
     "export",
     "export_dir",
     "max_pixels",
+    "export_format",
     "data_dir",
     "threads",
     "resume",

@@ -5,8 +5,8 @@ Read `names` (of the methods), `flags` (every setting), `config` (the settings o
 `events` (what TensorBoard shows), `interrupts`, `progress` (what is saved and written on the way),
 `outlook` (how long it takes), `display` (what is printed), `scores`, `predictions` (a file of
 them), `card` (of an exported model), `cost`, `pictures`, `contradictions`, `loading` (a run's
-images), `optimizer`, `build` (from settings to data and model), `results` (the figures of a run),
-`experiment` (one run, wired).
+images), `optimizer`, `build` (from settings to data and model), `announcement` (what is printed
+before a run), `results` (the figures of a run), `exporting`, `experiment` (one run, wired).
 
 `Config` alone is offered here: the rest waits for TensorFlow, and `--help` shall not.
 """

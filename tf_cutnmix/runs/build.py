@@ -19,6 +19,7 @@ from tf_cutnmix.networks import pretrained
 from tf_cutnmix.networks.build import build_network, find
 from tf_cutnmix.networks.sharing import share_stages, stages
 from tf_cutnmix.runs import contradictions, optimizer
+from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size, class_weights, load_images, validation_split
 
@@ -116,6 +117,16 @@ def for_evaluation(images: Images) -> tf.data.Dataset:
 def steps_per_epoch(train: Images, config: Config) -> int:
     """Whole batches in the training images."""
     return len(train.pixels) // batch_size(config, train)
+
+
+def check_classes(earlier: Checkpoint | None, splits: Splits, config: Config) -> None:
+    """Raise `InputError` if the run was begun on other classes."""
+    if earlier and tuple(earlier.facts["class_names"]) != splits.train.class_names:
+        raise InputError(
+            f"{config.folder} was begun on {len(earlier.facts['class_names'])} classes and "
+            f"{config.dataset} now holds {len(splits.train.class_names)}, or others: train a new "
+            "run"
+        )
 
 
 def build_model(config: Config, train: Images) -> OnlineDistiller:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from tf_cutnmix.errors import InputError, unknown
+from tf_cutnmix.runs import names
 from tf_cutnmix.runs.flags import Flags
 from tf_cutnmix.settings import NOT_NEGATIVE, check, split_names
 
@@ -44,6 +45,7 @@ class Config(Flags):
             )
         if [0, *self.stretches] != sorted({0, *self.stretches}):
             raise InputError(f"--restarts={self.restarts}: must rise, below --epochs={self.epochs}")
+        names.chosen_formats(self.export_format)
         if self.resume and self.overwrite:
             raise InputError("--resume and --overwrite contradict each other: pass one of them")
 
@@ -79,6 +81,11 @@ class Config(Flags):
     def stretches(self) -> tuple[int, ...]:
         """The epochs after which a schedule ends: those of `restarts`, then the last."""
         return (*map(int, split_names(self.restarts)), self.epochs)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats of each export, beside the SavedModel."""
+        return names.chosen_formats(self.export_format)
 
     @property
     def name(self) -> str:

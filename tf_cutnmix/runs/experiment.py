@@ -12,12 +12,10 @@ import tensorflow as tf
 from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.networks import applications
 from tf_cutnmix.runs import (
-    card,
+    announcement,
     checkpoints,
-    cost,
-    outlook,
+    exporting,
     pictures,
     predictions,
     results,
@@ -26,6 +24,7 @@ from tf_cutnmix.runs import (
 from tf_cutnmix.runs.build import (
     Splits,
     build_model,
+    check_classes,
     check_names,
     check_together,
     for_evaluation,
@@ -39,11 +38,7 @@ from tf_cutnmix.runs.events import Events
 from tf_cutnmix.runs.interrupts import Interrupts
 from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.runs.progress import Progress
-from tf_cutnmix.serving import export
-
-_SHORT_RUN = 500
-_USUAL_BATCH = 128
-_COMPARED_EXAMPLES = 32
+from tf_cutnmix.serving import check_installed
 
 
 def train_and_evaluate(config: Config) -> dict[str, Any]:
@@ -66,6 +61,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     """
     check_names(config)
     check_together(config)
+    check_installed(config.formats)
     workdir.check_writable(config)
     with files.locked(pathlib.Path(config.folder)):
         return _train_and_evaluate(config)
@@ -78,7 +74,7 @@ def _train_and_evaluate(config: Config) -> dict[str, Any]:
     earlier, config = workdir.earlier_run(config)
     splits = load_splits(config)
     config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
-    _check_classes(earlier, splits, config)
+    check_classes(earlier, splits, config)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
@@ -89,7 +85,7 @@ def _train_and_evaluate(config: Config) -> dict[str, Any]:
         result["flags"] = config.flagfile().splitlines()
         result["versions"] = results.versions()
         predictions.save(folder / "predictions.npz", said)
-        result["exports"] = _export(model, splits, result, said, config)
+        result["exports"] = exporting.export_networks(model, splits, result, said, config)
     finally:
         keras.config.set_dtype_policy(policy)
     result["wall_seconds"] = round(time.perf_counter() - begin, 1)
@@ -120,8 +116,8 @@ def _train(
     if earlier:
         progress.restore(earlier)
     workdir.open_folder(folder, config, earlier)
-    print(before(config, model, splits), flush=True)
-    for line in (*splits.train.notes, *hints(config, model, len(splits.train.labels))):
+    print(announcement.before(config, model, splits), flush=True)
+    for line in (*splits.train.notes, *announcement.hints(config, model, len(splits.train.labels))):
         print(line, flush=True)
     with events, interrupts:
         _show_first_batch(events, folder, model, splits, config)
@@ -129,51 +125,6 @@ def _train(
         _fit(model, splits, progress, config)
         progress.end_if_asked()
     return progress
-
-
-def before(config: Config, model: OnlineDistiller, splits: Splits) -> str:
-    """What is known of a run before it begins: a block of lines."""
-    size = splits.train.pixels.shape[1:3]
-    pixels = [tf.TensorSpec([1, *splits.train.pixels.shape[1:]], tf.uint8)]
-    counts = splits.counts()
-    per_epoch = steps_per_epoch(splits.train, config)
-    facts = outlook.data(config.dataset, size, splits.train.class_names, counts)
-    for name in dict.fromkeys(config.architectures):
-        peer = config.architectures.index(name)
-        facts[f"{config.architectures.count(name)} x {name}"] = (
-            f"{cost.parameters(model)[f'peer{peer + 1}']:,} parameters, "
-            f"{cost.flops(model.peers[peer], pixels) / 1e6:,.1f} MFLOPs an image, each"
-        )
-    facts["steps"] = (
-        f"{config.epochs} epochs of {per_epoch} steps of {config.batch_size} images: "
-        f"{config.epochs * per_epoch:,}"
-    )
-    return outlook.block(facts)
-
-
-def hints(config: Config, model: OnlineDistiller, images: int) -> list[str]:
-    """What the user of a run on so many images may want to know before it begins."""
-    lines = []
-    size = config.batch_size or _USUAL_BATCH
-    steps = images // size * config.epochs
-    if steps < _SHORT_RUN:
-        memory = f"the teacher remembers {1 / (1 - model.momentum):.0f} (--teacher_memory)"
-        ramp = f", distillation grows over {model.method.ramp_steps} (--ramp)"
-        ramped = any(term.ramped for term in model.terms)
-        smaller = next((b for b in (64, 32, 16) if images // b * config.epochs >= _SHORT_RUN), 8)
-        more = f"; --batch_size={smaller} would give {images // smaller * config.epochs}"
-        told = f"{memory}{ramp if ramped else ''}{more if smaller < size else ''}"
-        lines.append(f"short run: {steps} steps; {told}")
-    for name in sorted(set(config.architectures)):
-        if f"keras_{name}" in applications.NAMES:
-            lines.append(
-                f"{name} is the network for small images: keras_{name} is that of ImageNet"
-            )
-    if config.precision == "float32" and cost.multiplies_in_bfloat16():
-        lines.append(
-            "this processor multiplies in bfloat16: --precision=mixed_bfloat16 may be faster"
-        )
-    return lines
 
 
 def _set_threads(threads: int) -> None:
@@ -193,16 +144,6 @@ def _set_threads(threads: int) -> None:
             f"--threads={threads}: TensorFlow has begun in this process with {now or 'all'} "
             "threads: set it in a fresh process, before TensorFlow's first operation"
         ) from error
-
-
-def _check_classes(earlier: checkpoints.Checkpoint | None, splits: Splits, config: Config) -> None:
-    """Raise `InputError` if the run was begun on other classes."""
-    if earlier and tuple(earlier.facts["class_names"]) != splits.train.class_names:
-        raise InputError(
-            f"{config.folder} was begun on {len(earlier.facts['class_names'])} classes and "
-            f"{config.dataset} now holds {len(splits.train.class_names)}, or others: train a new "
-            "run"
-        )
 
 
 def _show_first_batch(
@@ -239,31 +180,3 @@ def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Con
             validation_data=validation,
             callbacks=[progress, display],
         )
-
-
-def _export(
-    model: OnlineDistiller,
-    splits: Splits,
-    result: dict[str, Any],
-    said: predictions.Predictions | None,
-    config: Config,
-) -> dict[str, str]:
-    """Write the exports that are asked for, each with its card; where each of them is.
-
-    A run of before predictions were kept has no cards.
-    """
-    best_peer = model.networks[result["best_peer"]]
-    networks = {"teacher": model.averages, "peer": [best_peer], "ensemble": model.peers}
-    written = {}
-    for name in config.exports:
-        suffix = "" if name == "teacher" else f"_{name}"
-        version = export(
-            networks[name],
-            pathlib.Path(config.export_dir) / f"{config.name}{suffix}",
-            splits.train.class_names,
-            splits.test.pixels[:_COMPARED_EXAMPLES],
-            max_pixels=config.max_pixels,
-            more={"MODEL_CARD.md": card.write(result, said, name).encode()} if said else None,
-        )
-        written[name] = str(version)
-    return written

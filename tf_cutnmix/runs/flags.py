@@ -260,6 +260,11 @@ class Flags:
         "exports decode no picture files with more pixels",
         rule=AT_LEAST_1,
     )
+    export_format: str = setting(
+        "savedmodel",
+        "run",
+        f"a comma list of {', '.join(names.formats())}; the SavedModel is always there",
+    )
     steps: int = setting(
         0, "run", "stop after so many training steps, for trying; 0: no limit", rule=NOT_NEGATIVE
     )

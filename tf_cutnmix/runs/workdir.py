@@ -12,7 +12,9 @@ from tf_cutnmix.runs.begun import as_begun
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import PLACES, Config, settings_in
 
-_MAY_CHANGE = (*PLACES, "export", "max_pixels", "steps", "save_minutes", "restarts")
+_MAY_CHANGE = (
+    *(*PLACES, "export", "export_format", "max_pixels", "steps", "save_minutes", "restarts"),
+)
 _FOLDERS = ("checkpoints", "tensorboard")
 _FILES = (
     *("flags.cfg", "metrics.jsonl", "result.json", "predictions.npz"),

@@ -1,9 +1,11 @@
-"""Trained networks where they are used: as SavedModels.
+"""Trained networks where they are used: as SavedModels, and in further formats.
 
-Read `files` (of a request), `savedmodel`; `serve_once` answers with an export in a process of its
-own.
+Read `resizing` (in operations that every converter knows), `formats`, `files` (of a request),
+`conversion` (an export in further formats, tried), `record` (what an export says of itself),
+`warmup`, `savedmodel`; `serve_once` answers with an export in a process of its own.
 """
 
+from tf_cutnmix.serving.conversion import check_installed
 from tf_cutnmix.serving.savedmodel import export
 
-__all__ = ["export"]
+__all__ = ["check_installed", "export"]

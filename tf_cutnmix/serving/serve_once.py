@@ -28,6 +28,8 @@ def main(savedmodel: str, request: str, answer: str) -> None:
         serving_default=signatures["serving_default"](images=images)["probabilities"],
         serve_bytes=signatures["serve_bytes"](bytes=files)["probabilities"],
         features=signatures["features"](images=images)["features"],
+        portable=signatures["portable"](images=images)["probabilities"],
+        fixed_size=signatures["fixed_size"](images=tf.cast(images, tf.float32))["probabilities"],
     )
 
 

@@ -1,0 +1,81 @@
+"""Formats of an export: their size, their agreement with the network and their speed."""
+
+import importlib.util
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import turns
+from benchmarks.tables import Row
+from tf_cutnmix import build_network, data
+from tf_cutnmix.serving import export, record
+from tf_cutnmix.serving.formats import FORMATS
+from tf_cutnmix.serving.formats.format import Answer
+
+TITLE = (
+    "A ResNet-8 for 8x8 digits, trained for some epochs, in each format whose packages are "
+    "installed, in its own runtime. Agreement: of its answers with the network's, on 360 test "
+    "images. Milliseconds for one image, and for 32, of the network's size."
+)
+_BATCHES = (1, 32)
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    """A row for each format."""
+    train, test = data.load("digits", "train"), data.load("digits", "test")
+    network = _trained(train, epochs=1 if quick else 15)
+    packages = {name: form.packages for name, form in FORMATS.items()}
+    here = [n for n, ps in packages.items() if all(map(importlib.util.find_spec, ps))]
+    with tempfile.TemporaryDirectory() as folder:
+        version = export(
+            [network],
+            pathlib.Path(folder) / "timed",
+            train.class_names,
+            test.pixels,
+            labels=test.labels,
+            calibration=train.pixels[:200],
+            formats=here,
+        )
+        served = tf.saved_model.load(str(version)).signatures["serving_default"]
+        answers = {name: FORMATS[name].load(version / FORMATS[name].file) for name in here}
+        answers["savedmodel"] = lambda images: served(images=tf.constant(images))
+        for name, figures in record.read(version)["formats"].items():
+            yield {
+                "format": name,
+                "kB": round(figures["bytes"] / 1e3),
+                "accuracy": figures["accuracy"],
+                "agreement": figures.get("agreement", 1.0),
+                "largest difference": figures.get("largest_difference", 0.0),
+                **_times(answers[name], test.pixels, seconds=0.2 if quick else 5.0),
+            }
+
+
+def _times(answer: Answer, pixels: np.ndarray, seconds: float) -> Row:
+    found = {}
+    for batch in _BATCHES:
+        images = pixels[:batch]
+        times = turns.in_turns(
+            {"answer": lambda images=images: np.asarray(answer(images)["probabilities"])},
+            seconds=seconds,
+            calls=8,
+            lead=4,
+        )
+        found[f"{batch} images, ms" if batch > 1 else "1 image, ms"] = turns.summary(
+            times["answer"]
+        )
+    return found
+
+
+def _trained(train: data.Images, epochs: int) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    shape = train.pixels.shape[1:]
+    network = build_network("resnet8", shape, len(train.class_names))
+    classifier = keras.Model(network.input, network.output["logits"])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    classifier.compile("adam", loss)
+    classifier.fit(train.pixels, train.labels, batch_size=64, epochs=epochs, verbose=0)
+    return network

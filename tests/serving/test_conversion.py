@@ -1,0 +1,225 @@
+"""Formats beside the SavedModel: their answers, their figures, all of them or none."""
+
+import importlib.util
+import json
+import pathlib
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.tiny_peers import CLASSES, tiny_peer
+from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.runs import names
+from tf_cutnmix.serving import conversion, export
+from tf_cutnmix.serving.formats import FORMATS
+
+HERE = [
+    name
+    for name, form in FORMATS.items()
+    if all(importlib.util.find_spec(package) for package in form.packages)
+]
+each_format = pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in HERE
+        else pytest.param(name, marks=pytest.mark.skip(f"the extra {form.extra} is not installed"))
+        for name, form in FORMATS.items()
+    ],
+)
+CLASS_NAMES = [f"class {number}" for number in range(CLASSES)]
+
+
+def random_images(count: int, height: int = 8, width: int = 8) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    """A network whose answers depend on the images."""
+    network = tiny_peer()
+    generator = np.random.default_rng(0)
+    network.set_weights([generator.normal(0.2, 0.6, w.shape) ** 2 for w in network.get_weights()])
+    return network
+
+
+@pytest.fixture(scope="module")
+def version(network, tmp_path_factory) -> pathlib.Path:
+    return export(
+        [network],
+        tmp_path_factory.mktemp("exports") / "tiny",
+        CLASS_NAMES,
+        random_images(40),
+        labels=np.arange(40) % CLASSES,
+        formats=HERE,
+    )
+
+
+@pytest.fixture(scope="module")
+def served(version):
+    return tf.saved_model.load(str(version)).signatures
+
+
+@each_format
+@pytest.mark.parametrize("size", [(8, 8), (13, 21), (5, 4)])
+def test_a_format_answers_in_its_own_runtime_as_the_savedmodel_does(name, size, version, served):
+    form = FORMATS[name]
+    if size != (8, 8) and not form.any_size:
+        pytest.skip(f"{name} takes images of the networks' size alone")
+    images = random_images(3, *size)
+    expected = served["serving_default"](images=tf.constant(images))
+    answer = form.load(version / form.file)(images)
+    assert set(answer) == set(expected)
+    tolerance = 0.1 if not form.exact else 1e-4 if size == (8, 8) else 1e-2
+    np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=tolerance)
+    if form.exact and size == (8, 8):
+        np.testing.assert_allclose(answer["logits"], expected["logits"], atol=1e-3)
+        np.testing.assert_array_equal(answer["classes"], expected["classes"])
+
+
+@each_format
+def test_the_record_holds_the_figures_of_a_format(name, version, network):
+    form = FORMATS[name]
+    figures = json.loads((version / "assets" / "export.json").read_text())["formats"]
+    images, labels = random_images(40), np.arange(40) % CLASSES
+    answer = form.load(version / form.file)(images)["probabilities"]
+    own = tf.nn.softmax(network(images, training=False)["logits"]).numpy()
+    assert figures[name]["file"] == form.file
+    assert figures[name]["bytes"] >= (version / form.file).stat().st_size
+    assert figures[name]["accuracy"] == np.mean(answer.argmax(-1) == labels)
+    assert figures["savedmodel"]["accuracy"] == np.mean(own.argmax(-1) == labels)
+    assert figures[name]["agreement"] == np.mean(answer.argmax(-1) == own.argmax(-1))
+    assert figures[name]["largest_difference"] == pytest.approx(
+        np.abs(answer - own).max(), abs=1e-5
+    )
+
+
+def test_weights_of_8_bits_take_less_room(version):
+    if "litert_int8" not in HERE:
+        pytest.skip("the extra litert is not installed")
+    tensors = {
+        name: np.dtype(detail["dtype"]).itemsize
+        for name, detail in details_of(version / "model_int8.tflite").items()
+        if detail["shape"].size == 4 and "conv" in name.lower()
+    }
+    assert tensors
+    assert min(tensors.values()) == 1
+
+
+def details_of(file: pathlib.Path) -> dict[str, dict]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    return {one["name"]: one for one in Interpreter(str(file)).get_tensor_details()}
+
+
+@each_format
+def test_the_guide_shows_how_a_format_is_used(name, version, served):
+    functions = {
+        "litert": "answer_with_litert",
+        "onnx": "answer_with_onnxruntime",
+        "openvino": "answer_with_openvino",
+    }
+    if name not in functions:
+        pytest.skip("the guide tells it from litert")
+    guide = (pathlib.Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    (block,) = re.findall(rf"^```python\n(def {functions[name]}.*?)^```$", guide, re.S | re.M)
+    namespace: dict = {}
+    exec(block, namespace)
+    images = random_images(2, 9, 11)
+    answer = namespace[functions[name]](str(version / FORMATS[name].file), images)
+    expected = served["portable"](images=tf.constant(images))
+    np.testing.assert_allclose(answer["probabilities"], expected["probabilities"], atol=1e-2)
+
+
+def test_the_commands_know_every_format():
+    assert names.formats() == ("savedmodel", *FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_missing_extra_is_one_line_that_says_what_to_install(name, monkeypatch):
+    find = importlib.util.find_spec
+    (first, *_) = FORMATS[name].packages
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda package: None if package == first else find(package)
+    )
+    extra = FORMATS[name].extra
+    with pytest.raises(InputError, match=rf"{name} needs {first}.*tf_cutnmix\[{extra}\]"):
+        conversion.check_installed([name])
+
+
+def wrong(images: np.ndarray) -> dict[str, np.ndarray]:
+    return {"probabilities": np.full([len(images), CLASSES], 0.1, np.float32)}
+
+
+def silent(images: np.ndarray) -> dict[str, np.ndarray]:
+    return {"probabilities": np.full([len(images), CLASSES], np.nan, np.float32)}
+
+
+def do_nothing(*arguments: object) -> None:
+    pass
+
+
+def fail(*arguments: object) -> None:
+    raise ValueError("no such operation\nand more")
+
+
+@pytest.fixture
+def examples(network) -> conversion.Examples:
+    images = random_images(8)
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        return tf.nn.softmax(network(images, training=False)["logits"]).numpy()
+
+    return conversion.Examples(images, images, None, images, probabilities)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("litert", {"load": lambda file: wrong}, r"model\.tflite is off by 0\.\d+ from the model"),
+        ("litert_int8", {"load": lambda file: silent}, r"model_int8\.tflite is off by nan"),
+        ("onnx", {"convert": fail}, "cannot export as onnx: no such operation$"),
+    ],
+)
+def test_a_format_that_does_not_answer_as_the_network_is_refused(
+    name, changes, words, examples, tmp_path, monkeypatch
+):
+    changes = {"convert": do_nothing, "any_size": False, **changes}
+    form = FORMATS[name]._replace(**changes)
+    monkeypatch.setattr(conversion, "FORMATS", {name: form})
+    with pytest.raises(RunError, match=words):
+        conversion.convert([name], tmp_path, examples)
+
+
+def test_a_format_that_fails_on_images_of_another_size_is_refused(examples, tmp_path, monkeypatch):
+    def answer(images: np.ndarray) -> dict[str, np.ndarray]:
+        right = images.shape[1:3] == (8, 8)
+        return {"probabilities": examples.probabilities(images)} if right else wrong(images)
+
+    form = FORMATS["litert"]._replace(convert=do_nothing, load=lambda file: answer)
+    monkeypatch.setattr(conversion, "FORMATS", {"litert": form})
+    examples = examples._replace(
+        resized=random_images(2, 9, 9),
+        probabilities=lambda images: np.eye(CLASSES)[[0] * len(images)],
+    )
+    with pytest.raises(RunError, match="images of another size"):
+        conversion.convert(["litert"], tmp_path, examples)
+
+
+def test_if_one_format_fails_there_is_no_version(network, tmp_path, monkeypatch):
+    form = FORMATS["onnx"]._replace(convert=fail, packages=())
+    monkeypatch.setattr(conversion, "FORMATS", {"onnx": form})
+    with pytest.raises(RunError, match="cannot export as onnx"):
+        export([network], tmp_path / "x", CLASS_NAMES, random_images(8), formats=["onnx"])
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+@each_format
+def test_what_converters_print_is_held_back(name, version, examples, tmp_path, capfd):
+    shutil.copytree(version, tmp_path / "copy")
+    conversion.convert([name], tmp_path / "copy", examples)
+    assert capfd.readouterr() == ("", "")

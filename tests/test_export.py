@@ -1,0 +1,109 @@
+"""Exporting a finished run once more."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.runs.short_runs import ALONE, Run, run
+from tf_cutnmix import data, export
+from tf_cutnmix.errors import InputError
+
+SPLIT = {"validation_fraction": 0.4, "train_split": "train[:160]", "test_split": "test[:40]"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Run:
+    """A run that exported its peer, the best of three epochs."""
+    folder = tmp_path_factory.mktemp("runs")
+    places = {"export": "peer", "export_dir": str(folder / "savedmodels")}
+    return run(folder / "run", {**ALONE, **SPLIT, "epochs": 2}, **places)
+
+
+@pytest.fixture(scope="module")
+def again(finished, tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("again")
+    export.main(export.Settings(run=str(finished.folder), export_dir=str(folder)))
+    return folder / f"{finished.config.name}_peer" / "1"
+
+
+def probabilities(version: pathlib.Path) -> np.ndarray:
+    images = data.load("digits", "test[:40]").pixels
+    served = tf.saved_model.load(str(version)).signatures["serving_default"]
+    return served(images=tf.constant(images))["probabilities"].numpy()
+
+
+def test_it_is_what_the_run_exported(finished, again):
+    first = probabilities(pathlib.Path(finished.result["exports"]["peer"]))
+    np.testing.assert_allclose(probabilities(again), first, atol=1e-6)
+
+
+def test_without_a_place_it_is_the_next_version_and_prints_the_accuracy_of_each_format(
+    finished, capsys
+):
+    pytest.importorskip("ai_edge_litert")
+    settings = export.Settings(run=str(finished.folder), export_format="savedmodel,litert")
+    export.main(settings)
+    first = pathlib.Path(finished.result["exports"]["peer"])
+    assert (first.name, first.parent.name) == ("1", f"{finished.config.name}_peer")
+    second = first.parent / "2"
+    assert (second / "model.tflite").exists()
+    assert (second / "saved_model.pb").exists()
+    *figures, place = capsys.readouterr().out.splitlines()
+    assert place == f"exported peer: {second}"
+    record = json.loads((second / "assets" / "export.json").read_text())["formats"]
+    best = finished.result["best_on_validation"]["test"]
+    accuracy = best[f"{finished.result['best_peer']}_accuracy"]
+    assert record["savedmodel"]["accuracy"] == pytest.approx(accuracy)
+    assert [line.split(",")[0] for line in figures] == [f"{second}: {name}" for name in record]
+    for line, name in zip(figures, record, strict=True):
+        assert line.endswith(f"accuracy {record[name]['accuracy']:.2%}")
+
+
+def test_another_network_of_the_run_may_be_chosen(finished, tmp_path):
+    export.main(export.Settings(str(finished.folder), export="teacher", export_dir=str(tmp_path)))
+    assert (tmp_path / finished.config.name / "1" / "saved_model.pb").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "--run is missing"),
+        ({"run": "x", "export_format": "tflite"}, "unknown --export_format 'tflite'"),
+        ({"run": "x", "export_format": "onxn"}, "did you mean 'onnx'"),
+    ],
+)
+def test_settings_are_checked(settings, words):
+    with pytest.raises(InputError, match=words):
+        export.Settings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"run": "nowhere"}, "nowhere is no run: it holds no flags.cfg"),
+        ({"run": "unfinished"}, "unfinished is no finished run"),
+        ({"run": "unfinished", "export": "best"}, "unknown --export 'best'"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_in_one_line(
+    settings, words, finished, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "flags.cfg").write_bytes(
+        (finished.folder / "flags.cfg").read_bytes()
+    )
+    with pytest.raises(InputError, match=words) as caught:
+        export.main(export.Settings(**settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_was_cut_short_kept_nothing_to_export(tmp_path):
+    cut = run(tmp_path / "run", {**ALONE, **SPLIT}, steps=2)
+    settings = export.Settings(str(cut.folder), export="peer", export_dir=str(tmp_path / "out"))
+    with pytest.raises(InputError, match="kept no checkpoint of its end"):
+        export.main(settings)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,78 @@
+"""Export a finished run once more: `python -m tf_cutnmix.export --run=DIR --export_format=onnx`."""
+
+import dataclasses
+import pathlib
+import sys
+
+from tf_cutnmix import command
+from tf_cutnmix.errors import InputError
+from tf_cutnmix.runs import names
+from tf_cutnmix.runs.begun import as_before
+from tf_cutnmix.runs.config import Config
+from tf_cutnmix.settings import check, setting
+
+SUMMARY = """\
+Exports the networks of a finished run in further formats, as a new version. The run's data are
+read again: the formats are tried on test images, and 8 bits calibrated on training images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of an export.
+
+    Raises:
+      InputError: a setting is missing or outside its range.
+    """
+
+    run: str = setting("", "run", "folder of a finished run")
+    export: str = setting(
+        "", "export", "a comma list of teacher, peer and ensemble; by default what the run exports"
+    )
+    export_format: str = setting(
+        "savedmodel", "export", f"a comma list of {', '.join(names.formats())}"
+    )
+    export_dir: str = setting(
+        "", "export", "exports go to <export_dir>/<name>/<version>/; by default the run's own"
+    )
+    data_dir: str = setting("", "data", "where TFDS keeps its data; by default the run's own")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.run:
+            raise InputError("--run is missing: name the folder of a finished run")
+        names.chosen_formats(self.export_format)
+
+
+def main(settings: Settings) -> None:
+    """Export as the settings say, and print where."""
+    config = config_of(settings)
+    if not config.exports:
+        raise InputError(f"{settings.run} exports nothing: pass --export=teacher,peer")
+    with command.quiet_tensorflow():
+        from tf_cutnmix.runs import exporting
+    for kind, path in exporting.export_run(config).items():
+        print(f"exported {kind}: {path}")
+
+
+def config_of(settings: Settings) -> Config:
+    """The settings of the run, with what this export changes.
+
+    Raises:
+      InputError: there is no run.
+    """
+    flags = pathlib.Path(settings.run) / "flags.cfg"
+    if not flags.is_file():
+        raise InputError(f"--run={settings.run} is no run: it holds no flags.cfg")
+    changed = {
+        name: getattr(settings, name)
+        for name in ("export", "export_dir", "data_dir")
+        if getattr(settings, name)
+    }
+    config = as_before(command.parse(Config, [f"--flagfile={flags}"]), flags.read_text())
+    return dataclasses.replace(
+        config, workdir=settings.run, export_format=settings.export_format, **changed
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(command.run("tf_cutnmix.export", SUMMARY, Settings, main))
