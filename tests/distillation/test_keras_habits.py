@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.tiny_peers import tiny_peer
-from tf_cutnmix import CutMix, CutNMix, OnlineDistiller, mix_dataset
+from tf_cutnmix import CutMix, CutNMix, Method, OnlineDistiller, mix_dataset
 from tf_cutnmix.errors import DivergenceError
 from tf_cutnmix.mixing.labels import unweigh
 
@@ -106,7 +106,7 @@ def test_weights_of_classes_are_those_of_their_samples():
 
 def test_weights_that_a_method_or_a_mixing_cannot_keep_are_refused():
     with pytest.raises(ValueError, match="dlb remembers the last batch, but not"):
-        losses(made("dlb"), IMAGES, CLASSES, sample_weight=WEIGHTS)
+        losses(made(Method("dlb", batch_size=4)), IMAGES, CLASSES, sample_weight=WEIGHTS)
     foreign = made(mixing=keras.layers.CutMix())
     with pytest.raises(ValueError, match="CutMix does not say how it mixed"):
         losses(foreign, IMAGES, CLASSES, sample_weight=WEIGHTS)
