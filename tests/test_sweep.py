@@ -120,7 +120,7 @@ def test_overwriting_takes_the_place_of_resuming() -> None:
         ([], ["--grid is missing"]),
         (["--grid=methd=dml"], ["'methd'", "did you mean 'method'"]),
         (["--grid=epochs=1,many"], ["epochs", "many"]),
-        (["--grid=epochs=1,0"], ["--epochs=0", "1 or more"]),
+        (["--grid=epochs=1,0"], ["--epochs=0", "from 1 to 1,000,000"]),
         (["--grid=schedule=step,stop"], ["schedule", "stop"]),
         (["--grid=seed="], ["--grid=seed="]),
         (["--grid=seed=0", "--grid=seed=1"], ["seed twice"]),

@@ -59,6 +59,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
       RunError: something could not be written, or an export does not answer as it should.
       Interrupted: SIGTERM or SIGINT came while it trained, and its state is saved.
     """
+    _set_threads(config.threads)  # before TensorFlow's first operation
     check_names(config)
     check_together(config)
     check_installed(config.formats)
@@ -70,7 +71,6 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
 def _train_and_evaluate(config: Config) -> dict[str, Any]:
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
-    _set_threads(config.threads)
     earlier, config = workdir.earlier_run(config)
     splits = load_splits(config)
     config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
