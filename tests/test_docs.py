@@ -149,7 +149,7 @@ def run_or_check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     small = [*SMALL, *arguments, "--steps=1"]
     if not any(argument.startswith("--export=") for argument in arguments):
         small.append("--export=")
-    if all(Method(c.method).recipe.min_peers == 1 and "," not in c.arch for c in configs):
+    if all(_may_be_alone(config) for config in configs):
         small.insert(0, "--num_peers=1")
     if not swept:
         assert "test accuracy" in output_of(module, small, monkeypatch)
@@ -157,6 +157,11 @@ def run_or_check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     # How a sweep makes its runs, each in a process, is what test_sweep is about.
     for config in sweep.make_configs(command.parse(sweep.Settings, small)).values():
         train.main(config)
+
+
+def _may_be_alone(config: Config) -> bool:
+    between = {"feature", "mutual"} & set(config.term_weights)
+    return Method(config.method).recipe.min_peers == 1 and "," not in config.arch and not between
 
 
 def output_of(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> str:

@@ -119,6 +119,7 @@ class Progress(keras.callbacks.Callback):
         self.events.add(self.history)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.end_if_asked()  # here: others show the epoch that has ended first
         # Keras has just reset the means, which go on where the epoch was left.
         if self.batch:
             checkpoints.restore(self._metrics, self.distiller.metrics_variables)
@@ -173,7 +174,6 @@ class Progress(keras.callbacks.Callback):
         except OSError as error:
             raise RunError(f"cannot write {self.metrics_file}: {error.strerror}") from error
         self.events.add([row])
-        self.end_if_asked()
 
     def end_if_asked(self) -> None:
         """Raise `Interrupted` if a signal has come; the state is saved."""
