@@ -130,6 +130,8 @@ class Method:
             raise TypeError(f"a method is given by its name. Received: {self.name!r}")
         if self.name not in METHODS:
             raise unknown("--method", self.name, METHODS)
+        for name in ("class_names", "class_weights"):  # a config has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.temperature is None:
             object.__setattr__(self, "temperature", self.recipe.temperature)
         if not isinstance(self.temperature, numbers.Real):
