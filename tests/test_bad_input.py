@@ -163,7 +163,7 @@ def begun(begun_once, tmp_path, refuse) -> pathlib.Path:
             "has the stages stem, stage1",
         ),
         (
-            ["--method=kdcl_general", "--validation_fraction=0.0001"],
+            ["--method=kdcl_general", "--validation_fraction=0.0001", "--hold_out=at_random"],
             "--validation_fraction=0.0001 of 1437 holds out none: raise it",
         ),
         (["--augment=augmix", "--jit=on"], "XLA cannot compile --augment=augmix"),
