@@ -247,7 +247,7 @@ def test_help_has_its_groups_in_the_order_of_a_run() -> None:
     [
         "--epochs passes over the training data (default: 300)",
         "--schedule=step|cosine|constant step:",
-        "--[no]resume go on from",
+        "--[no]resume go on with",
         "--num_peers networks trained together",
     ],
 )

@@ -68,7 +68,9 @@ def test_mixup_labels_hold_what_the_images_hold(ratio_per, kind):
 
 def test_mixup_ratio_is_the_part_that_stays():
     layer = MixUp(alpha=1.0, num_classes=12, seed=0)
-    mixed = layer({"images": index_images(12, 2, 3), "labels": np.arange(12)}, step=4)
+    mixed = layer(
+        {"images": index_images(12, 2, 3).astype("int32"), "labels": np.arange(12)}, step=4
+    )
     draw = layer.draw(4, (12, 2, 3))
     expected = (
         np.eye(12) * draw.ratio[:, None] + np.eye(12)[draw.partner] * (1 - draw.ratio)[:, None]

@@ -52,7 +52,8 @@ def test_images_are_normalised_by_the_statistics_of_the_training_images(training
     random = np.random.default_rng(0)
     pixels = random.integers(0, [50, 100, 250], (1234, 4, 4, 3)).astype(np.uint8)
     model = build.build_model(
-        Config(**ALONE), training_images._replace(pixels=pixels, labels=np.zeros(1234, np.int32))
+        Config(**{**ALONE, "arch": "resnet8"}),
+        training_images._replace(pixels=pixels, labels=np.zeros(1234, np.int32)),
     )
     layer = model.peers[0].get_layer("normalisation")
     np.testing.assert_allclose(np.squeeze(layer.mean), pixels.mean((0, 1, 2)), rtol=1e-6)
@@ -83,7 +84,7 @@ def test_every_setting_reaches_the_model(training_images):
         "seed": 5,
         "epochs": 10,
     }
-    model = build.build_model(Config(**{**SMALL, **settings}), training_images)
+    model = build.build_model(Config(**{**SMALL, "arch": "resnet8", **settings}), training_images)
     steps = 10 * STEPS_PER_EPOCH
     assert model.method.get_config() == {
         "name": "cutnmix",
@@ -136,7 +137,7 @@ def test_every_setting_reaches_the_model(training_images):
 def test_peers_share_stages_and_views_as_the_paper_has_it_unless_told_otherwise(
     settings, stage, own_views, mean_gradient, training_images
 ):
-    model = build.build_model(Config(**{**SMALL, **settings}), training_images)
+    model = build.build_model(Config(**{**SMALL, "arch": "resnet8", **settings}), training_images)
     assert sharing.shared_stage(model.peers) == stage
     assert model.own_views == own_views
     kinds = {type(layer) for layer in model.peers[0].layers}

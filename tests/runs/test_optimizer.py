@@ -11,7 +11,8 @@ def test_what_is_below_the_classifiers_learns_at_its_own_rate_on_the_same_schedu
     settings = {"schedule": "step", "learning_rate": 0.4, "momentum": 0.5}
     gradients = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
     below, above = keras.Variable(np.ones(3)), keras.Variable(np.ones(3))
-    built = optimizer.build(Config(**settings, learning_rate_backbone=0.1), 8, [below])
+    config = Config(**settings, epochs=8, learning_rate_backbone=0.1)
+    built = optimizer.build(config, 1, [below])
     for gradient in gradients:
         built.apply([gradient, gradient], [below, above])
     for variable, rate in ((below, 0.1), (above, 0.4)):

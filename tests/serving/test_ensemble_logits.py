@@ -23,7 +23,9 @@ def sure_network(seed: int) -> keras.Model:
 def test_the_logits_of_several_networks_are_the_logarithm_of_their_mean_probability(count):
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype("uint8")
     networks = [sure_network(seed) for seed in range(count)]
-    answer = savedmodel._signatures(networks)["serving_default"](tf.constant(images))
+    answer = savedmodel._signatures(networks, max_pixels=1000)["serving_default"](
+        tf.constant(images)
+    )
     apart = [np.float64(network(images, training=False)["logits"]) for network in networks]
     expected = np.mean([softmax(logits, axis=-1) for logits in apart], axis=0)
     np.testing.assert_allclose(answer["logits"], np.log(expected), rtol=1e-4, atol=1e-5)

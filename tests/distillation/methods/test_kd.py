@@ -101,7 +101,8 @@ def test_a_teacher_of_other_classes_is_refused() -> None:
 
 
 def test_a_teacher_may_be_named_by_its_run(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "result.json").write_text(json.dumps({"exports": {"teacher": str(EXPORT)}}))
+    own = shutil.copytree(EXPORT, tmp_path / "savedmodels" / "1")
+    (tmp_path / "result.json").write_text(json.dumps({"exports": {"teacher": str(own)}}))
     part = FrozenTeacher(str(tmp_path), [tiny_peer()])
     view = images_of()
     np.testing.assert_allclose(part(forward_of([view]))[0], answer(view), rtol=1e-4, atol=1e-5)
