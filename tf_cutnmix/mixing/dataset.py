@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.mixing.batch import MIXED
@@ -26,7 +27,8 @@ def mix_dataset(
 
     It numbers the batches itself: batch i of the first pass is mixed as the layer mixes at
     step i, however many calls run in parallel; each later pass over the dataset draws anew. An
-    iterator can be checkpointed: restored, it goes on in its pass as it would have.
+    iterator can be checkpointed: restored, it goes on in its pass as it would have; the passes
+    after it are those that this process has not made yet.
 
     Args:
       mixing: the layer; its own count of calls is neither used nor changed.
@@ -73,7 +75,13 @@ def mix_dataset(
         return (mixed["images"], *unweigh(mixed["labels"]))
 
     def transform(dataset: tf.data.Dataset) -> tf.data.Dataset:
-        numbered = _pass_number().flat_map(lambda number: dataset.enumerate(number * 2**32))
+        passes = tf.Variable(-1, dtype=tf.int64, trainable=False)
+        this_pass = tf.data.Dataset.from_tensors(np.int64(1)).map(passes.assign_add)
+        numbered = this_pass.flat_map(lambda number: dataset.enumerate(number * 2**32))
+        # The number of a pass that has begun is in an iterator's checkpoint, their count is not.
+        options = tf.data.Options()
+        options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.WARN
+        numbered = numbered.with_options(options)
         if dataset.cardinality() != tf.data.UNKNOWN_CARDINALITY:
             length = tf.data.experimental.assert_cardinality(dataset.cardinality())
             numbered = numbered.apply(length)
@@ -84,12 +92,3 @@ def mix_dataset(
         return numbered.map(mix, num_parallel_calls=num_parallel_calls, deterministic=True)
 
     return transform
-
-
-def _pass_number() -> tf.data.Dataset:
-    """One number, another in each pass: 0 in the first, then random ones below 2^31."""
-    numbers = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
-    again = tf.data.Dataset.random(seed=0, rerandomize_each_iteration=True)
-    with tf.init_scope():
-        first = next(iter(again))
-    return numbers.take(1).map(lambda number: (number - first) % 2**31)
