@@ -46,7 +46,17 @@ ORDER = [
     *("errors", "files", "output", "escaping", "settings", "command"),
     *wing(
         "data",
-        *("images", "held_out", "splits", "decode", "layout", "digits", "folder", "tfds"),
+        *(
+            "images",
+            "held_out",
+            "splits",
+            "decode",
+            "by_pillow",
+            "layout",
+            "digits",
+            "folder",
+            "tfds",
+        ),
         *("sources", "batches"),
     ),
     *wing(

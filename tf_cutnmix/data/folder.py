@@ -1,15 +1,12 @@
 """A folder of pictures: a sub-folder for each class, or for each split and in it each class."""
 
-import io
 import os
 import pathlib
 
 import numpy as np
-import PIL.Image
-import PIL.ImageOps
 import tensorflow as tf
 
-from tf_cutnmix.data import decode, layout
+from tf_cutnmix.data import by_pillow, decode, layout
 from tf_cutnmix.data.images import Images, collect, prepare
 from tf_cutnmix.data.splits import select
 
@@ -40,18 +37,10 @@ def picture(file: tf.Tensor) -> tf.Tensor:
     return tf.cond(
         tf.reduce_all(decode.size(file) > 0),
         lambda: decode.decode(file),
-        lambda: tf.ensure_shape(tf.numpy_function(_by_pillow, [file], tf.uint8), [None, None, 3]),
+        lambda: tf.ensure_shape(
+            tf.numpy_function(
+                lambda content: np.asarray(by_pillow.read(content)), [file], tf.uint8
+            ),
+            [None, None, 3],
+        ),
     )
-
-
-def _by_pillow(file: bytes) -> np.ndarray:
-    with PIL.Image.open(io.BytesIO(file)) as opened:
-        upright = PIL.ImageOps.exif_transpose(opened)
-        return np.asarray(_in_8_bits(upright).convert("RGB"))
-
-
-def _in_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Pillow itself cuts off what is above 255; the upper 8 of 16 bits are the picture."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -41,7 +41,7 @@ def _at_random(images: Images, fraction: float) -> np.ndarray:
 def _by_class(images: Images, fraction: float) -> list[int]:
     if not fraction:
         return []
-    counts = np.bincount(images.labels, minlength=len(images.class_names))
+    counts = images.counts
     wanted = _shares(counts, fraction)
     held = np.zeros_like(counts)
     chosen: list[int] = []

@@ -30,6 +30,11 @@ class Images(NamedTuple):
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def counts(self) -> np.ndarray:
+        """The number of images of each class, `[K]`."""
+        return np.bincount(self.labels, minlength=len(self.class_names))
+
     def select(self, positions: np.ndarray) -> "Images":
         """Some of the images, as a copy."""
         pixels = _allocate((len(positions), *self.pixels.shape[1:]))

@@ -144,12 +144,12 @@ class OnlineDistiller(Trainer):
 
         with tf.GradientTape() as tape:
             outputs = self.run_peers(views, training=True)
-            forward = Forward(step, mixed_labels, views, outputs, averages)
+            classes = self.method.class_weights
+            forward = Forward(step, mixed_labels, views, outputs, averages, class_weights=classes)
             computed = {part.name: part(forward) for part in self.parts}
             mix = functools.partial(self._views.mix_answers, images=images, step=step)
             counted = self._counted(images, labels, sample_weights, step)
             forward = forward._replace(parts=computed, mix=mix, counted=counted)
-            forward = forward._replace(class_weights=self.method.class_weights)
             terms = losses_at(self.terms, forward, self.method.ramp_steps)
             if "peers_losses" in self.term_names:
                 terms["peers_losses"] = self.run_peers.own_losses()

@@ -82,14 +82,13 @@ def _held_out(given: Mapping[str, Any]) -> dict[str, Any]:
     split = given.get("validation_split")
     if not split or given.get("validation_data") is not None:
         return {}
-    arrays = [given[name] for name in ("x", "y", "sample_weight") if given.get(name) is not None]
-    if len(arrays) < 2 or isinstance(arrays[0], tf.data.Dataset | keras.utils.PyDataset):
-        return {}
-    start = int(len(arrays[0]) * (1 - split))  # Keras holds out the last part, too
     names = [name for name in ("x", "y", "sample_weight") if given.get(name) is not None]
+    if len(names) < 2 or isinstance(given["x"], tf.data.Dataset | keras.utils.PyDataset):
+        return {}
+    start = int(len(given["x"]) * (1 - split))  # Keras holds out the last part, too
     return {
-        **{name: array[:start] for name, array in zip(names, arrays, strict=True)},
-        "validation_data": tuple(array[start:] for array in arrays),
+        **{name: given[name][:start] for name in names},
+        "validation_data": tuple(given[name][start:] for name in names),
         "validation_split": 0.0,
     }
 

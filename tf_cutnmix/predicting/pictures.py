@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from tf_cutnmix.data import by_pillow
 from tf_cutnmix.errors import InputError, RunError, first_line
 
 _THUMBNAIL = 160
@@ -86,8 +87,7 @@ def _open(content: bytes) -> Image.Image:
         with warnings.catch_warnings():
             # Pillow only warns of pictures that are up to twice as large as it allows.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as picture:
-                return ImageOps.exif_transpose(picture).convert("RGB")
+            return by_pillow.read(content)
     except UnidentifiedImageError as error:
         raise RunError("it is no picture, or of an unknown kind") from error
     except Exception as error:

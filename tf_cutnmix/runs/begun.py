@@ -3,7 +3,7 @@
 import dataclasses
 from typing import TypeVar
 
-from tf_cutnmix.runs.config import BEFORE, Config
+from tf_cutnmix.runs.config import BEFORE, Config, named_in
 
 _Config = TypeVar("_Config", bound=Config)
 
@@ -13,7 +13,7 @@ def as_begun(config: _Config, flagfile: str) -> _Config:
 
     That is the batch size, if none is named, and what runs did before there was a setting for it.
     """
-    batch_size = _named(flagfile).get("batch_size", "")
+    batch_size = named_in(flagfile).get("batch_size", "")
     if config.batch_size is None and batch_size.isdecimal():
         config = dataclasses.replace(config, batch_size=max(1, int(batch_size)))
     return as_before(config, flagfile)
@@ -21,10 +21,5 @@ def as_begun(config: _Config, flagfile: str) -> _Config:
 
 def as_before(config: _Config, flagfile: str) -> _Config:
     """The settings with what runs did before there was a setting, where a flagfile names none."""
-    unnamed = BEFORE.keys() - _named(flagfile).keys()
+    unnamed = BEFORE.keys() - named_in(flagfile).keys()
     return dataclasses.replace(config, **{name: BEFORE[name] for name in unnamed})
-
-
-def _named(flagfile: str) -> dict[str, str]:
-    lines = (line.removeprefix("--").partition("=") for line in flagfile.splitlines())
-    return {name: value for name, _, value in lines}

@@ -66,11 +66,7 @@ class Splits(NamedTuple):
 
     def counts(self) -> dict[str, list[int]]:
         """How many images of each class each split has, in the order of the classes."""
-        classes = len(self.train.class_names)
-        return {
-            name: np.bincount(images.labels, minlength=classes).tolist()
-            for name, images in self._asdict().items()
-        }
+        return {name: images.counts.tolist() for name, images in self._asdict().items()}
 
 
 def load_splits(config: Config) -> Splits:

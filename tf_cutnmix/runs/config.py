@@ -114,6 +114,10 @@ def settings_in(flagfile: str) -> dict[str, str]:
 
     What the file does not name has its default, or what was done before there was such a setting.
     """
-    lines = (Config(**BEFORE).flagfile() + flagfile).splitlines()
-    parts = (line.removeprefix("--").partition("=") for line in lines if line)
+    return named_in(Config(**BEFORE).flagfile()) | named_in(flagfile)
+
+
+def named_in(flagfile: str) -> dict[str, str]:
+    """The settings that a flagfile names, with their values as text."""
+    parts = (line.removeprefix("--").partition("=") for line in flagfile.splitlines() if line)
     return {name: value for name, _, value in parts}

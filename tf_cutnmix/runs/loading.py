@@ -6,12 +6,12 @@ import numpy as np
 
 from tf_cutnmix.data import Images, digests, hold_out, load, own_validation
 from tf_cutnmix.errors import InputError
+from tf_cutnmix.runs import scores
 from tf_cutnmix.runs.config import Config
 
 _LARGEST_BATCH = 128
 _SMALLEST_BATCH = 8
 _BATCHES_AN_EPOCH = 8
-_UNBALANCED = 3
 _NAMED = 10
 
 
@@ -58,8 +58,8 @@ def batch_size(config: Config, train: Images) -> int:
 
 def class_weights(train: Images) -> list[float]:
     """A weight for each class, so that all count as much; the mean over the images is 1."""
-    counts = np.maximum(_counts(train), 1)
-    return (len(train.labels) / np.count_nonzero(_counts(train)) / counts).tolist()
+    shares = len(train.labels) / np.count_nonzero(train.counts)
+    return (shares / np.maximum(train.counts, 1)).tolist()
 
 
 def twins(train: Images, test: Images, *validation: Images) -> list[str]:
@@ -78,8 +78,8 @@ def twins(train: Images, test: Images, *validation: Images) -> list[str]:
 
 def unlike_counts(train: Images) -> list[str]:
     """A line with the images of each class, where the largest is over 3 times the smallest."""
-    counts = _counts(train)
-    if counts.max() <= _UNBALANCED * counts.min():
+    counts = train.counts
+    if not scores.unbalanced(counts.tolist()):
         return []
     largest_first = np.argsort(-counts, kind="stable")
     shown = [f"{train.class_names[i]} {counts[i]}" for i in largest_first]
@@ -87,7 +87,3 @@ def unlike_counts(train: Images) -> list[str]:
         half = _NAMED // 2
         shown = [*shown[:half], "...", *shown[-half:]]
     return [f"unlike classes: {', '.join(shown)} (--balance=weights or sampling makes them equal)"]
-
-
-def _counts(images: Images) -> np.ndarray:
-    return np.bincount(images.labels, minlength=len(images.class_names))

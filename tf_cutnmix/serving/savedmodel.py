@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tf_cutnmix.data.images import resize
 from tf_cutnmix.errors import RunError
+from tf_cutnmix.networks.copies import copy_layer
 from tf_cutnmix.serving import conversion, record, resizing, warmup
 from tf_cutnmix.serving.files import decode_each
 
@@ -95,11 +96,9 @@ def export(
 
 
 def _in_float32(network: keras.Model) -> keras.Model:
-    def in_float32(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
-        if isinstance(layer, keras.layers.Layer):
-            config["dtype"] = "float32"
-        return layer.__class__.from_config(config)
+    def in_float32(layer: keras.Operation) -> keras.Operation:
+        is_layer = isinstance(layer, keras.layers.Layer)  # operations have no dtype
+        return copy_layer(layer, dtype="float32") if is_layer else copy_layer(layer)
 
     copy = keras.models.clone_model(network, clone_function=in_float32)
     copy.set_weights(network.get_weights())
