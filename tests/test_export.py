@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import tensorflow as tf
 from tests.runs.short_runs import ALONE, Run, run
 from tf_cutnmix import data, export
 from tf_cutnmix.errors import InputError
+from tf_cutnmix.runs import predictions
 
 SPLIT = {"validation_fraction": 0.4, "train_split": "train[:160]", "test_split": "test[:40]"}
 
@@ -105,4 +107,15 @@ def test_a_run_that_was_cut_short_is_exported_as_it_was_then(tmp_path):
     cut = run(tmp_path / "run", {**ALONE, **SPLIT}, steps=2)
     settings = export.Settings(str(cut.folder), export="peer", export_dir=str(tmp_path / "out"))
     export.main(settings)
-    assert (tmp_path / "out").exists()
+    (version,) = (tmp_path / "out").glob("*/1")
+    said = predictions.read(cut.folder / "predictions.npz").probabilities[cut.result["best_peer"]]
+    np.testing.assert_allclose(probabilities(version), said, atol=1e-5)
+
+
+def test_a_run_without_its_checkpoints_cannot_be_exported(tmp_path):
+    bare = run(tmp_path / "run", {**ALONE, **SPLIT}, steps=2)
+    shutil.rmtree(bare.folder / "checkpoints")
+    settings = export.Settings(str(bare.folder), export="peer", export_dir=str(tmp_path / "out"))
+    with pytest.raises(InputError, match="kept no checkpoint of its end"):
+        export.main(settings)
+    assert not (tmp_path / "out").exists()

@@ -50,6 +50,20 @@ def test_a_step_that_is_not_finite_changes_nothing_nor_does_any_after_it(how, po
         model.check_finite()
 
 
+def test_gradients_that_never_are_finite_again_end_training_in_mixed_float16(policy):
+    policy("mixed_float16")
+    model = compiled(OnlineDistiller([square_root_network()], method="independent"))
+    black, labels = np.zeros((4, 8, 8, 3), np.uint8), labels_of(4)
+    for _ in range(25):
+        model.train_on_batch(black, labels)
+    model.check_finite()  # a few overflows are how the scale is found
+    model.train_on_batch(black, labels)
+    model.train_on_batch(black, labels)
+    with pytest.raises(DivergenceError, match="gradient of many steps is not finite"):
+        model.check_finite()
+    assert all(np.all(np.isfinite(value)) for value in values_of(model))
+
+
 def test_fit_stops_at_a_learning_rate_that_is_too_large():
     model = compiled(small_distiller(), rate=1e30)
     images, labels = images_of(12), labels_of(12)

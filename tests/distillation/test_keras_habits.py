@@ -9,6 +9,7 @@ from tests.tiny_peers import tiny_peer
 from tf_cutnmix import CutMix, CutNMix, Method, OnlineDistiller, mix_dataset
 from tf_cutnmix.errors import DivergenceError
 from tf_cutnmix.mixing.labels import unweigh
+from tf_cutnmix.serving import export
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype("uint8")
 CLASSES = np.arange(8) % 10
@@ -190,6 +191,15 @@ def test_peers_may_have_lambda_layers():
     model = OnlineDistiller([lambda_peer(), lambda_peer()], method="cutnmix")
     model.compile(keras.optimizers.SGD(0.05), run_eagerly=True)
     assert np.isfinite(losses(model, IMAGES, CLASSES)).all()
+
+
+def test_a_peer_with_a_lambda_layer_is_exported(tmp_path):
+    names = [str(number) for number in range(10)]
+    peer = lambda_peer()
+    version = export([peer], tmp_path / "lambda", names, IMAGES)
+    served = tf.saved_model.load(str(version)).signatures["serving_default"]
+    expected = tf.nn.softmax(peer(IMAGES)["logits"])
+    np.testing.assert_allclose(served(images=IMAGES)["probabilities"], expected, atol=1e-5)
 
 
 class Unsaved(keras.layers.Layer):

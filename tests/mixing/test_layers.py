@@ -78,6 +78,25 @@ def test_mixup_ratio_is_the_part_that_stays():
     np.testing.assert_allclose(mixed["labels"], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int64", "uint64", "complex64"])
+def test_mixup_refuses_what_it_cannot_blend(dtype):
+    batch = {"images": np.ones((2, 2, 2, 1), dtype), "labels": np.arange(2)}
+    with pytest.raises(ValueError, match=f"MixUp cannot blend images of {dtype}"):
+        MixUp(num_classes=2, seed=0)(batch)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32"])
+def test_mixup_of_whole_numbers_is_right_up_to_their_limits(dtype):
+    limits = np.iinfo(dtype)
+    images = np.array([limits.max, limits.min, limits.max - 1, 7], dtype).reshape(4, 1, 1, 1)
+    layer = MixUp(alpha=1.0, num_classes=4, seed=0)
+    mixed = layer({"images": images, "labels": np.arange(4)}, step=2)["images"]
+    draw = layer.draw(2, (4, 1, 1))
+    ratio, exact = draw.ratio.numpy().astype(float), images.ravel().astype(float)
+    expected = np.rint(ratio * exact + (1 - ratio) * exact[draw.partner.numpy()])
+    np.testing.assert_array_equal(np.ravel(mixed), expected.astype(dtype))
+
+
 def harness_batch(layer, image_dtype, mask_dtype):
     batch = photos(labels="integer" if layer.num_classes else "soft", sample_weight=np.ones(6))
     batch["segmentation_masks"] = (batch["images"][..., 0] % 2).astype(mask_dtype)

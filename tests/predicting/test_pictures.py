@@ -5,8 +5,10 @@ import pathlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
+from tf_cutnmix.data import folder
 from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.predicting import pictures
 
@@ -67,6 +69,16 @@ def test_a_picture_is_turned_as_the_camera_was_held(tmp_path: pathlib.Path) -> N
     pixels = write(tmp_path / "a.png", exif=exif)
     turned = pictures.decode((tmp_path / "a.png").read_bytes())
     np.testing.assert_array_equal(turned, np.rot90(pixels, -1))
+
+
+def test_a_picture_of_16_bits_has_the_pixels_that_training_gives_it(tmp_path) -> None:
+    levels = np.arange(0, 2**16, 2**10, dtype=np.uint16).reshape(8, 8)
+    Image.fromarray(levels).save(tmp_path / "deep.tiff")
+    content = (tmp_path / "deep.tiff").read_bytes()
+    expected = np.repeat((levels // 256).astype(np.uint8)[..., np.newaxis], 3, axis=-1)
+    np.testing.assert_array_equal(pictures.decode(content), expected)
+    in_training = tf.function(folder.picture, autograph=False)
+    np.testing.assert_array_equal(in_training(tf.constant(content)), expected)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "JPEG", "GIF"])
