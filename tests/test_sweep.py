@@ -70,8 +70,8 @@ def run_here(
 
 def wait_for(path: pathlib.Path) -> None:
     deadline = time.monotonic() + 120
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not appear"
+    while not path.exists() or not path.stat().st_size:
+        assert time.monotonic() < deadline, f"nothing appeared in {path}"
         time.sleep(0.02)
 
 

@@ -28,7 +28,7 @@ def test_a_mixed_label_weighs_each_of_its_two_classes_by_its_own_weight() -> Non
     labels = (1 - share)[:, None] * one_hot[first] + share[:, None] * one_hot[second]
     outputs = [{"logits": tf.constant(logits)} for logits in LOGITS]
     forward = Forward(
-        tf.constant(0), tf.constant(labels, tf.float32), [], outputs, class_weights=WEIGHTS.tolist()
+        tf.constant(0), tf.constant(labels, tf.float32), [], outputs, counted=labels * WEIGHTS
     )
     rows = np.arange(4)
     costs = [negative_log_softmax(logits) for logits in LOGITS]
@@ -45,6 +45,19 @@ def test_a_mixed_label_weighs_each_of_its_two_classes_by_its_own_weight() -> Non
     learns, _ = ensemble_terms(Part("gate"), Method("cutnmix"))
     own = np.mean(np.sum(labels * WEIGHTS * costs[0], axis=-1))
     np.testing.assert_allclose(learns.loss(forward), own, rtol=1e-5)
+
+
+def test_a_step_weighs_its_mixed_labels() -> None:
+    model = compiled(small_distiller(method=Method("cutnmix", class_weights=WEIGHTS.tolist())))
+    images, labels = batch_of(0)
+    views, mixed, _ = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(0))
+    costs = [
+        negative_log_softmax(output["logits"].numpy())
+        for output in model.run_peers(views, training=True)
+    ]
+    expected = sum(np.mean(np.sum(mixed.numpy() * WEIGHTS * cost, axis=-1)) for cost in costs)
+    step = model.train_on_batch(images, labels, return_dict=True)
+    assert step["cross_entropy"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("weights", [(), (2.0,) * CLASSES])

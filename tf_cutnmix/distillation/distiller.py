@@ -144,11 +144,14 @@ class OnlineDistiller(Trainer):
 
         with tf.GradientTape() as tape:
             outputs = self.run_peers(views, training=True)
-            classes = self.method.class_weights
-            forward = Forward(step, mixed_labels, views, outputs, averages, class_weights=classes)
+            forward = Forward(step, mixed_labels, views, outputs, averages)
             computed = {part.name: part(forward) for part in self.parts}
             mix = functools.partial(self._views.mix_answers, images=images, step=step)
-            counted = self._counted(images, labels, sample_weights, step)
+            counted = mixed_labels
+            if sample_weights is not None:
+                counted = self._weighted(images, labels, sample_weights, step)
+            if self.method.class_weights:
+                counted *= tf.constant(self.method.class_weights)
             forward = forward._replace(parts=computed, mix=mix, counted=counted)
             terms = losses_at(self.terms, forward, self.method.ramp_steps)
             if "peers_losses" in self.term_names:
@@ -264,12 +267,10 @@ class OnlineDistiller(Trainer):
         initializer = keras.initializers.Constant(value)
         return self.add_weight((), initializer, "int64", trainable=False, name=name)
 
-    def _counted(
-        self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None, step: tf.Tensor
-    ) -> tf.Tensor | None:
-        """The labels `[B, K]` mixed, each sample's part times its weight; None without weights."""
-        if weights is None:
-            return None
+    def _weighted(
+        self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, step: tf.Tensor
+    ) -> tf.Tensor:
+        """The labels `[B, K]` mixed, each sample's part times its weight."""
         if self._memories:
             raise ValueError(
                 f"{self.method.name} remembers the last batch, but not what its samples count: "

@@ -25,8 +25,8 @@ class Forward(NamedTuple):
       parts: by its name, what each part of the method computed.
       mix: a function from distributions `[B, K]` for the unmixed images to those mixed as the
         labels are. Terms have it, parts not: Keras takes no functions in what a layer is given.
-      class_weights: of the `K` classes; none where all count alike.
-      counted: the labels `[B, K]`, each sample's part times its weight; None where all count alike.
+      counted: the labels `[B, K]`, each part times the weights of its sample and its class: what
+        cross-entropies take. None stands for the labels.
     """
 
     step: tf.Tensor
@@ -36,14 +36,12 @@ class Forward(NamedTuple):
     averages: Sequence[Mapping[str, tf.Tensor]] = ()
     parts: Mapping[str, Any] = {}
     mix: Any = None
-    class_weights: Sequence[float] = ()
     counted: tf.Tensor | None = None
 
     @property
     def weighted_labels(self) -> tf.Tensor:
-        """The labels `[B, K]`, each part times its weights: what cross-entropies take."""
-        labels = self.labels if self.counted is None else self.counted
-        return labels * tf.constant(self.class_weights) if self.class_weights else labels
+        """The labels `[B, K]` as they count."""
+        return self.labels if self.counted is None else self.counted
 
     @property
     def logits(self) -> list[tf.Tensor]:
