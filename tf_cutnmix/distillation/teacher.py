@@ -115,11 +115,12 @@ def update(
     Whole-number state (counters, seeds) has no average and is copied.
     """
     left = {id(variable) for variable in own}
+    rest = 1.0 - momentum
     for average, value in zip(averages, values, strict=True):
         if id(average) in left:
             continue
         if keras.backend.is_float_dtype(average.dtype):
-            average.assign(momentum * average + (1.0 - momentum) * tf.convert_to_tensor(value))
+            average.assign(momentum * average + rest * tf.convert_to_tensor(value))
         else:
             average.assign(value)
 

@@ -1,6 +1,7 @@
 """What the families of networks share: their layers, and the arithmetic of their depths."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.errors import InputError
@@ -91,11 +92,19 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         if update:
             # The operation's variance is the unbiased one.
-            count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
-            batch = [mean, variance * (1.0 - 1.0 / count)]
+            batch = [mean, variance * (1.0 - 1.0 / _count(inputs))]
+            old, new = tf.constant(self.momentum), tf.constant(1.0 - self.momentum)
             for variable, value in zip(moving, batch, strict=True):
-                variable.assign(self.momentum * variable.value + (1.0 - self.momentum) * value)
+                variable.assign(old * variable.value + new * value)
         return outputs
+
+
+def _count(maps: tf.Tensor) -> tf.Tensor | np.float32:
+    """How many values each channel has; known when the graph is made where the batch is."""
+    count = maps.shape.num_elements()
+    if count is None:
+        return tf.cast(tf.size(maps) // maps.shape[-1], tf.float32)
+    return np.float32(count // maps.shape[-1])
 
 
 def batch_normalisation(x: keras.KerasTensor) -> keras.KerasTensor:
