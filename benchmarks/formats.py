@@ -19,9 +19,10 @@ from tf_cutnmix.serving.formats.format import Answer
 TITLE = (
     "A ResNet-8 for 8x8 digits, trained for some epochs, in each format whose packages are "
     "installed, in its own runtime. Agreement: of its answers with the network's, on 360 test "
-    "images. Milliseconds for one image, and for 32, of the network's size."
+    "images. Milliseconds for one image and for 32, of the network's size, and for a photo of "
+    "480x640 pixels, by formats that resize."
 )
-_BATCHES = (1, 32)
+_PHOTO = (1, 480, 640, 3)
 
 
 def rows(quick: bool) -> Iterator[Row]:
@@ -43,6 +44,7 @@ def rows(quick: bool) -> Iterator[Row]:
         served = tf.saved_model.load(str(version)).signatures["serving_default"]
         answers = {name: FORMATS[name].load(version / FORMATS[name].file) for name in here}
         answers["savedmodel"] = lambda images: served(images=tf.constant(images))
+        photo = np.random.default_rng(0).integers(0, 256, _PHOTO, np.uint8)
         for name, figures in record.read(version)["formats"].items():
             yield {
                 "format": name,
@@ -50,24 +52,24 @@ def rows(quick: bool) -> Iterator[Row]:
                 "accuracy": figures["accuracy"],
                 "agreement": figures.get("agreement", 1.0),
                 "largest difference": figures.get("largest_difference", 0.0),
-                **_times(answers[name], test.pixels, seconds=0.2 if quick else 5.0),
+                "1 image, ms": _time(answers[name], test.pixels[:1], quick),
+                "32 images, ms": _time(answers[name], test.pixels[:32], quick),
+                "1 photo, ms": _time(answers[name], photo, quick) if _resizes(name) else None,
             }
 
 
-def _times(answer: Answer, pixels: np.ndarray, seconds: float) -> Row:
-    found = {}
-    for batch in _BATCHES:
-        images = pixels[:batch]
-        times = turns.in_turns(
-            {"answer": lambda images=images: np.asarray(answer(images)["probabilities"])},
-            seconds=seconds,
-            calls=8,
-            lead=4,
-        )
-        found[f"{batch} images, ms" if batch > 1 else "1 image, ms"] = turns.summary(
-            times["answer"]
-        )
-    return found
+def _resizes(name: str) -> bool:
+    return name == "savedmodel" or FORMATS[name].any_size
+
+
+def _time(answer: Answer, images: np.ndarray, quick: bool) -> dict[str, float]:
+    times = turns.in_turns(
+        {"answer": lambda: np.asarray(answer(images)["probabilities"])},
+        seconds=0.2 if quick else 5.0,
+        calls=8,
+        lead=4,
+    )
+    return turns.summary(times["answer"])
 
 
 def _trained(train: data.Images, epochs: int) -> keras.Model:

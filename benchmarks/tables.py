@@ -13,7 +13,10 @@ from typing import Any
 # cannot do it.
 Row = Mapping[str, Any]
 
-_PACKAGES = ("tf_cutnmix", "tensorflow", "keras", "keras-cv", "torch", "jax", "numpy")
+_PACKAGES = (
+    *("tf_cutnmix", "tensorflow", "keras", "keras-cv", "torch", "jax", "numpy"),
+    *("ai-edge-litert", "onnxruntime", "openvino"),
+)
 
 
 def head(name: str, title: str) -> dict[str, Any]:

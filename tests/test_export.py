@@ -11,7 +11,7 @@ import tensorflow as tf
 from tests.runs.short_runs import ALONE, Run, run
 from tf_cutnmix import data, export
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import predictions
+from tf_cutnmix.runs import exporting, predictions
 
 SPLIT = {"validation_fraction": 0.4, "train_split": "train[:160]", "test_split": "test[:40]"}
 
@@ -103,6 +103,48 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        (
+            "flags.cfg",
+            b"--dataset=digits\n--shear=1\n",
+            "flags.cfg is damaged, or of another .*shear",
+        ),
+        ("flags.cfg", b"--dataset=\xff\n", "flags.cfg is damaged"),
+        ("result.json", b'{"best_peer": "peer1"', "no whole result.json"),
+        ("result.json", b'{"best_peer": "peer1"}', "result.json tells no best_on_validation"),
+        ("checkpoints/00000009-00000000.npz", None, "checkpoints holds none"),
+        ("export", b"", "cannot be a folder"),
+    ],
+)
+def test_the_folder_of_a_run_is_looked_at_before_its_data_are_read(
+    file, content, words, finished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(exporting, "load_splits", lambda config: pytest.fail("data are read"))
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    if content is None:
+        shutil.rmtree((folder / file).parent)
+    else:
+        (folder / file).write_bytes(content)
+    settings = export.Settings(str(folder), export_dir=str(folder / "export"))
+    with pytest.raises(InputError, match=words) as caught:
+        export.main(settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_checkpoints_of_another_moment_than_the_result_are_refused(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    result = finished.result["best_on_validation"]
+    told = {**finished.result, "best_on_validation": {**result, "step": result["step"] + 1}}
+    (folder / "result.json").write_text(json.dumps(told))
+    with pytest.raises(InputError, match=rf"of step {result['step']}, its .* {result['step'] + 1}"):
+        export.main(export.Settings(str(folder), export_dir=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_that_was_cut_short_is_exported_as_it_was_then(tmp_path):
     cut = run(tmp_path / "run", {**ALONE, **SPLIT}, steps=2)
     settings = export.Settings(str(cut.folder), export="peer", export_dir=str(tmp_path / "out"))
@@ -110,12 +152,3 @@ def test_a_run_that_was_cut_short_is_exported_as_it_was_then(tmp_path):
     (version,) = (tmp_path / "out").glob("*/1")
     said = predictions.read(cut.folder / "predictions.npz").probabilities[cut.result["best_peer"]]
     np.testing.assert_allclose(probabilities(version), said, atol=1e-5)
-
-
-def test_a_run_without_its_checkpoints_cannot_be_exported(tmp_path):
-    bare = run(tmp_path / "run", {**ALONE, **SPLIT}, steps=2)
-    shutil.rmtree(bare.folder / "checkpoints")
-    settings = export.Settings(str(bare.folder), export="peer", export_dir=str(tmp_path / "out"))
-    with pytest.raises(InputError, match="kept no checkpoint of its end"):
-        export.main(settings)
-    assert not (tmp_path / "out").exists()

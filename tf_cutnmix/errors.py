@@ -38,6 +38,11 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {name!r}{known}")
 
 
+def last_line(output: str) -> str:
+    """What a process that failed says in the end, where Python puts the reason."""
+    return (output.strip().splitlines() or ["it says nothing"])[-1]
+
+
 def first_line(error: BaseException) -> str:
     """What somebody else's error says in one line, or its kind if it says nothing."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

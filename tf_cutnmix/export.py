@@ -58,7 +58,7 @@ def config_of(settings: Settings) -> Config:
     """The settings of the run, with what this export changes.
 
     Raises:
-      InputError: there is no run.
+      InputError: there is no run, or its settings are not of this version.
     """
     flags = pathlib.Path(settings.run) / "flags.cfg"
     if not flags.is_file():
@@ -68,7 +68,10 @@ def config_of(settings: Settings) -> Config:
         for name in ("export", "export_dir", "data_dir")
         if getattr(settings, name)
     }
-    config = as_before(command.parse(Config, [f"--flagfile={flags}"]), flags.read_text())
+    try:
+        config = as_before(command.parse(Config, [f"--flagfile={flags}"]), flags.read_text())
+    except InputError as error:
+        raise InputError(f"{flags} is damaged, or of another version: {error}") from error
     return dataclasses.replace(
         config, workdir=settings.run, export_format=settings.export_format, **changed
     )

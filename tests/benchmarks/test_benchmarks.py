@@ -212,3 +212,4 @@ def test_formats_are_told_by_size_agreement_and_speed() -> None:
         assert row["kB"] > 50
         assert row["agreement"] > 0.9
         assert 0 < row["1 image, ms"]["min"] <= row["1 image, ms"]["median"]
+        assert (row["1 photo, ms"] is None) == (row["format"] == "litert_int8")

@@ -1,9 +1,11 @@
 """Exports: layout, versions, signatures, answers equal to the networks', no wrong ones."""
 
+import concurrent.futures
 import json
 import pathlib
 import subprocess
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -377,3 +379,30 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(one, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot write the export .*file/name: "):
         savedmodel.export(one, tmp_path / "file" / "name", CLASS_NAMES, random_images(3))
+
+
+def test_versions_that_are_ready_at_once_get_places_of_their_own(tmp_path):
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    ready = [tmp_path / f"written{number}" for number in range(16)]
+    for path in ready:
+        path.mkdir()
+        (path / "saved_model.pb").write_text(path.name)
+    together = threading.Barrier(len(ready))
+
+    def move(path: pathlib.Path) -> pathlib.Path:
+        together.wait()
+        return savedmodel._in_place(path, folder)
+
+    with concurrent.futures.ThreadPoolExecutor(len(ready)) as pool:
+        versions = list(pool.map(move, ready))
+    assert sorted(int(version.name) for version in versions) == list(range(1, len(ready) + 1))
+    for path, version in zip(ready, versions, strict=True):
+        assert (version / "saved_model.pb").read_text() == path.name
+
+
+def test_an_export_that_does_not_load_is_one_line(one, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RunError, match=r"with TensorFlow alone: it says nothing$"):
+        savedmodel.export(one, tmp_path / "x", CLASS_NAMES, random_images(3))
+    assert contents(tmp_path / "x") == []

@@ -7,7 +7,7 @@ from typing import Any
 
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import card, checkpoints, predictions
+from tf_cutnmix.runs import card, checkpoints, predictions, workdir
 from tf_cutnmix.runs.build import Splits, build_model, check_classes, load_splits
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size
@@ -17,6 +17,8 @@ from tf_cutnmix.serving import check_installed, export, record
 _COMPARED = 32
 _MEASURED = 1000
 _CALIBRATION = 200
+# What the exports and their cards take from `result.json`.
+_TOLD = ("best_on_validation", "best_peer")
 
 
 def export_run(config: Config) -> dict[str, str]:
@@ -29,23 +31,26 @@ def export_run(config: Config) -> dict[str, str]:
       Where each export is, by the name that `--export` has for it.
 
     Raises:
-      InputError: the run has not finished, its data are no longer the same, or it was cut short
-        by `--steps` and left no checkpoint of its end.
+      InputError: the run has not finished, its data are no longer the same, its checkpoints are
+        gone or of another moment, or the folder of the exports cannot be written.
       RunError: a checkpoint cannot be read, or an export cannot be written.
     """
     check_installed(config.formats)
+    workdir.check_exports_writable(config)
     folder = pathlib.Path(config.folder)
-    result = _result(folder)
+    result, checkpoint = _result(folder), _checkpoint(folder)
     splits = load_splits(config)
+    check_classes(checkpoint, splits, config)
     config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
     model = build_model(config, splits.train)
-    checkpoint, _ = checkpoints.newest(folder)
-    if checkpoint:
-        check_classes(checkpoint, splits, config)
-        values = checkpoint.best or checkpoint.values[: len(model.variables)]
-        checkpoints.restore(values, model.variables)
-    if int(model.step.value) != result["best_on_validation"]["step"]:
-        raise InputError(f"{folder} kept no checkpoint of its end: train it without --steps")
+    values = checkpoint.best or checkpoint.values[: len(model.variables)]
+    checkpoints.restore(values, model.variables)
+    step, told = int(model.step.value), result["best_on_validation"]["step"]
+    if step != told:
+        raise InputError(
+            f"the checkpoints of {folder} are of step {step}, its result.json of step {told}: let "
+            "the run end, with --resume"
+        )
     kept = folder / "predictions.npz"
     said = predictions.read(kept) if kept.exists() else None
     return export_networks(model, splits, result, said, config)
@@ -58,9 +63,31 @@ def _result(folder: pathlib.Path) -> dict[str, Any]:
       InputError: it has not finished.
     """
     try:
-        return json.loads((folder / "result.json").read_text())
+        result = json.loads((folder / "result.json").read_text())
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder} is no finished run: it has no result.json") from error
+        raise InputError(f"{folder} is no finished run: it has no whole result.json") from error
+    if missing := [name for name in _TOLD if name not in result]:
+        raise InputError(
+            f"{folder}/result.json tells no {missing[0]}: it is of another version; train the run "
+            "anew, with --overwrite"
+        )
+    return result
+
+
+def _checkpoint(folder: pathlib.Path) -> checkpoints.Checkpoint:
+    """The latest checkpoint of a run.
+
+    Raises:
+      InputError: there is none.
+      RunError: none can be read.
+    """
+    checkpoint, _ = checkpoints.newest(folder)
+    if checkpoint is None:
+        raise InputError(
+            f"{folder}/checkpoints holds none, and with it the networks are gone: train the run "
+            "anew, with --overwrite"
+        )
+    return checkpoint
 
 
 def export_networks(

@@ -28,7 +28,12 @@ def check_writable(config: Config) -> None:
     """Raise `InputError` unless the run's folder and that of its exports can be written."""
     _check_writable(pathlib.Path(config.folder))
     if config.exports:
-        _check_writable(pathlib.Path(config.export_dir) / f"{config.name}_ensemble")
+        check_exports_writable(config)
+
+
+def check_exports_writable(config: Config) -> None:
+    """Raise `InputError` unless the folders of a run's exports can be written."""
+    _check_writable(pathlib.Path(config.export_dir) / f"{config.name}_ensemble")
 
 
 def earlier_run(config: Config) -> tuple[Checkpoint | None, Config]:

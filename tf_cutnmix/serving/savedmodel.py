@@ -1,7 +1,7 @@
 """Trained networks as SavedModels that TensorFlow Serving, or TensorFlow alone, loads."""
 
+import errno
 import functools
-import os
 import pathlib
 import subprocess
 import sys
@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.data.images import resize
-from tf_cutnmix.errors import RunError
+from tf_cutnmix.errors import RunError, first_line, last_line
 from tf_cutnmix.networks.copies import copy_layer
 from tf_cutnmix.serving import conversion, record, resizing, warmup
 from tf_cutnmix.serving.files import decode_each
@@ -87,12 +87,22 @@ def export(
             warmup.write(written, examples[:1])
             for name, content in (more or {}).items():
                 (written / name).write_bytes(content)
-            versions = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
-            version = folder / str(max(versions, default=0) + 1)
-            os.replace(written, version)
+            return _in_place(written, folder)
     except (OSError, tf.errors.OpError) as error:
-        raise RunError(f"cannot write the export {folder}: {error}") from error
-    return version
+        raise RunError(f"cannot write the export {folder}: {first_line(error)}") from error
+
+
+def _in_place(written: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Move a version into its folder, as the highest there plus 1."""
+    while True:
+        versions = [int(p.name) for p in folder.iterdir() if p.name.isdecimal()]
+        version = folder / str(max(versions, default=0) + 1)
+        try:
+            return written.rename(version)
+        except OSError as error:
+            # Another export, of these networks or of others, was faster.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
 
 
 def _in_float32(network: keras.Model) -> keras.Model:
@@ -240,7 +250,8 @@ def _compare(networks: Sequence[keras.Model], written: pathlib.Path, examples: n
     command = [sys.executable, "-P", str(script), str(written), str(request), str(answer)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
-        raise RunError(f"the export does not load with TensorFlow alone: {process.stderr}")
+        said = last_line(process.stderr)
+        raise RunError(f"the export does not load with TensorFlow alone: {said}")
     with np.load(answer) as answers:
         for signature, values in expected.items():
             distance = np.abs(answers[signature] - values).max()

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from tf_cutnmix.errors import RunError
+from tf_cutnmix.errors import RunError, last_line
 from tf_cutnmix.serving.formats.format import Answer, Format
 
 _OPSET = 18
@@ -22,7 +22,7 @@ def convert(savedmodel: pathlib.Path, file: pathlib.Path, calibration: np.ndarra
     command += ["--signature_def=portable", f"--opset={_OPSET}", f"--output={file}"]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     if process.returncode:
-        raise RunError(f"tf2onnx failed: {process.stderr.strip()[-500:]}")
+        raise RunError(f"tf2onnx failed: {last_line(process.stderr)}")
 
 
 def load(file: pathlib.Path) -> Answer:
