@@ -12,7 +12,7 @@ def resize(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """
     # Why there are two: of 3000x4000 pixels to 224x224, TensorFlow's takes 24 ms of one core, these
     # products 589, and gathering the few rows that count 435; of 480x640 it is 3.5, 13.7 and 7.7.
-    # Weights in whole numbers of 1/2**16 would make every runtime's pixels equal, but rounding after
+    # Weights in whole numbers of 1/2**16 would make all runtimes' pixels equal, but rounding after
     # each axis puts 4 to 20 % of them one beside the exact value; now it is below 1 %.
     # No tf.cond for images that have the size already: OpenVINO takes the wrong branch.
     pixels = tf.cast(images, tf.float32)
