@@ -134,6 +134,16 @@ def test_the_folder_of_a_run_is_looked_at_before_its_data_are_read(
     assert "\n" not in str(caught.value)
 
 
+def test_the_weights_that_a_run_began_with_are_not_needed_again(finished, again, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    with (folder / "flags.cfg").open("a") as flags:
+        flags.write("--weights_from=gone.weights.h5\n--freeze=backbone\n")
+    export.main(export.Settings(str(folder), export_dir=str(tmp_path / "out")))
+    (version,) = (tmp_path / "out").glob("*/1")
+    np.testing.assert_allclose(probabilities(version), probabilities(again), atol=1e-6)
+
+
 def test_checkpoints_of_another_moment_than_the_result_are_refused(finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished.folder, folder)
