@@ -41,9 +41,13 @@ def export_run(config: Config) -> dict[str, str]:
     result, checkpoint = _result(folder), _checkpoint(folder)
     splits = load_splits(config)
     check_classes(checkpoint, splits, config)
-    # What the run began with may be gone, or would be downloaded: the checkpoint has all weights.
-    fresh = {"weights_from": "none", "freeze": "none"}
-    config = dataclasses.replace(config, batch_size=batch_size(config, splits.train), **fresh)
+    config = dataclasses.replace(
+        config,
+        batch_size=batch_size(config, splits.train),
+        # Those that the run began with may be gone, and the checkpoint has all weights.
+        weights_from="none",
+        freeze="none",
+    )
     model = build_model(config, splits.train)
     values = checkpoint.best or checkpoint.values[: len(model.variables)]
     checkpoints.restore(values, model.variables)
