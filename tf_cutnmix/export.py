@@ -26,7 +26,9 @@ class Settings:
 
     run: str = setting("", "run", "folder of a finished run")
     export: str = setting(
-        "", "export", "a comma list of teacher, peer and ensemble; by default what the run exports"
+        "",
+        "export",
+        "a comma list of teacher, peer, ensemble, soup; by default what the run exports",
     )
     export_format: str = setting(
         "savedmodel", "export", f"a comma list of {', '.join(names.formats())}"

@@ -37,6 +37,12 @@ class Settings:
         "settings of the runs to compare with: 'method=independent,mix=cutmix'; by default "
         "independent peers, with the same mixing if there are any",
     )
+    across: str = setting(
+        "",
+        "report",
+        "a setting with three values or more, such as train_split, epochs or arch: a plot of "
+        "accuracy across them, with a line for each group of runs that differ in nothing else",
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -48,7 +54,7 @@ def main(settings: Settings) -> None:
     """Write the report and say on stderr what is missing in it."""
     # They load NumPy, SciPy and matplotlib, for which --help does not wait.
     from tf_cutnmix import files
-    from tf_cutnmix.reporting import best_runs, documents, groups, runs
+    from tf_cutnmix.reporting import across, best_runs, documents, groups, runs
 
     wanted = _baseline_settings(settings.baseline) if settings.baseline else None
     out = pathlib.Path(settings.out)
@@ -70,9 +76,15 @@ def main(settings: Settings) -> None:
         group.name: groups.choose_baseline(group, grouping.groups, wanted)
         for group in grouping.groups
     }
+    along = across.across(grouping.groups, settings.across) if settings.across else None
     shown, not_shown = best_runs.show(grouping.groups, out)
     report = documents.compose(
-        grouping.groups, baselines, [*problems, *not_shown], found=len(folders), shown=shown
+        grouping.groups,
+        baselines,
+        [*problems, *not_shown],
+        found=len(folders),
+        shown=shown,
+        along=along,
     )
     contents = {
         "report.md": documents.markdown(report),

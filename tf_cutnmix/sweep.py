@@ -43,7 +43,7 @@ class Settings(Config):
         "savedmodels", "run", "where in the folder of a run its exports go", rule=_INSIDE
     )
     export: str = setting(
-        "", "run", "what each run exports, a comma list of teacher, peer and ensemble"
+        "", "run", "what each run exports, a comma list of teacher, peer, ensemble, soup"
     )
     # A sweep decides for its runs what is not set.
     threads: int | None = setting(  # type: ignore[assignment]

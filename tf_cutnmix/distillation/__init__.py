@@ -1,10 +1,10 @@
 """What the peers learn from: the labels, each other, and their own moving average.
 
-Read `losses`, `peers` (what they must be), `forward` (what a step computed), `method` (a named
-list of terms), `terms` (those that several methods share), `methods` (one file a paper), `teacher`
-(the moving average), `unpacking` (what a batch may be), `views` (what each peer sees), `guard` (a
-step that must not be taken), `callbacks`, `trainer` (how Keras compiles and fits), `distiller` (the
-train step, on one page).
+Read `losses`, `peers` (what they must be), `forward` (what a step computed), `method` (a named list
+of terms), `terms` (those that several methods share), `methods` (one file a paper), `teacher` (the
+moving average), `soup` (the mean of the peers' weights), `unpacking` (what a batch may be), `views`
+(what each peer sees), `guard` (a step that must not be taken), `callbacks`, `trainer` (how Keras
+compiles and fits), `distiller` (the train step, on one page).
 """
 
 from tf_cutnmix.distillation.distiller import OnlineDistiller

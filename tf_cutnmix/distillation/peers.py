@@ -56,8 +56,8 @@ def num_classes(peers: Sequence[keras.Model]) -> int:
 
 
 def same_shapes(peers: Sequence[keras.Model]) -> bool:
-    """Whether the peers' trained weights are of the same shapes, one by one."""
-    shapes = [[tuple(v.shape) for v in peer.trainable_variables] for peer in peers]
+    """Whether the peers' weights, with their statistics, are of the same shapes, one by one."""
+    shapes = [[tuple(v.shape) for v in peer.weights] for peer in peers]
     return all(shape == shapes[0] for shape in shapes)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from tf_cutnmix import escaping
-from tf_cutnmix.reporting import best_runs, comparison, pages, plots, tables
+from tf_cutnmix.reporting import across, best_runs, comparison, pages, plots, tables
+from tf_cutnmix.reporting.across import Across
 from tf_cutnmix.reporting.best_runs import Shown
 from tf_cutnmix.reporting.groups import (
     Baseline,
@@ -50,6 +51,7 @@ def compose(
     *,
     found: int,
     shown: Sequence[Shown] = (),
+    along: Across | None = None,
 ) -> Report:
     """The report of one or more groups.
 
@@ -59,6 +61,7 @@ def compose(
       problems: runs that are left out, a line each.
       found: runs, with those that are left out.
       shown: the best run of each group.
+      along: groups along a setting that is to be looked at.
     """
     used = sum(len(group.runs) for group in groups)
     pictures = []
@@ -73,6 +76,9 @@ def compose(
         *(tables.accuracy(groups, moment) for moment in ("best", "last")),
         tables.differences(groups, baselines),
     ]
+    if along:
+        pictures.append((across.heading(along), across.plot(along), across.caption(along)))
+        accuracies.append(across.table(along))
     more = [
         tables.calibration(groups),
         tables.cost(groups, baselines),
@@ -86,6 +92,7 @@ def compose(
             *_assumed(groups),
             *missing_seeds(groups),
             *unequal_conditions(groups),
+            *(across.warnings(along) if along else []),
             *_without_baseline(baselines),
         ],
         accuracy=[table for table in accuracies if table],

@@ -9,7 +9,7 @@ from tf_cutnmix.errors import InputError
 from tf_cutnmix.reporting.runs import Run
 from tf_cutnmix.runs.config import Config
 
-_NO_MEANING = "—"
+NO_MEANING = "—"
 # What a run is called and where it is kept says nothing about what it does.
 _NOT_COMPARED = (
     "seed",
@@ -23,6 +23,9 @@ _NOT_COMPARED = (
     "resume",
     "overwrite",
 )
+
+# The circumstance that settings explain.
+STEPS = "steps trained"
 
 # Accuracies are compared only where these settings are equal.
 _CONDITIONS = (
@@ -94,9 +97,9 @@ def settings_of(config: Config) -> Values:
     unlike = len(set(config.architectures)) > 1
     values["arch"] = ",".join(config.architectures) if unlike else config.architectures[0]
     if config.mix != "cutnmix":
-        values["regions"] = _NO_MEANING
+        values["regions"] = NO_MEANING
     if not config.validation_fraction:
-        values["hold_out"] = _NO_MEANING
+        values["hold_out"] = NO_MEANING
     return values
 
 
@@ -108,7 +111,7 @@ def collect(runs: Iterable[Run]) -> Grouping:
         together[key].append(run)
     families = list(together.values())
     duplicates, kept = [], []
-    for name, members in zip(_names([family[0] for family in families]), families, strict=True):
+    for name, members in zip(_names_of(families), families, strict=True):
         by_seed: dict[int, list[Run]] = defaultdict(list)
         for run in members:
             by_seed[run.config.seed].append(run)
@@ -143,7 +146,7 @@ def collect(runs: Iterable[Run]) -> Grouping:
 def differing(every: Sequence[Values]) -> list[str]:
     """The names under which not all of `every`, where they have a meaning, hold the same value."""
     names = dict.fromkeys(name for values in every for name in values)
-    found = {name: {values.get(name) for values in every} - {_NO_MEANING} for name in names}
+    found = {name: {values.get(name) for values in every} - {NO_MEANING} for name in names}
     return [name for name in names if len(found[name]) > 1]
 
 
@@ -204,12 +207,17 @@ def unequal_conditions(groups: Sequence[Group]) -> list[str]:
     return lines
 
 
+def _names_of(families: Sequence[Sequence[Run]]) -> list[str]:
+    first = [family[0] for family in families]
+    return names([settings_of(run.config) for run in first], [_circumstances(r) for r in first])
+
+
 def _first(runs: dict[int, Run]) -> Run:
     return next(iter(runs.values()))
 
 
 def _circumstances(run: Run) -> Values:
-    return {"steps trained": int(cast(float, run.figures["last_step"])), **run.versions}
+    return {STEPS: int(cast(float, run.figures["last_step"])), **run.versions}
 
 
 def _conditions(run: Run) -> Values:
@@ -217,15 +225,14 @@ def _conditions(run: Run) -> Values:
     return {**{name: settings[name] for name in _CONDITIONS}, **_circumstances(run)}
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
-    """A name for each run from the settings, and where these are equal the circumstances."""
-    settings = [settings_of(run.config) for run in runs]
-    told = differing(settings) or ["method", "mix"]
+def names(settings: Sequence[Values], circumstances: Sequence[Values]) -> list[str]:
+    """A name for each of several from the settings, and where these are equal the circumstances."""
+    told = differing(settings) or [name for name in ("method", "mix") if name in settings[0]]
     usual = settings_of(Config())
     names = [_name(values, told, usual) for values in settings]
     for name in {name for name in names if names.count(name) > 1}:
         same = [index for index, other in enumerate(names) if other == name]
-        values = [_circumstances(runs[index]) for index in same]
+        values = [circumstances[index] for index in same]
         for index, own in zip(same, values, strict=True):
             extra = [f"{key} {own.get(key, 'not recorded')}" for key in differing(values)]
             names[index] = ", ".join([name, *extra])
@@ -235,7 +242,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _name(values: Values, told: Sequence[str], usual: Values) -> str:
     plain = " + ".join(str(values[name]) for name in ("method", "mix") if name in told)
     others = [name for name in told if name not in ("method", "mix")]
-    kept = [name for name in others if values[name] not in (_NO_MEANING, usual[name])]
+    kept = [name for name in others if values[name] not in (NO_MEANING, usual[name])]
     rest = [f"{name}={values[name]}" for name in (kept if plain else others)]
     return ", ".join([plain, *rest] if plain else rest)
 

@@ -86,6 +86,8 @@ def _facts(run: Run) -> str:
         ("Best epoch", f"{figures['best_epoch']:.0f} of {figures['last_epoch']:.0f}"),
         ("Whole run", outlook.duration(figures["wall_seconds"] or 0.0)),
     ]
+    if (soup := figures.get("best_soup_accuracy")) is not None:
+        facts.insert(3, ("Soup, test accuracy", _percent(soup)))
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>\n" for name, value in facts)
     return f'<dl class="facts">\n{items}</dl>'
 

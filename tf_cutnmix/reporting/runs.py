@@ -168,6 +168,8 @@ def _figures(config: Config, result: dict[str, Any], rows: list[dict[str, float]
     for moment, key in MOMENTS.items():
         values = _figures_of_moment(result[key], result)
         figures |= {f"{moment}_{name}": value for name, value in values.items()}
+        if not config.pull_every:
+            figures[f"{moment}_soup_accuracy"] = None
     overlaps = [row["region_overlap"] for row in rows if "region_overlap" in row]
     if config.mix != "cutnmix" or len(config.architectures) == 1:
         figures["region_overlap"] = None
@@ -184,7 +186,7 @@ def _figures_of_moment(moment: dict[str, Any], result: dict[str, Any]) -> Figure
     best = max(peers, key=lambda peer: validation[f"{peer}_accuracy"]) if validation else None
     figures: Figures = {"epoch": float(moment["epoch"]), "step": float(moment["step"])}
     for kind in ("accuracy", "balanced_accuracy", "calibration_error"):
-        for name in ("teacher", "ensemble"):
+        for name in ("teacher", "ensemble", "soup"):
             if f"{name}_{kind}" in test:
                 figures[f"{name}_{kind}"] = float(test[f"{name}_{kind}"])
         if all(f"{peer}_{kind}" in test for peer in peers):

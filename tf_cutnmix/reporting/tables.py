@@ -28,7 +28,9 @@ _NETWORKS = {
     "mean_peer": "Mean peer",
     "best_peer": "Best peer",
     "leader": "Leader",
+    "soup": "Soup",
 }
+_SOME_HAVE = ("leader", "soup")
 _TESTED = ("teacher", "mean_peer")
 _LEVEL = 0.05
 
@@ -78,7 +80,7 @@ def accuracy(groups: Sequence[Group], moment: str) -> Table:
     columns = [("Seeds", lambda group: str(len(group.runs)))]
     for name, title in _NETWORKS.items():
         figure = f"{moment}_{name}_accuracy"
-        if name != "leader" or any(summary(group, figure) for group in groups):
+        if name not in _SOME_HAVE or any(summary(group, figure) for group in groups):
             columns.append((title, _with_deviation(figure)))
     if any(_unbalanced(group) for group in groups):
         figure = f"{moment}_teacher_balanced_accuracy"

@@ -12,6 +12,7 @@ from tf_cutnmix.settings import NOT_NEGATIVE, check, split_names
 
 # Where a run finds and leaves its files, which says nothing about what it does.
 PLACES = ("workdir", "data_dir", "export_dir")
+EXPORTS = ("teacher", "peer", "ensemble", "soup")
 # What runs did before there was a setting, where it is not the setting's default.
 BEFORE: dict[str, Any] = {"hold_out": "at_random"}
 
@@ -37,8 +38,13 @@ class Config(Flags):
             if not NOT_NEGATIVE.holds(weight):
                 raise InputError(f"--weights: {name}={weight} must be {NOT_NEGATIVE.words}")
         for name in self.exports:
-            if name not in ("teacher", "peer", "ensemble"):
-                raise unknown("--export", name, ("teacher", "peer", "ensemble"))
+            if name not in EXPORTS:
+                raise unknown("--export", name, EXPORTS)
+        if "soup" in self.exports and not self.pull_every:
+            raise InputError(
+                "--export=soup is of peers that are drawn together: leave it out, or train with "
+                "--pull_every=10"
+            )
         if self.freeze == "backbone" and self.weights_from == "none":
             raise InputError(
                 "--freeze=backbone keeps what is below the classifiers: pass --weights_from"

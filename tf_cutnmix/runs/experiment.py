@@ -81,7 +81,7 @@ def _train_and_evaluate(config: Config) -> dict[str, Any]:
         keras.utils.set_random_seed(config.seed)
         model = build_model(config, splits.train)
         progress = _train(model, splits, earlier, config)
-        result, said = results.collect(model, splits, progress)
+        result, said = results.collect(model, splits, progress, config)
         result["flags"] = config.flagfile().splitlines()
         result["versions"] = results.versions()
         predictions.save(folder / "predictions.npz", said)

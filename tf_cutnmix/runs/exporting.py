@@ -11,6 +11,7 @@ from tf_cutnmix.runs import card, checkpoints, predictions, workdir
 from tf_cutnmix.runs.build import Splits, build_model, check_classes, load_splits
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size
+from tf_cutnmix.runs.soup import build_soup
 from tf_cutnmix.serving import check_installed, export, record
 
 # Images to compare an export on, and to measure and calibrate its formats on.
@@ -105,27 +106,41 @@ def export_networks(
 ) -> dict[str, str]:
     """Write the exports that are asked for, each with its card; where each of them is.
 
-    A run of before predictions were kept has no cards.
+    A network of which the run, as one of before, has left no predictions has no card.
     """
-    best_peer = model.networks[result["best_peer"]]
-    networks = {"teacher": model.averages, "peer": [best_peer], "ensemble": model.peers}
+    networks = {
+        "teacher": lambda: model.averages,
+        "peer": lambda: [model.networks[result["best_peer"]]],
+        "ensemble": lambda: model.peers,
+        "soup": lambda: [build_soup(model, splits, config)],
+    }
     train = splits.train.pixels
     count = _MEASURED if config.formats else _COMPARED
     written = {}
     for name in config.exports:
         suffix = "" if name == "teacher" else f"_{name}"
         version = export(
-            networks[name],
+            networks[name](),
             pathlib.Path(config.export_dir) / f"{config.name}{suffix}",
             splits.train.class_names,
             splits.test.pixels[:count],
             labels=splits.test.labels[:count] if config.formats else None,
             calibration=train[:: max(len(train) // _CALIBRATION, 1)][:_CALIBRATION],
             max_pixels=config.max_pixels,
-            more={"MODEL_CARD.md": card.write(result, said, name).encode()} if said else None,
+            more=_card(result, said, name),
             formats=config.formats,
         )
         for line in record.lines(version):
             print(line, flush=True)
         written[name] = str(version)
     return written
+
+
+def _card(
+    result: dict[str, Any], said: predictions.Predictions | None, name: str
+) -> dict[str, bytes]:
+    """The file that says what an export is, where the run has left what it needs."""
+    network = result["best_peer"] if name == "peer" else name
+    if said is None or network not in said.probabilities:
+        return {}
+    return {"MODEL_CARD.md": card.write(result, said, name).encode()}

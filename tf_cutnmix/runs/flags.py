@@ -174,7 +174,8 @@ class Flags:
     pull_every: int = setting(
         0,
         "distillation",
-        "draw the peers to their mean after every so many steps; 0: never",
+        "draw the peers to their mean after every so many steps, and score the network of their "
+        "mean weights, soup; 0: never",
         rule=NOT_NEGATIVE,
     )
     teacher: str = setting(
@@ -252,7 +253,8 @@ class Flags:
     export: str = setting(
         "teacher,peer",
         "run",
-        "what to export, a comma list of teacher, peer (the best one) and ensemble; '' for nothing",
+        "what to export, a comma list of teacher, peer (the best one), ensemble and, with "
+        "--pull_every, soup (one of their mean weights); '' for nothing",
     )
     max_pixels: int = setting(
         64_000_000,
