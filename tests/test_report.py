@@ -132,6 +132,23 @@ def test_a_baseline_may_be_named(place: pathlib.Path) -> None:
     assert float(base["teacher_difference"]) == pytest.approx(-0.01)
 
 
+def test_accuracy_may_be_looked_at_across_a_setting(
+    place: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for epochs, accuracy in ((4, 0.6), (8, 0.7)):
+        write_run(pathlib.Path(f"runs/longer{epochs}"), epochs=epochs, teacher=accuracy)
+    report.main(parse("runs", "--across=epochs"))
+    text = (place / "report/report.md").read_text()
+    rows = text.split("best epoch across epochs\n")[1].split("\n\n")[1].splitlines()[2:]
+    assert [[cell.strip() for cell in row.split("|")[1:5]] for row in rows] == [
+        ["independent + cutmix", "2", "3", "52.00"],
+        ["independent + cutmix", "4", "1", "60.00"],
+        ["independent + cutmix", "8", "1", "70.00"],
+    ]
+    assert "warning: not drawn across epochs: cutnmix + cutnmix" in capsys.readouterr().err
+    assert "best epoch across epochs" in (place / "report/report.html").read_text()
+
+
 # Bad input
 
 
@@ -144,6 +161,8 @@ def test_a_baseline_may_be_named(place: pathlib.Path) -> None:
         (("runs", "empty"), "empty holds no run"),
         (("runs", "--out=file"), "--out=file is a file"),
         (("runs", "--out=file/deeper"), "--out=file/deeper cannot be written"),
+        (("runs", "--across=epoch"), "setting in --across 'epoch': did you mean 'epochs'?"),
+        (("runs", "--across=epochs"), "the runs have 1 of the 3 values or more"),
         (("runs", "--baseline=metod=independent"), "'metod': did you mean 'method'?"),
         (("runs", "--baseline=seed=1"), "unknown setting in --baseline 'seed'"),
         (("runs", "--baseline=independent"), "'independent' is not of the form setting=value"),

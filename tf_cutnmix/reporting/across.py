@@ -21,7 +21,7 @@ from tf_cutnmix.reporting.groups import (
     names,
     settings_of,
 )
-from tf_cutnmix.reporting.plots import STYLE, svg
+from tf_cutnmix.reporting.plots import LINES, STYLE, svg
 from tf_cutnmix.reporting.tables import Table
 from tf_cutnmix.runs.config import Config
 
@@ -70,11 +70,7 @@ def across(groups: Sequence[Group], setting: str) -> Across:
             f"--across={setting}: the runs have {len(values)} of the {_FEWEST} values or more that "
             f"a plot needs: {told}"
         )
-    rests = [_rest(group, setting) for group in groups]
-    together: dict[Hashable, list[Group]] = {}
-    for group, rest in zip(groups, rests, strict=True):
-        together.setdefault(tuple(rest.items()), []).append(group)
-    lines = _named(together, setting)
+    lines = _lines(groups, setting)
     for name, members in lines.items():
         if len({group.settings[setting] for group in members}) < len(members):
             raise InputError(
@@ -83,6 +79,7 @@ def across(groups: Sequence[Group], setting: str) -> Across:
             )
     long = {name: members for name, members in lines.items() if len(members) >= _FEWEST}
     if not long:
+        rests = [{**_settings(group, setting), **_circumstances(group)} for group in groups]
         raise InputError(
             f"--across={setting}: no {_FEWEST} values of it are in runs that are equal otherwise: "
             f"they differ in {', '.join(differing(rests))} too"
@@ -142,7 +139,8 @@ def plot(found: Across) -> str:
         panels = figure.subplots(1, len(_NETWORKS), sharey=True)
         for axes, (network, title) in zip(panels, _NETWORKS.items(), strict=True):
             for number, (name, members) in enumerate(found.lines.items()):
-                _line(axes, found, members, network, label=name, colour=f"C{number % 10}")
+                line = f"C{number % 10}o{LINES[number // 10 % len(LINES)]}"
+                _line(axes, found, members, network, label=name, form=line)
             axes.set_title(f"{title}: test accuracy (%)", fontsize=9, loc="left")
             _label_axis(axes, found)
         handles, labels = axes.get_legend_handles_labels()
@@ -150,23 +148,30 @@ def plot(found: Across) -> str:
     return svg(figure)
 
 
-def _rest(group: Group, setting: str) -> Values:
-    """All that a group is but for a setting, and for the steps, which settings explain."""
+def _lines(groups: Sequence[Group], setting: str) -> dict[str, list[Group]]:
+    """Groups that differ in the setting alone, by what they share."""
+    together: dict[Hashable, list[Group]] = {}
+    for group in groups:
+        shared = (_settings(group, setting), _circumstances(group))
+        together.setdefault(tuple(tuple(own.items()) for own in shared), []).append(group)
+    first = [members[0] for members in together.values()]
+    told = names([_settings(g, setting) for g in first], [_circumstances(g) for g in first])
+    return dict(zip(told, together.values(), strict=True))
+
+
+def _settings(group: Group, setting: str) -> Values:
+    """The settings of a group but for one."""
     usual = settings_of(Config())
-    values = {
+    return {
         name: usual[name] if value == NO_MEANING else value
         for name, value in group.settings.items()
+        if name != setting
     }
-    rest = {**values, **group.circumstances}
-    return {name: value for name, value in rest.items() if name not in (setting, STEPS)}
 
 
-def _named(together: dict[Hashable, list[Group]], setting: str) -> dict[str, list[Group]]:
-    """Lines by their names, which do not tell of the setting."""
-    first = [members[0] for members in together.values()]
-    settings = [{n: v for n, v in group.settings.items() if n != setting} for group in first]
-    circumstances = [{n: v for n, v in g.circumstances.items() if n != STEPS} for g in first]
-    return dict(zip(names(settings, circumstances), together.values(), strict=True))
+def _circumstances(group: Group) -> Values:
+    """Those of a group but for the steps, which follow from settings."""
+    return {name: value for name, value in group.circumstances.items() if name != STEPS}
 
 
 def _places(groups: Sequence[Group], setting: str) -> tuple[dict[Hashable, float], bool]:
@@ -216,7 +221,7 @@ def _measured(group: Group, network: str) -> tuple[float, tuple[float, float] | 
 
 
 def _line(
-    axes: Axes, found: Across, members: Sequence[Group], network: str, *, label: str, colour: str
+    axes: Axes, found: Across, members: Sequence[Group], network: str, *, label: str, form: str
 ) -> None:
     measured = [_measured(group, network) for group in members]
     means = np.array([mean for mean, _ in measured])
@@ -225,8 +230,7 @@ def _line(
         [found.places[group.settings[found.setting]] for group in members],
         means,
         yerr=np.abs(ends.T - means),
-        fmt="o-",
-        color=colour,
+        fmt=form,
         label=label,
         ms=4,
         lw=1.3,

@@ -229,14 +229,14 @@ def names(settings: Sequence[Values], circumstances: Sequence[Values]) -> list[s
     """A name for each of several from the settings, and where these are equal the circumstances."""
     told = differing(settings) or [name for name in ("method", "mix") if name in settings[0]]
     usual = settings_of(Config())
-    names = [_name(values, told, usual) for values in settings]
-    for name in {name for name in names if names.count(name) > 1}:
-        same = [index for index, other in enumerate(names) if other == name]
+    found = [_name(values, told, usual) for values in settings]
+    for name in {name for name in found if found.count(name) > 1}:
+        same = [index for index, other in enumerate(found) if other == name]
         values = [circumstances[index] for index in same]
         for index, own in zip(same, values, strict=True):
             extra = [f"{key} {own.get(key, 'not recorded')}" for key in differing(values)]
-            names[index] = ", ".join([name, *extra])
-    return names
+            found[index] = ", ".join([name, *extra])
+    return found
 
 
 def _name(values: Values, told: Sequence[str], usual: Values) -> str:

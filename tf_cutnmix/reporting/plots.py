@@ -46,7 +46,7 @@ STYLE: Any = {
     "xtick.color": _INK,
     "ytick.color": _INK,
 }
-_LINES = ("-", "--", ":")
+LINES = ("-", "--", ":")
 _CURVES = {
     "val_teacher_accuracy": "Teacher: validation accuracy (%)",
     "val_mean_peer_accuracy": "Mean peer: validation accuracy (%)",
@@ -100,7 +100,7 @@ def _curve(axes: Axes, group: Group, name: str, number: int) -> None:
         return
     scale = 100 if name.endswith("accuracy") else 1
     values = scale * np.array([[curve[epoch] for epoch in epochs] for curve in found])
-    line, colour = _LINES[number // 10 % len(_LINES)], f"C{number % 10}"
+    line, colour = LINES[number // 10 % len(LINES)], f"C{number % 10}"
     marker = "o" if len(epochs) == 1 else None
     axes.plot(epochs, values.mean(axis=0), line, marker=marker, color=colour, label=group.name)
     if len(found) > 1:
