@@ -139,7 +139,7 @@ def test_accuracy_may_be_looked_at_across_a_setting(
         write_run(pathlib.Path(f"runs/longer{epochs}"), epochs=epochs, teacher=accuracy)
     report.main(parse("runs", "--across=epochs"))
     text = (place / "report/report.md").read_text()
-    rows = text.split("best epoch across epochs\n")[1].split("\n\n")[1].splitlines()[2:]
+    rows = text.split("best epoch across epochs\n\n")[1].split("\n\n")[0].splitlines()[2:]
     assert [[cell.strip() for cell in row.split("|")[1:5]] for row in rows] == [
         ["independent + cutmix", "2", "3", "52.00"],
         ["independent + cutmix", "4", "1", "60.00"],

@@ -76,7 +76,9 @@ def _pooled(
     @tf.function(autograph=False)
     def see(images: tf.Tensor) -> list[tf.Tensor]:
         normalising.teach(run, [images])
-        return [tf.stack([layer.moving_mean, layer.moving_variance]) for layer in layers]
+        return [
+            tf.stack([layer.moving_mean.value, layer.moving_variance.value]) for layer in layers
+        ]
 
     momenta = [layer.momentum for layer in layers]
     for layer in layers:

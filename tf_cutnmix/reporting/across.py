@@ -129,6 +129,7 @@ def table(found: Across) -> Table:
 
 
 def heading(found: Across) -> str:
+    """Of the table and of the plot."""
     return f"Test accuracy at the best epoch across {found.setting}"
 
 

@@ -227,7 +227,7 @@ def _conditions(run: Run) -> Values:
 
 def names(settings: Sequence[Values], circumstances: Sequence[Values]) -> list[str]:
     """A name for each of several from the settings, and where these are equal the circumstances."""
-    told = differing(settings) or [name for name in ("method", "mix") if name in settings[0]]
+    told = differing(settings) or ["method", "mix"]
     usual = settings_of(Config())
     found = [_name(values, told, usual) for values in settings]
     for name in {name for name in found if found.count(name) > 1}:
@@ -240,7 +240,7 @@ def names(settings: Sequence[Values], circumstances: Sequence[Values]) -> list[s
 
 
 def _name(values: Values, told: Sequence[str], usual: Values) -> str:
-    plain = " + ".join(str(values[name]) for name in ("method", "mix") if name in told)
+    plain = " + ".join(str(values[n]) for n in ("method", "mix") if n in told and n in values)
     others = [name for name in told if name not in ("method", "mix")]
     kept = [name for name in others if values[name] not in (NO_MEANING, usual[name])]
     rest = [f"{name}={values[name]}" for name in (kept if plain else others)]
