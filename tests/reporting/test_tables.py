@@ -81,6 +81,19 @@ def test_a_leader_is_shown_where_there_is_one(tmp_path: pathlib.Path) -> None:
     ]
 
 
+def test_a_soup_is_shown_where_there_is_one(tmp_path: pathlib.Path) -> None:
+    pulled = {"method": "cutnmix", "mix": "none", "pull_every": 10}
+    contents = [
+        {"method": "independent", "mix": "none"},
+        {**pulled, "test": {"soup_accuracy": 0.375}},
+        {**pulled, "alpha": 2.0},
+    ]
+    table = tables.accuracy(collected(tmp_path, *contents), "best")
+    soups = {row[0]: cell(table, k, "Soup") for k, row in enumerate(table.rows)}
+    assert sorted(soups.values()) == ["37.50", "not recorded", "—"]
+    assert "Soup" not in tables.accuracy(collected(tmp_path / "x", *contents[:1]), "best").header
+
+
 def test_differences_are_paired_in_percentage_points(two: list[Group]) -> None:
     table = tables.differences(two, baselines(two))
     # t(0.975, 2) = 4.303, deviation 1: 2 +- 2.48, so no star.
