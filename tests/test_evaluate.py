@@ -147,9 +147,11 @@ def test_evaluate_needs_as_many_classes_as_the_export_has(
     exports: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     write_folder(tmp_path, classes=3)
-    settings = evaluate.Settings(str(exports / "1"), dataset=str(tmp_path), split="train")
+    settings = {"savedmodel": str(exports / "1"), "dataset": str(tmp_path), "split": "train"}
+    with pytest.raises(InputError, match=r"it has 'four', .* they have 'class_0'"):
+        evaluate.main(evaluate.Settings(**settings))
     with pytest.raises(InputError, match=r"4 classes .* has 3"):
-        evaluate.main(settings)
+        evaluate.main(evaluate.Settings(**settings, classes_by_position=True))
 
 
 def test_evaluate_finds_classes_by_their_names(

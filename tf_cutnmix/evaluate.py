@@ -55,15 +55,15 @@ def main(settings: Settings) -> None:
         data_dir=settings.data_dir,
         image_size=settings.image_size or export.image_size,
     )
-    if len(images.class_names) != len(export.class_names):
+    names = export.class_names if settings.classes_by_position else images.class_names
+    columns = served.columns(settings.savedmodel, export.class_names, names)
+    if len(columns) != len(images.class_names):
         raise InputError(
-            f"{settings.savedmodel} tells {len(export.class_names)} classes apart and "
+            f"{settings.savedmodel} tells {len(columns)} classes apart and "
             f"{settings.dataset} has {len(images.class_names)}: they do not fit together"
         )
     for note in images.notes:
         print(note, file=sys.stderr)
-    names = export.class_names if settings.classes_by_position else images.class_names
-    columns = served.columns(settings.savedmodel, export.class_names, names)
     probabilities = scores.predictions(export.predict, images.pixels, settings.batch_size)
     print(json.dumps(scores.scores(probabilities[:, columns], images.labels), indent=2))
 

@@ -1,13 +1,16 @@
 """Folders of pictures."""
 
+import io
 import pathlib
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
 from tests.data.pictures import noise, plain, values, write, write_class
 from tf_cutnmix import data
+from tf_cutnmix.data.folder import picture
 from tf_cutnmix.errors import InputError
 
 
@@ -107,6 +110,14 @@ def test_jpeg_grayscale_and_transparent_images_become_rgb(tmp_path: pathlib.Path
         transparent[..., :3],
     ]
     np.testing.assert_array_equal(images.pixels, expected)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_a_file_alone_is_read_as_in_a_data_set(kind: str) -> None:
+    file = io.BytesIO()
+    PIL.Image.fromarray(noise(4, 5)).save(file, kind)
+    pixels = picture(tf.constant(file.getvalue()))
+    np.testing.assert_array_equal(pixels, noise(4, 5))
 
 
 @pytest.mark.parametrize("broken", ["cat/000.png", "dog/000.png", "dog/002.png"])

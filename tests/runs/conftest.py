@@ -7,5 +7,6 @@ from tf_cutnmix import data
 
 @pytest.fixture(scope="module")
 def training_images() -> data.Images:
-    train, _ = data.hold_out(data.load("digits", "train[:240]"), 0.4)
+    images = data.load("digits", "train[:240]")
+    train, _ = data.hold_out(images, data.digests(images), 0.4)
     return train

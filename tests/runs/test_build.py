@@ -187,16 +187,32 @@ def test_characters_are_mirrored_only_if_asked(dataset, flip, mirrored, training
 def test_a_short_run_is_told_what_its_parts_of_the_run_come_to(settings, told, training_images):
     config = Config(**{**SMALL, "teacher_memory": 0.01, **settings})
     model = build.build_model(config, training_images)
-    found = announcement.hints(config, model, images=len(training_images.labels))
+    found = announcement.hints(config, model, training_images)
     assert [hint for hint in found if "short run" in hint] == ([told] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("balance", "counts", "told"),
+    [("none", (31, 10), True), ("none", (30, 10), False), ("sampling", (31, 10), False)],
+)
+def test_classes_of_unlike_size_are_told_unless_something_is_done(
+    balance, counts, told, training_images
+):
+    model = build.build_model(Config(**ALONE), training_images)
+    labels = np.repeat(np.arange(2), counts).astype(np.int32)
+    train = training_images._replace(labels=labels, class_names=("a", "b"))
+    found = announcement.hints(Config(**{**ALONE, "balance": balance}), model, train)
+    assert any("--balance=weights or sampling" in line for line in found) == told
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_bfloat16_is_recommended_where_the_processor_has_it(precision, training_images):
     config = Config(**{**ALONE, "precision": precision})
     model = build.build_model(Config(**ALONE), training_images)
-    found = announcement.hints(config, model, images=1000 * 128)
-    assert bool(found) == (precision == "float32" and cost.multiplies_in_bfloat16())
+    found = announcement.hints(config, model, training_images)
+    assert any("bfloat16" in line for line in found) == (
+        precision == "float32" and cost.multiplies_in_bfloat16()
+    )
 
 
 @pytest.mark.slow

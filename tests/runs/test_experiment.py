@@ -265,7 +265,9 @@ def test_the_command_tells_the_run_before_it_begins_and_an_epoch_a_line(repeated
     count = json.loads((cwd / "again" / "result.json").read_text())["parameters"]["peer2"]
     network = rf"^2 x \S+ +{count:,} parameters, [\d.]+ MFLOPs an image, each$"
     assert re.search(network, before, re.M)
-    assert re.search(r"^steps +3 epochs of 4 steps of 32 images: 12$", before, re.M)
+    assert re.search(
+        r"^steps +3 epochs of 4 steps of 32 images \(--batch_size\): 12$", before, re.M
+    )
     table = after.split("\n\n")[0].splitlines()
     header = next(line for line in table if "loss" in line)
     lines = [line for line in table if re.match(r" +[123][* ] ", line)]
@@ -311,6 +313,7 @@ def test_the_result_tells_size_speed_and_versions(finished):
     assert 0.1 < finished.result["wall_seconds"] < 600
     assert finished.result["versions"]["tensorflow"] == tf.__version__
     assert finished.result["versions"]["keras"] == keras.__version__
+    assert "ONEDNN" not in finished.result["versions"]["machine"]
     assert finished.result["exports"] == {}
 
 

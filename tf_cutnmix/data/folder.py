@@ -32,6 +32,8 @@ def load(path: pathlib.Path, split: str, image_size: int) -> Images:
     return images._replace(notes=found.notes)
 
 
+# Outside of a graph numpy_function would hand on the address of the bytes in place of them.
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def picture(file: tf.Tensor) -> tf.Tensor:
     """The picture `[H, W, 3]` uint8 in a file of any kind, by Pillow where TensorFlow cannot."""
     return tf.cond(

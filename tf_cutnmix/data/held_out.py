@@ -9,11 +9,14 @@ import numpy as np
 from tf_cutnmix.data.images import Images
 
 
-def hold_out(images: Images, fraction: float, rule: str = "by_class") -> tuple[Images, Images]:
+def hold_out(
+    images: Images, digests: Sequence[bytes], fraction: float, rule: str = "by_class"
+) -> tuple[Images, Images]:
     """Cut a validation set from a training set, the same one for every seed.
 
     Args:
       images: `N` of them.
+      digests: theirs, as `digests` gives them.
       fraction: in [0, 1).
       rule: "by_class" holds out this part of each class, one image at least of a class that has
         two, and keeps images that are equal to the byte on one side; "at_random" holds out
@@ -22,9 +25,11 @@ def hold_out(images: Images, fraction: float, rule: str = "by_class") -> tuple[I
     Returns:
       The rest for training, and the validation set.
     """
-    choose = {"by_class": _by_class, "at_random": _at_random}[rule]
     held = np.zeros(len(images.labels), bool)
-    held[np.asarray(choose(images, fraction), int)] = True
+    if rule == "at_random":
+        held[_at_random(len(held), fraction)] = True
+    else:
+        held[_by_class(images, digests, fraction)] = True
     return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
 
 
@@ -33,12 +38,11 @@ def digests(images: Images) -> list[bytes]:
     return [hashlib.blake2b(pixels.tobytes(), digest_size=16).digest() for pixels in images.pixels]
 
 
-def _at_random(images: Images, fraction: float) -> np.ndarray:
-    order = np.random.default_rng(0).permutation(len(images.labels))
-    return order[: round(fraction * len(order))]
+def _at_random(count: int, fraction: float) -> np.ndarray:
+    return np.random.default_rng(0).permutation(count)[: round(fraction * count)]
 
 
-def _by_class(images: Images, fraction: float) -> list[int]:
+def _by_class(images: Images, digests: Sequence[bytes], fraction: float) -> list[int]:
     if not fraction:
         return []
     counts = images.counts
@@ -54,7 +58,7 @@ def _by_class(images: Images, fraction: float) -> list[int]:
         added = collections.Counter(images.labels[twins].tolist())
         return all(held[label] + more <= most[label] for label, more in added.items())
 
-    groups = _twins(images)
+    groups = _twins(digests)
     for twins in groups:
         if fit(twins, wanted):
             take(twins)
@@ -76,10 +80,9 @@ def _shares(counts: np.ndarray, fraction: float) -> np.ndarray:
     return np.clip(shares, counts > 1, np.maximum(counts - 1, 0))
 
 
-def _twins(images: Images) -> Sequence[list[int]]:
+def _twins(digests: Sequence[bytes]) -> list[list[int]]:
     """The positions of equal images together, in an order that is drawn."""
     together = collections.defaultdict(list)
-    found = digests(images)
-    for position in np.random.default_rng(0).permutation(len(found)).tolist():
-        together[found[position]].append(position)
+    for position in np.random.default_rng(0).permutation(len(digests)).tolist():
+        together[digests[position]].append(position)
     return list(together.values())

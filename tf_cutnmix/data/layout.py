@@ -76,6 +76,16 @@ def read(path: pathlib.Path) -> Layout:
     return Layout(class_names, {name: _labelled(s) for name, s in by_name.items()}, tuple(notes))
 
 
+def pictures_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """The pictures at any depth below a folder, and the other files, sorted, but hidden ones."""
+    found = []
+    for place, inner, files in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [pathlib.Path(place, name) for name in files if not name.startswith(".")]
+    pictures = [file for file in sorted(found) if _is_picture(file)]
+    return pictures, sorted(set(found).difference(pictures))
+
+
 def has_validation(path: pathlib.Path) -> bool:
     """Whether a folder has a split of its own to choose the best epoch on.
 
@@ -162,12 +172,9 @@ def _list_classes(path: pathlib.Path, skipped: collections.Counter[str]) -> Clas
     classes: Classes = {}
     for folder in folders:
         _check_name(folder)
-        files = [file for file in _files_below(folder) if not file.name.startswith(".")]
-        classes[folder.name] = [file for file in files if _is_picture(file)]
+        classes[folder.name], others = pictures_below(folder)
         if not classes[folder.name]:
             raise InputError(f"{folder} holds no images ({', '.join(ENDINGS)})")
-        pictures = set(classes[folder.name])
-        others = [file for file in files if file not in pictures]
         skipped.update(file.suffix.lower() or "without an ending" for file in others)
     return classes
 
@@ -180,15 +187,6 @@ def _check_name(folder: pathlib.Path) -> None:
         text = ""
     if text.splitlines() != [folder.name]:
         raise InputError(f"{str(folder)!r}: a class needs a name of one line of text, rename it")
-
-
-def _files_below(folder: pathlib.Path) -> list[pathlib.Path]:
-    """All files in a folder and its sub-folders but hidden ones, in the order of their names."""
-    found = []
-    for place, inner, files in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [pathlib.Path(place, name) for name in files]
-    return sorted(found)
 
 
 def _is_picture(file: pathlib.Path) -> bool:

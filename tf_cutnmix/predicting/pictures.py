@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from tf_cutnmix.data import by_pillow
+from tf_cutnmix.data import by_pillow, layout
 from tf_cutnmix.errors import InputError, RunError, first_line
 
 _THUMBNAIL = 160
@@ -29,7 +29,9 @@ def find(places: Iterable[str]) -> list[pathlib.Path]:
     for place in places:
         path = pathlib.Path(place)
         if path.is_dir():
-            found = _in_folder(path)
+            found, _ = layout.pictures_below(path)
+            if not found:
+                raise InputError(f"{place!r} holds no pictures: name another folder, or files")
         elif path.exists():
             found = [path]
         else:
@@ -41,20 +43,6 @@ def find(places: Iterable[str]) -> list[pathlib.Path]:
                 raise InputError(f"{place!r}: there is no such file or folder")
         files |= dict.fromkeys(found)
     return list(files)
-
-
-def _in_folder(folder: pathlib.Path) -> list[pathlib.Path]:
-    readable = {end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    found = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in readable
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-    if not found:
-        raise InputError(f"{str(folder)!r} holds no pictures: name another folder, or files")
-    return found
 
 
 def decode(content: bytes) -> np.ndarray:

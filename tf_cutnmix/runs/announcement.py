@@ -2,14 +2,15 @@
 
 import tensorflow as tf
 
+from tf_cutnmix.data import Images
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.networks import applications
-from tf_cutnmix.runs import cost, outlook
+from tf_cutnmix.runs import cost, outlook, scores
 from tf_cutnmix.runs.build import Splits, steps_per_epoch
 from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.loading import batch_size
 
 _SHORT_RUN = 500
-_USUAL_BATCH = 128
 
 
 def before(config: Config, model: OnlineDistiller, splits: Splits) -> str:
@@ -26,16 +27,16 @@ def before(config: Config, model: OnlineDistiller, splits: Splits) -> str:
             f"{cost.flops(model.peers[peer], pixels) / 1e6:,.1f} MFLOPs an image, each"
         )
     facts["steps"] = (
-        f"{config.epochs} epochs of {per_epoch} steps of {config.batch_size} images: "
-        f"{config.epochs * per_epoch:,}"
+        f"{config.epochs} epochs of {per_epoch} steps of {batch_size(config, splits.train)} images "
+        f"(--batch_size): {config.epochs * per_epoch:,}"
     )
     return outlook.block(facts)
 
 
-def hints(config: Config, model: OnlineDistiller, images: int) -> list[str]:
-    """What the user of a run on so many images may want to know before it begins."""
+def hints(config: Config, model: OnlineDistiller, train: Images) -> list[str]:
+    """What the user of a run on these images may want to know before it begins."""
     lines = []
-    size = config.batch_size or _USUAL_BATCH
+    images, size = len(train.labels), batch_size(config, train)
     steps = images // size * config.epochs
     if steps < _SHORT_RUN:
         memory = f"the teacher remembers {1 / (1 - model.momentum):.0f} (--teacher_memory)"
@@ -45,6 +46,8 @@ def hints(config: Config, model: OnlineDistiller, images: int) -> list[str]:
         more = f"; --batch_size={smaller} would give {images // smaller * config.epochs}"
         told = f"{memory}{ramp if ramped else ''}{more if smaller < size else ''}"
         lines.append(f"short run: {steps} steps; {told}")
+    if config.balance == "none" and scores.unbalanced(train.counts.tolist()):
+        lines.append("classes of unlike size: --balance=weights or sampling makes them count alike")
     for name in sorted(set(config.architectures)):
         if f"keras_{name}" in applications.NAMES:
             lines.append(

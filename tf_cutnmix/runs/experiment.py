@@ -117,7 +117,7 @@ def _train(
         progress.restore(earlier)
     workdir.open_folder(folder, config, earlier)
     print(announcement.before(config, model, splits), flush=True)
-    for line in (*splits.train.notes, *announcement.hints(config, model, len(splits.train.labels))):
+    for line in (*splits.train.notes, *announcement.hints(config, model, splits.train)):
         print(line, flush=True)
     with events, interrupts:
         _show_first_batch(events, folder, model, splits, config)

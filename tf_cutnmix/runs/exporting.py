@@ -10,7 +10,6 @@ from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import card, checkpoints, predictions, workdir
 from tf_cutnmix.runs.build import Splits, build_model, check_classes, load_splits
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.runs.soup import build_soup
 from tf_cutnmix.serving import check_installed, export, record
 
@@ -42,13 +41,8 @@ def export_run(config: Config) -> dict[str, str]:
     result, checkpoint = _result(folder), _checkpoint(folder)
     splits = load_splits(config)
     check_classes(checkpoint, splits, config)
-    config = dataclasses.replace(
-        config,
-        batch_size=batch_size(config, splits.train),
-        # Those that the run began with may be gone, and the checkpoint has all weights.
-        weights_from="none",
-        freeze="none",
-    )
+    # Those that the run began with may be gone, and the checkpoint has all weights.
+    config = dataclasses.replace(config, weights_from="none", freeze="none")
     model = build_model(config, splits.train)
     values = checkpoint.best or checkpoint.values[: len(model.variables)]
     checkpoints.restore(values, model.variables)

@@ -1,18 +1,17 @@
 """What a run makes of its images: their splits, its batches, the weights of its classes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tf_cutnmix.data import Images, digests, hold_out, load, own_validation
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import scores
 from tf_cutnmix.runs.config import Config
 
 _LARGEST_BATCH = 128
 _SMALLEST_BATCH = 8
 _BATCHES_AN_EPOCH = 8
-_NAMED = 10
 
 
 def load_images(config: Config) -> tuple[Images, Images, Images]:
@@ -30,15 +29,12 @@ def load_images(config: Config) -> tuple[Images, Images, Images]:
     own = [load(config.dataset, split, **settings)] if split else []
     if any(images.pixels.shape[1:] != train.pixels.shape[1:] for images in (test, *own)):
         raise InputError("training and test images differ in size: pass --image_size")
-    notes = [*train.notes, *twins(train, test, *own), *unlike_counts(train)]
+    known = digests(train)
+    train = train._replace(notes=(*train.notes, *twins(known, test, *own)))
     if own:
-        (validation,) = own
-    else:
-        train, validation = hold_out(train, config.validation_fraction, config.hold_out)
-    size = batch_size(config, train)
-    if config.batch_size is None and size != _LARGEST_BATCH:
-        notes.append(f"--batch_size={size}, for {len(train.labels)} training images")
-    return train._replace(notes=tuple(notes)), validation, test
+        return train, own[0], test
+    train, validation = hold_out(train, known, config.validation_fraction, config.hold_out)
+    return train, validation, test
 
 
 def validation_split(config: Config) -> str:
@@ -62,28 +58,20 @@ def class_weights(train: Images) -> list[float]:
     return (shares / np.maximum(train.counts, 1)).tolist()
 
 
-def twins(train: Images, test: Images, *validation: Images) -> list[str]:
-    """A line about images that are there twice, equal to the byte; none where none is."""
-    own = digests(train)
-    seen = set(own)
+def twins(train: Sequence[bytes], test: Images, *validation: Images) -> list[str]:
+    """A line about images that are there twice, equal to the byte; none where none is.
+
+    Args:
+      train: the digests of the training images.
+      test: the test images.
+      *validation: those that choose the best epoch, where they have a split of their own.
+    """
+    seen = set(train)
     found = []
-    if repeated := len(own) - len(seen):
-        found.append(f"{repeated} of the {len(own)} training images repeat others")
+    if repeated := len(train) - len(seen):
+        found.append(f"{repeated} of the {len(train)} training images repeat others")
     others = [("test", test), *(("validation", images) for images in validation)]
     for name, images in others:
         if known := sum(digest in seen for digest in digests(images)):
             found.append(f"{known} of the {len(images.labels)} {name} images are training images")
     return [f"equal images: {'; '.join(found)}"] if found else []
-
-
-def unlike_counts(train: Images) -> list[str]:
-    """A line with the images of each class, where the largest is over 3 times the smallest."""
-    counts = train.counts
-    if not scores.unbalanced(counts.tolist()):
-        return []
-    largest_first = np.argsort(-counts, kind="stable")
-    shown = [f"{train.class_names[i]} {counts[i]}" for i in largest_first]
-    if len(shown) > _NAMED:
-        half = _NAMED // 2
-        shown = [*shown[:half], "...", *shown[-half:]]
-    return [f"unlike classes: {', '.join(shown)} (--balance=weights or sampling makes them equal)"]

@@ -18,6 +18,9 @@ from tf_cutnmix.runs.predictions import Predictions
 from tf_cutnmix.runs.progress import Progress
 from tf_cutnmix.runs.soup import build_soup
 
+# Switches other kernels on or off, whose last bits are others.
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
 
 def collect(
     model: OnlineDistiller, splits: Splits, progress: Progress, config: Config
@@ -105,10 +108,13 @@ def _best_peer(model: OnlineDistiller, validation: dict[str, float]) -> str:
 def versions() -> dict[str, str]:
     """What the figures may depend on: versions, and the machine."""
     gpus = [d.name for d in tf.config.list_physical_devices("GPU")]
+    machine = [platform.machine(), f"{os.cpu_count()} cores", f"{len(gpus)} GPUs"]
+    if _ONEDNN in os.environ:
+        machine.append(f"{_ONEDNN}={os.environ[_ONEDNN]}")
     return {
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "numpy": np.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {len(gpus)} GPUs",
+        "machine": ", ".join(machine),
     }

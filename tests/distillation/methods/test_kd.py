@@ -98,6 +98,8 @@ def test_a_teacher_of_other_classes_is_refused() -> None:
     peer = keras.Model(images, {"features": features, "logits": keras.layers.Dense(7)(features)})
     with pytest.raises(InputError, match="tells 10 classes apart and the data have 7"):
         FrozenTeacher(str(EXPORT), [peer])
+    with pytest.raises(InputError, match="it has '7', '8', '9', they have no others"):
+        FrozenTeacher(str(EXPORT), [peer], tuple("0123456"))
 
 
 def test_a_teacher_may_be_named_by_its_run(tmp_path: pathlib.Path) -> None:

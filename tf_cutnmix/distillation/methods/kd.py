@@ -57,12 +57,12 @@ class FrozenTeacher(Part):
         self.teacher = served.load(folder, "teacher")
         self.frozen_network = self._logits
         names = self.teacher.class_names
-        found, wanted = len(names), num_classes(peers)
+        self.columns = served.columns(f"--teacher={folder}", names, class_names or names)
+        found, wanted = len(self.columns), num_classes(peers)
         if found != wanted:
             raise InputError(
                 f"--teacher={folder} tells {found} classes apart and the data have {wanted}"
             )
-        self.columns = served.columns(f"--teacher={folder}", names, class_names or names)
 
     def call(self, forward: Forward) -> list[tf.Tensor]:
         views = (
