@@ -1,16 +1,18 @@
 """Commands: flags, help, and errors that are one line."""
 
 import dataclasses
+import importlib
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import time
 
 import pytest
 
-from tf_cutnmix import command, evaluate, export, predict, sweep
+from tf_cutnmix import command, evaluate, export, predict, report, sweep
 from tf_cutnmix.errors import DivergenceError, InputError
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.settings import setting
@@ -20,6 +22,7 @@ COMMANDS = {
     "tf_cutnmix.evaluate": evaluate.Settings,
     "tf_cutnmix.predict": predict.Settings,
     "tf_cutnmix.export": export.Settings,
+    "tf_cutnmix.report": report.Settings,
     "tf_cutnmix.sweep": sweep.Settings,
 }
 
@@ -231,7 +234,8 @@ def test_help_names_every_flag_once(module: str) -> None:
     text = command.help_text(module, "It does things.", COMMANDS[module])
     flags = re.findall(r"^  --(?:\[no\])?(\w+)", text, flags=re.MULTILINE)
     fields = dataclasses.fields(COMMANDS[module])
-    assert sorted(flags) == sorted(f.name for f in fields if not f.metadata["positional"])
+    own = [field.name for field in fields if not field.metadata["positional"]]
+    assert sorted(flags) == sorted([*own, "flagfile", "help"])
     assert "It does things." in text
     assert f"python -m {module}" in text
 
@@ -240,6 +244,17 @@ def test_help_has_its_groups_in_the_order_of_a_run() -> None:
     text = command.help_text("tf_cutnmix.train", "", Config)
     groups = re.findall(r"^(\w+):$", text, flags=re.MULTILINE)
     assert groups == ["data", "model", "mixing", "distillation", "optimisation", "run"]
+    assert text[text.index("\nrun:") :].count("every command:") == 1
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_what_help_shows_as_an_example_is_understood(module: str) -> None:
+    summary = importlib.import_module(module).SUMMARY
+    examples = re.findall(rf"^  python -m {module} (.*)$", summary, flags=re.MULTILINE)
+    assert examples
+    for example in examples:
+        arguments = [a for a in shlex.split(example) if not a.startswith("--flagfile=")]
+        command.parse(COMMANDS[module], arguments)
 
 
 @pytest.mark.parametrize(

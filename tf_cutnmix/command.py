@@ -19,6 +19,11 @@ from tf_cutnmix import output
 from tf_cutnmix.errors import InputError, Interrupted, RunError
 
 _HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
+_OF_EVERY_COMMAND = {
+    "--flagfile": "file of flags, one a line, such as a run's flags.cfg; of a flag that is there "
+    "twice the last one counts",
+    "--help": "print this and do nothing",
+}
 
 
 def run(name: str, summary: str, settings: type, main: Callable[[Any], None]) -> int:
@@ -91,6 +96,9 @@ def help_text(name: str, summary: str, settings: type) -> str:
         for field in fields:
             if field.metadata["group"] == group:
                 lines += _help_lines(field)
+    lines += ["", "every command:"]
+    for flag, text in _OF_EVERY_COMMAND.items():
+        lines += _under_each_other(flag, text)
     return "\n".join(lines)
 
 
@@ -171,17 +179,20 @@ def _kind(field: dataclasses.Field) -> Any:
 
 def _help_lines(field: dataclasses.Field) -> list[str]:
     choices = "|".join(field.metadata["choices"])
-    flag = f"  --[no]{field.name}" if _kind(field) is bool else f"  --{field.name}"
+    flag = f"--[no]{field.name}" if _kind(field) is bool else f"--{field.name}"
     flag = f"{flag}={choices}" if choices else flag
-    flag = f"  {field.name.upper()} ..." if field.metadata["positional"] else flag
+    flag = f"{field.name.upper()} ..." if field.metadata["positional"] else flag
     text, default = field.metadata["help"], field.default
     if _kind(field) is tuple and not field.metadata["positional"]:
         text = f"{text} (may be given several times)"
     if default not in ("", None, ()) and _kind(field) is not bool:
         shown = " ".join(default) if isinstance(default, tuple) else default
         text = f"{text} (default: {shown})"
-    body = textwrap.wrap(text, width=66)
-    if len(flag) < 24:
-        body[0] = f"{flag:<24}{body[0]}"
-        return [body[0], *(" " * 24 + line for line in body[1:])]
-    return [flag, *(" " * 24 + line for line in body)]
+    return _under_each_other(flag, text)
+
+
+def _under_each_other(flag: str, text: str) -> list[str]:
+    body = [" " * 24 + line for line in textwrap.wrap(text, width=66)]
+    if len(flag) < 22:
+        return [f"  {flag:<22}{body[0].strip()}", *body[1:]]
+    return [f"  {flag}", *body]

@@ -10,7 +10,9 @@ from tf_cutnmix.settings import AT_LEAST_1, NOT_NEGATIVE, check, setting
 
 SUMMARY = """\
 Prints accuracy, balanced and of the top 5, negative log likelihood and expected calibration error
-of an exported SavedModel on a data set, as JSON."""
+of an exported SavedModel on a data set, as JSON.
+
+  python -m tf_cutnmix.evaluate --savedmodel=savedmodels/pictures_resnet8/1 --dataset=./pictures"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +23,13 @@ class Settings:
       InputError: a setting is missing or outside its range.
     """
 
-    savedmodel: str = setting("", "export", "folder of one version: savedmodels/<name>/<version>")
-    dataset: str = setting("digits", "data", "'digits', a TFDS name or a folder of class folders")
+    savedmodel: str = setting(
+        "",
+        "export",
+        "folder of one version, savedmodels/<name>/<version>, or of a run that exported into it; "
+        "it must be named",
+    )
+    dataset: str = setting("digits", "data", "'digits', a TFDS name or a folder of pictures")
     data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
     split: str = setting("test", "data", "split to evaluate on, in TFDS syntax")
     image_size: int = setting(

@@ -13,7 +13,9 @@ from tf_cutnmix.settings import check, setting
 
 SUMMARY = """\
 Exports the networks of a finished run in further formats, as a new version. The run's data are
-read again: the formats are tried on test images, and 8 bits calibrated on training images."""
+read again: the formats are tried on test images, and 8 bits calibrated on training images.
+
+  python -m tf_cutnmix.export --run=runs/pictures --export_format=litert,onnx"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Settings:
       InputError: a setting is missing or outside its range.
     """
 
-    run: str = setting("", "run", "folder of a finished run")
+    run: str = setting("", "run", "folder of a finished run; it must be named")
     export: str = setting(
         "",
         "export",

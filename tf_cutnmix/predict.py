@@ -10,7 +10,10 @@ from tf_cutnmix.settings import AT_LEAST_1, check, setting
 
 SUMMARY = """\
 Prints what an exported SavedModel says of pictures: the class, its probability, and what else it
-may be. Files that cannot be read are named and left out, and the command then ends with 1."""
+may be. Files that cannot be read are named and left out, and the command then ends with 1.
+
+  python -m tf_cutnmix.predict --savedmodel=savedmodels/digits_resnet8/1 docs/digit.png
+  python -m tf_cutnmix.predict --savedmodel=savedmodels/pictures_resnet8/1 ./new ./old/*.jpg"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +28,10 @@ class Settings:
         (), "input", "files, folders of pictures at any depth, or patterns", positional=True
     )
     savedmodel: str = setting(
-        "", "input", "folder of one version: savedmodels/<name>/<version>, or of a run"
+        "",
+        "input",
+        "folder of one version, savedmodels/<name>/<version>, or of a run that exported into it; "
+        "it must be named",
     )
     batch_size: int = setting(32, "input", "files per call", rule=AT_LEAST_1)
     csv: str = setting("", "output", "file to write the answers into, as CSV")

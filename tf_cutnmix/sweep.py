@@ -16,7 +16,9 @@ Trains once for each combination of the values that --grid names, on top of the 
 --grid="method=independent,cutnmix" --grid="seed=0,1,2" makes 6 runs, one after another or
 --jobs at once. Each has a folder of its own below --workdir. The same command goes on where a
 sweep stopped: runs that are done are left alone, one that was interrupted is resumed, one that
-failed is tried again."""
+failed is tried again.
+
+  python -m tf_cutnmix.sweep --grid="method=cutnmix,dml" --grid="seed=0,1,2" --workdir=sweeps/two"""
 
 _INSIDE = Rule(
     lambda path: not pathlib.PurePath(path).is_absolute() and ".." not in path.split("/"),
@@ -38,7 +40,9 @@ class Settings(Config):
       InputError: a setting is missing or outside its range.
     """
 
-    workdir: str = setting("", "run", "folder of the sweep; each run has one below it")
+    workdir: str = setting(
+        "", "run", "folder of the sweep, which must be named; each run has one below it"
+    )
     export_dir: str = setting(
         "savedmodels", "run", "where in the folder of a run its exports go", rule=_INSIDE
     )

@@ -9,7 +9,11 @@ from tf_cutnmix.runs.config import Config
 SUMMARY = """\
 Trains several small networks together with Cut^nMix, their features and a moving-average
 teacher, reports on a test split and exports SavedModels. Without flags it trains two
-ResNet-8 on scikit-learn's handwritten digits."""
+ResNet-8 on scikit-learn's handwritten digits.
+
+  python -m tf_cutnmix.train --dataset=./pictures --image_size=64 --epochs=100
+  python -m tf_cutnmix.train --dataset=cifar10 --arch=resnet20,wrn16_2 --workdir=runs/unlike
+  python -m tf_cutnmix.train --flagfile=runs/unlike/flags.cfg --resume"""
 
 
 def main(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import re
 
 import numpy as np
 import PIL.Image
@@ -137,6 +138,18 @@ def test_a_broken_image_is_named(broken: str, content: bytes, tmp_path: pathlib.
     (tmp_path / broken).write_bytes(content)
     with pytest.raises(InputError, match=f"{tmp_path / broken} cannot be "):
         data.load(str(tmp_path), "train", image_size=4)
+
+
+def test_all_broken_images_are_named_at_once(tmp_path: pathlib.Path) -> None:
+    write_class(tmp_path / "cat", range(12))
+    write_class(tmp_path / "dog", range(12))
+    # The fifth of a class is a test image.
+    for name in ("cat/004.png", "dog/000.png", "dog/011.png"):
+        (tmp_path / name).write_bytes(b"a text file")
+    places = ", ".join(str(tmp_path / n) for n in ("dog/000.png", "dog/011.png", "cat/004.png"))
+    words = f"3 pictures of {tmp_path} cannot be read: {places}: repair or remove them"
+    with pytest.raises(InputError, match=f"^{re.escape(words)}$"):
+        data.load(str(tmp_path), "train")
 
 
 def test_a_link_to_nowhere_is_named(tmp_path: pathlib.Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,9 @@ import tensorflow as tf
 from tf_cutnmix.data import by_pillow, decode, layout
 from tf_cutnmix.data.images import Images, collect, prepare
 from tf_cutnmix.data.splits import select
+from tf_cutnmix.errors import InputError
+
+_NAMED = 10
 
 
 def load(path: pathlib.Path, split: str, image_size: int) -> Images:
@@ -26,10 +30,35 @@ def load(path: pathlib.Path, split: str, image_size: int) -> Images:
 
     examples = tf.data.Dataset.from_tensor_slices((paths, [label for _, label in files]))
     examples = examples.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    images = collect(
-        examples.as_numpy_iterator(), len(files), found.class_names, lambda i: str(files[i][0])
-    )
+    try:
+        images = collect(
+            examples.as_numpy_iterator(), len(files), found.class_names, lambda i: str(files[i][0])
+        )
+    except InputError as error:
+        if not isinstance(error.__cause__, tf.errors.OpError):
+            raise
+        # One at a time they would cost a run each.
+        broken = _broken(file for split in found.splits.values() for file, _ in split)
+        if len(broken) < 2:
+            raise
+        names = ", ".join(map(str, broken[:_NAMED]))
+        more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+        raise InputError(
+            f"{len(broken)} pictures of {path} cannot be read: {names}{more}: repair or remove them"
+        ) from error
     return images._replace(notes=found.notes)
+
+
+def _broken(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Those of some files that are no whole pictures."""
+    paths = {os.fsencode(file): file for file in files}
+    sizes = tf.data.Dataset.from_tensor_slices(list(paths)).map(
+        lambda path: (path, tf.size(picture(tf.io.read_file(path)))),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    for whole, _ in sizes.ignore_errors().as_numpy_iterator():
+        del paths[whole]
+    return list(paths.values())
 
 
 # Outside of a graph numpy_function would hand on the address of the bytes in place of them.

@@ -102,7 +102,7 @@ def _reason(error: tf.errors.OpError) -> str:
         return "the memory does not suffice, lower --image_size"
     if isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError)):
         return first_line(error)
-    return "it is no whole image"
+    return "it is no whole image, repair or remove it"
 
 
 def _size(image: np.ndarray) -> str:

@@ -51,15 +51,15 @@ class Flags:
     validation_fraction: float = setting(
         0.1,
         "data",
-        "part of the training split that is held out to choose the best epoch, where no split is "
-        "there for it; 0: none",
+        "part of the training split that is held out to choose the best epoch on, where no split "
+        "is there for it; 0: none, the last epoch counts",
         rule=BELOW_1,
     )
     hold_out: str = setting(
         "by_class",
         "data",
         "how that part is drawn: by_class, with equal images on one side, or at_random, as runs "
-        "did that do not name it",
+        "were before there was this flag",
         choices=("by_class", "at_random"),
     )
     image_size: int = setting(
@@ -129,7 +129,9 @@ class Flags:
     mix_probability: float = setting(
         1.0, "mixing", "probability of each sample to be mixed", rule=FRACTION
     )
-    mix_until: float = setting(1.0, "mixing", "part of the run that mixes", rule=FRACTION)
+    mix_until: float = setting(
+        1.0, "mixing", "part of the run, from its start, that mixes samples", rule=FRACTION
+    )
     ratio_per: str = setting(
         "sample", "mixing", "one ratio per sample or per batch", choices=("sample", "batch")
     )
@@ -148,12 +150,13 @@ class Flags:
     method: str = setting(
         "cutnmix",
         "distillation",
-        f"how peers learn from each other, independent: not at all; {', '.join(names.methods())}",
+        f"how peers learn from each other: {', '.join(names.methods())}; independent: not at all",
     )
     weights: str = setting(
         "",
         "distillation",
-        "weights of the method's terms in place of its own: teacher=0.5,feature=0",
+        "of the terms that the method adds to the cross-entropy, in place of its own weights: "
+        "teacher=0.5,feature=0",
     )
     temperature: float | None = setting(
         None,
@@ -162,15 +165,21 @@ class Flags:
         rule=POSITIVE,
     )
     ensemble_members: str = _option(
-        "whose ensemble teaches a peer: all, or the others", "all", "others"
+        "whose ensemble teaches a peer: all peers', or the others'", "all", "others"
     )
     ensemble_from: str = _option(
-        "of the averaged networks, or of the peers as they are", "averages", "peers"
+        "what that ensemble is made of: the averaged peers, or the peers as they are",
+        "averages",
+        "peers",
     )
     ensemble_view: str = _option(
-        "on mixed images, or on clean ones with its answers mixed", "mixed", "clean"
+        "what that ensemble sees: mixed images, or clean ones, its answers then mixed",
+        "mixed",
+        "clean",
     )
-    standardise_logits: str = _option("compare logits of mean 0 and deviation 1", "on", "off")
+    standardise_logits: str = _option(
+        "scale logits to mean 0 and deviation 1 before they are compared", "on", "off"
+    )
     pull_every: int = setting(
         0,
         "distillation",
@@ -189,13 +198,13 @@ class Flags:
     ramp: float = setting(
         0.25,
         "distillation",
-        "part of the run over which the distillation terms grow to full weight",
+        "part of the run, from its start, in which the distillation terms grow to full weight",
         rule=FRACTION,
     )
     teacher_memory: float = setting(
         0.01,
         "distillation",
-        "the moving average remembers this part of the run's steps",
+        "part of the run's steps that the teacher's moving average remembers",
         rule=FRACTION,
     )
     epochs: int = setting(300, "optimisation", "passes over the training data", rule=COUNT)
@@ -274,7 +283,10 @@ class Flags:
         10.0, "run", "minutes between checkpoints within an epoch; 0: none", rule=NOT_NEGATIVE
     )
     restarts: str = setting(
-        "", "run", "epochs after which the run was made longer, as it records them", rule=EPOCHS
+        "",
+        "run",
+        "epochs after which --resume made the run longer, which records them itself",
+        rule=EPOCHS,
     )
     resume: bool = setting(
         False, "run", "go on with the run in workdir, if any; to more --epochs if it is finished"
