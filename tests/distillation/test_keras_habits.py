@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.tiny_peers import tiny_peer
-from tf_cutnmix import CutMix, CutNMix, Method, OnlineDistiller, mix_dataset
+from tf_cutnmix import CutMix, CutNMix, Method, OnlineDistiller, adapt, mix_dataset
 from tf_cutnmix.errors import DivergenceError
 from tf_cutnmix.mixing.labels import unweigh
 from tf_cutnmix.serving import export
@@ -210,12 +210,31 @@ class Unsaved(keras.layers.Layer):
         return inputs
 
 
+class OfUnsaved(keras.Model):
+    def __init__(self, **options):
+        images = keras.Input((8, 8, 3))
+        super().__init__(images, Unsaved(3)(keras.layers.Conv2D(4, 3)(images)), **options)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
 def test_a_layer_that_cannot_be_copied_is_named():
     images = keras.Input((8, 8, 3))
     features = keras.layers.Flatten()(Unsaved(3)(images))
     peer = keras.Model(images, {"features": features, "logits": keras.layers.Dense(10)(features)})
-    with pytest.raises(ValueError, match=r"the layer 'unsaved' \(Unsaved\) cannot be copied"):
+    with pytest.raises(ValueError, match=r"the layer 'unsaved' \(Unsaved\) cannot be copied") as e:
         OnlineDistiller([peer], method="independent")
+    assert "unexpected keyword argument 'trainable'" in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def test_a_model_that_can_be_copied_though_its_layers_cannot_is_kept_whole_in_another():
+    whole = OfUnsaved()
+    images = keras.Input((8, 8, 3))
+    peer = adapt(keras.Model(images, whole(images)), 10)
+    model = OnlineDistiller([peer], method="independent")
+    np.testing.assert_array_equal(model.averages[0](IMAGES)["logits"], peer(IMAGES)["logits"])
 
 
 # Pipelines

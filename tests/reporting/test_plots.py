@@ -6,6 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.figure import Figure
 
 from tests.run_folders import make_runs
 from tf_cutnmix.reporting import plots
@@ -27,6 +28,12 @@ def drawn(svg: str, colour: str) -> int:
     """How many marks of a line there are in a colour."""
     uses = re.findall(r"<use [^>]*>", svg)
     return sum(f"{colour})" in use and "fill-opacity" in use for use in uses)
+
+
+def test_letters_that_matplotlib_does_not_have_are_the_readers_to_show() -> None:
+    figure = Figure()
+    figure.text(0.5, 0.5, "\N{CJK UNIFIED IDEOGRAPH-4EBA}")
+    assert texts(plots.svg(figure)) == ["\N{CJK UNIFIED IDEOGRAPH-4EBA}"]
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from typing import Any
 
 import keras
 
-from tf_cutnmix.errors import first_line
-
 
 def copy_layer(layer: keras.Operation, **changes: Any) -> keras.Operation:
     """A layer or operation of the same config, but for changes, with fresh weights.
@@ -21,7 +19,11 @@ def copy_layer(layer: keras.Operation, **changes: Any) -> keras.Operation:
         return type(layer).from_config({**layer.get_config(), **changes})
     # A layer's own code runs here.
     except Exception as error:
+        # Keras says last what it was, after all of the config.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[-1].removeprefix("Exception encountered: ").rstrip(".")
         raise ValueError(
             f"the layer {layer.name!r} ({type(layer).__name__}) cannot be copied: it must be made "
-            f"anew by its from_config(get_config()). {first_line(error)}"
+            f"anew by its from_config(get_config()). {reason}. A model that can is kept whole "
+            "where another one calls it: keras.Model(images, model(images))"
         ) from error

@@ -1,6 +1,7 @@
 """The plots of groups of runs, as SVG to put into a page that is light or dark."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,7 +113,9 @@ def _curve(axes: Axes, group: Group, name: str, number: int) -> None:
 def svg(figure: Figure) -> str:
     """The `<svg>` element in the page's colours, without what names its maker or the time."""
     file = io.StringIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Its own fonts only measure the text; the reader's, which have more letters, show it.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", metadata=nothing)
     text = file.getvalue()
