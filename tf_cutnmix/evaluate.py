@@ -38,7 +38,12 @@ class Settings:
         "resize images to this many pixels a side; 0: as the export does",
         rule=NOT_NEGATIVE,
     )
-    batch_size: int = setting(500, "data", "images per call", rule=AT_LEAST_1)
+    batch_size: int | None = setting(
+        None,
+        "data",
+        "images per call; by default 500, or fewer of more than 32 x 32 pixels",
+        rule=AT_LEAST_1,
+    )
     classes_by_position: bool = setting(
         False, "data", "take the classes in their order, whatever they are called"
     )
@@ -71,7 +76,8 @@ def main(settings: Settings) -> None:
         )
     for note in images.notes:
         print(note, file=sys.stderr)
-    probabilities = scores.predictions(export.predict, images.pixels, settings.batch_size)
+    size = settings.batch_size or scores.images_at_once(*images.pixels.shape[1:3])
+    probabilities = scores.predictions(export.predict, images.pixels, size)
     print(json.dumps(scores.scores(probabilities[:, columns], images.labels), indent=2))
 
 

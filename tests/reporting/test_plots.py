@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.run_folders import make_runs
-from tf_cutnmix.reporting import plots
+from tf_cutnmix.reporting import pages, plots
 from tf_cutnmix.reporting.groups import Group, collect
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -34,6 +34,23 @@ def test_letters_that_matplotlib_does_not_have_are_the_readers_to_show() -> None
     figure = Figure()
     figure.text(0.5, 0.5, "\N{CJK UNIFIED IDEOGRAPH-4EBA}")
     assert texts(plots.svg(figure)) == ["\N{CJK UNIFIED IDEOGRAPH-4EBA}"]
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance by WCAG 2.2."""
+    parts = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+        for value in (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    ]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+@pytest.mark.parametrize("colour", plots.LINES)
+@pytest.mark.parametrize("paper", ["#ffffff", "#15181c"])
+def test_lines_stand_out_from_a_light_and_a_dark_page(colour: str, paper: str) -> None:
+    assert f"--paper: {paper.replace('ffffff', 'fff')};" in pages.page("title", [])
+    dark, light = sorted(luminance(c) for c in (colour, paper))
+    assert (light + 0.05) / (dark + 0.05) > 3
 
 
 @pytest.fixture

@@ -65,7 +65,9 @@ def test_the_page_loads_nothing_and_runs_nothing(page: str) -> None:
 
 
 def test_every_term_and_the_accuracies_have_a_curve(page: str) -> None:
-    titles = re.findall(r">(Term: \w+|Total training loss|Validation accuracy \(%\))<", page)
+    titles = re.findall(
+        r">(Term: \w+|Learning rate|Total training loss|Validation accuracy \(%\))<", page
+    )
     assert titles == [
         "Validation accuracy (%)",
         "Total training loss",

@@ -29,7 +29,7 @@ th:first-child, td:first-child { text-align: left; padding-left: .2rem; white-sp
 tbody tr:hover { background: var(--hover); }
 .scroll { overflow-x: auto; max-width: 100%; }
 .note, .summary { color: var(--faint); font-size: .85rem; max-width: 62rem; margin: .45rem 0; }
-.warnings { border-left: 5px solid var(--edge); background: var(--warn-box);
+.warnings { border-left: 5px solid var(--edge); background: var(--warn-box); margin-bottom: 1rem;
   padding: .6rem 1.2rem; }
 .warnings h2 { margin: .2rem 0 .3rem; color: var(--warn); }
 .warnings ul { margin: .2rem 0; padding-left: 1.2rem; }

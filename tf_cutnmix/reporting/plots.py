@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import MaxNLocator
 
 from tf_cutnmix.reporting.comparison import recorded
@@ -27,11 +28,17 @@ _OF_THE_PAGE = {_INK: "currentColor"} | {
     colour: f"var(--{name}, {colour})"
     for name, colour in (("teacher", TEACHER), ("peer", PEER), ("rule", _RULE))
 }
+# matplotlib's ten, lighter or darker, so that each is seen on a light and on a dark page.
+LINES = (
+    *("#207dbd", "#e96d00", "#2ca02c", "#db3b3c", "#9467bd"),
+    *("#a7685b", "#df64b9", "#7f7f7f", "#95961b", "#139ead"),
+)
 STYLE: Any = {
     "axes.edgecolor": "#888888",
     "axes.facecolor": "none",
     "axes.grid": True,
     "axes.labelcolor": _INK,
+    "axes.prop_cycle": cycler(color=LINES),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.family": "sans-serif",

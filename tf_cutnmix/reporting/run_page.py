@@ -103,7 +103,8 @@ def _curves(run: Run) -> str:
                 network = name.removeprefix("val_").removesuffix("_accuracy")
                 accuracies[network] = {epoch: 100 * part for epoch, part in points.items()}
         elif name not in _NO_TERMS:
-            drawn.append(diagrams.curve(f"Term: {name}", {name: points}, best))
+            title = "Learning rate" if name == "learning_rate" else f"Term: {name}"
+            drawn.append(diagrams.curve(title, {name: points}, best))
     if accuracies:
         ordered = dict(sorted(accuracies.items(), key=lambda line: line[0] != "teacher"))
         drawn.insert(0, diagrams.curve("Validation accuracy (%)", ordered, best))

@@ -18,14 +18,11 @@ from tf_cutnmix.mixing.layer import Mixing
 from tf_cutnmix.networks import pretrained
 from tf_cutnmix.networks.build import build_network, find
 from tf_cutnmix.networks.sharing import share_stages, stages
-from tf_cutnmix.runs import contradictions, optimizer
+from tf_cutnmix.runs import contradictions, optimizer, scores
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size, class_weights, load_images, validation_split
 
-_EVALUATION_BATCH = 500
-# Of each image in such a batch.
-_EVALUATION_PIXELS = 32 * 32
 _CHUNK = 1000
 # Networks of the literature are up to 40 times as wide as the first of their family.
 _WIDEST = 40
@@ -105,9 +102,7 @@ def training_batches(
 
 def for_evaluation(images: Images) -> tf.data.Dataset:
     """Batches of all images once, the smaller the larger the images are: all networks see them."""
-    pixels = images.pixels.shape[1] * images.pixels.shape[2]
-    most = _EVALUATION_BATCH * _EVALUATION_PIXELS // pixels
-    return ordered_batches(images, min(max(most, 1), _EVALUATION_BATCH))
+    return ordered_batches(images, scores.images_at_once(*images.pixels.shape[1:3]))
 
 
 def steps_per_epoch(train: Images, config: Config) -> int:

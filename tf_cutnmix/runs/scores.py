@@ -5,6 +5,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+_AT_ONCE = 500
+# Of each image in such a batch.
+_PIXELS = 32 * 32
+
+
+def images_at_once(height: int, width: int) -> int:
+    """How many images a network is to answer at once: 500, fewer of more than 32 x 32 pixels."""
+    return min(max(_AT_ONCE * _PIXELS // (height * width), 1), _AT_ONCE)
+
 
 def predictions(signature: Callable, pixels: np.ndarray, batch_size: int) -> np.ndarray:
     """Probabilities `[N, K]` for images `[N, H, W, 3]` uint8."""
