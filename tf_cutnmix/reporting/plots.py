@@ -29,7 +29,7 @@ _OF_THE_PAGE = {_INK: "currentColor"} | {
     for name, colour in (("teacher", TEACHER), ("peer", PEER), ("rule", _RULE))
 }
 # matplotlib's ten, lighter or darker, so that each is seen on a light and on a dark page.
-LINES = (
+COLOURS = (
     *("#207dbd", "#e96d00", "#2ca02c", "#db3b3c", "#9467bd"),
     *("#a7685b", "#df64b9", "#7f7f7f", "#95961b", "#139ead"),
 )
@@ -38,7 +38,7 @@ STYLE: Any = {
     "axes.facecolor": "none",
     "axes.grid": True,
     "axes.labelcolor": _INK,
-    "axes.prop_cycle": cycler(color=LINES),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.family": "sans-serif",
@@ -108,7 +108,7 @@ def _curve(axes: Axes, group: Group, name: str, number: int) -> None:
         return
     scale = 100 if name.endswith("accuracy") else 1
     values = scale * np.array([[curve[epoch] for epoch in epochs] for curve in found])
-    line, colour = LINES[number // 10 % len(LINES)], f"C{number % 10}"
+    line, colour = LINES[number // 10 % len(LINES)], f"C{number % len(COLOURS)}"
     marker = "o" if len(epochs) == 1 else None
     axes.plot(epochs, values.mean(axis=0), line, marker=marker, color=colour, label=group.name)
     if len(found) > 1:
