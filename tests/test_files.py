@@ -18,6 +18,15 @@ with files.locked(pathlib.Path(sys.argv[1])):
     sys.stdin.read()
 """
 
+MAKE = """
+import pathlib, sys
+from tf_cutnmix import files
+with files.scratch(pathlib.Path(sys.argv[1]), ".export-") as made:
+    (made / "half").touch()
+    print(made.name, flush=True)
+    sys.stdin.read()
+"""
+
 
 def names(folder: pathlib.Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
@@ -94,3 +103,28 @@ def test_folders_that_were_made_go_if_nothing_came_into_them(tmp_path):
     with files.locked(tmp_path / "a" / "b"):
         (tmp_path / "a" / "b" / "x").touch()
     assert names(tmp_path / "a" / "b") == ["x"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_uses_is_not(tmp_path):
+    maker = subprocess.Popen(
+        [sys.executable, "-c", MAKE, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        used = maker.stdout.readline().decode().strip()
+        (tmp_path / ".export-of-somebody-else").mkdir()
+        with files.scratch(tmp_path, ".export-") as mine:
+            assert (tmp_path / used / "half").exists()
+            assert len(names(tmp_path)) == 3
+        assert not mine.exists()
+    finally:
+        maker.kill()
+        maker.wait()
+    assert (tmp_path / used / "half").exists()
+    with files.scratch(tmp_path, ".export-") as mine:
+        assert names(tmp_path) == sorted([mine.name, ".export-of-somebody-else"])
+    assert names(tmp_path) == [".export-of-somebody-else"]
+
+
+def test_a_scratch_folder_that_is_in_use_here_is_left_alone(tmp_path):
+    with files.scratch(tmp_path, ".export-") as first, files.scratch(tmp_path, ".export-"):
+        assert first.exists()

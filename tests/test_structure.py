@@ -43,7 +43,7 @@ FAMILIES = wing(
 
 # The order in which the package is read.
 ORDER = [
-    *("errors", "files", "output", "escaping", "settings", "command"),
+    *("errors", "files", "output", "escaping", "settings", "keras_choices", "command"),
     *wing(
         "data",
         *(

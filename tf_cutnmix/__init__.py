@@ -7,6 +7,9 @@ __version__ = "0.1.0"
 # While Python looks for the module of `python -m tf_cutnmix.train`, argv[0] is "-m". The
 # commands import what they need themselves: --help does not wait for TensorFlow.
 if sys.argv[:1] != ["-m"]:
+    from tf_cutnmix import keras_choices
+
+    keras_choices.check()
     from tf_cutnmix.distillation import Method, OnlineDistiller
     from tf_cutnmix.mixing import (
         CropAndFlip,

@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import flags
 
-from tf_cutnmix import output
+from tf_cutnmix import keras_choices, output
 from tf_cutnmix.errors import InputError, Interrupted, RunError
 
 _HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
@@ -109,7 +109,11 @@ def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
     What is printed to stderr meanwhile is shown only if the import fails. With `find_devices`
     the devices are looked for at once, as this too is announced. Without, another process
     that shares stderr may do the importing.
+
+    Raises:
+      InputError: Keras is told, in its own places, what this package cannot do.
     """
+    keras_choices.check()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     said = ""
     try:

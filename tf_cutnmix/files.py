@@ -7,6 +7,8 @@ import os
 import pathlib
 import platform
 import secrets
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import IO
@@ -86,6 +88,35 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         for path in made:
             with contextlib.suppress(OSError):  # It is not empty.
                 path.rmdir()
+
+
+@contextlib.contextmanager
+def scratch(folder: pathlib.Path, prefix: str) -> Iterator[pathlib.Path]:
+    """A folder within a folder, for as long as the context lasts.
+
+    Those of processes that were killed are removed first; one whose process lives, perhaps on
+    another machine, is left alone.
+    """
+    for left in folder.glob(f"{prefix}*"):
+        if _is_abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as made,
+        open(pathlib.Path(made) / _LOCK, "x") as lock,
+    ):
+        with contextlib.suppress(OSError):  # Without locks nobody takes it for abandoned.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield pathlib.Path(made)
+
+
+def _is_abandoned(folder: pathlib.Path) -> bool:
+    """Whether the process that made a scratch folder lives no more."""
+    try:
+        with open(folder / _LOCK) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _lock(folder: pathlib.Path) -> IO[str]:

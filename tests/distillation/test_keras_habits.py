@@ -285,3 +285,112 @@ def test_an_iterator_goes_on_from_its_checkpoint_within_a_pass(tmp_path):
 def test_a_layer_from_elsewhere_is_not_numbered():
     with pytest.raises(ValueError, match=r"map any other: dataset\.map"):
         mix_dataset(keras.layers.CutMix())
+
+
+# Nothing at all
+
+
+NOTHING = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).take(0).batch(4)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        IMAGES[:0],
+        NOTHING.map(lambda images, labels: images),
+        tf.data.Dataset.from_tensor_slices(IMAGES).batch(4).filter(lambda images: False),
+    ],
+    ids=["array", "data set", "filtered"],
+)
+def test_of_no_images_there_are_no_rows(images):
+    answer = made().predict(images, verbose=0)
+    assert answer.shape == (0, 10)
+    assert answer.dtype == np.float32
+
+
+def test_each_network_says_nothing_of_nothing():
+    assert {tuple(p.shape) for p in made().predict_each(IMAGES[:0]).values()} == {(0, 10)}
+
+
+def test_another_error_in_predict_is_not_taken_for_no_images(monkeypatch):
+    def broken(*args, **settings):
+        raise UnboundLocalError("cannot access local variable 'mine'")
+
+    monkeypatch.setattr(keras.Model, "predict", broken)
+    with pytest.raises(UnboundLocalError, match="mine"):
+        made().predict(IMAGES)
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("data", [(IMAGES[:0], CLASSES[:0]), (NOTHING,)], ids=["arrays", "set"])
+def test_nothing_is_not_evaluated(data):
+    with pytest.raises(ValueError, match="nothing to evaluate: pass at least one labelled image"):
+        made().evaluate(*data, verbose=0)
+
+
+# Labels that are none
+
+SOFT = np.full((8, 10), 0.1, "float32")
+
+
+def spoilt(labels: np.ndarray, value: float) -> np.ndarray:
+    """Labels whose last sample has another value, of a dtype that holds it."""
+    labels = labels.astype(labels.dtype if np.isfinite(value) else "float32")
+    labels[-1] = value
+    return labels
+
+
+NO_LABELS = {
+    "NaN in soft ones": spoilt(SOFT, np.nan),
+    "infinity in soft ones": spoilt(SOFT, np.inf),
+    "NaN among numbers": spoilt(CLASSES, np.nan),
+    "infinity among numbers": spoilt(CLASSES, np.inf),
+    "a half": spoilt(CLASSES.astype("float32"), 0.5),
+    "too large": spoilt(CLASSES, 10),
+    "below 0": spoilt(CLASSES, -1),
+    "far too large": spoilt(CLASSES, 2**40),
+    "a float that is too large": spoilt(CLASSES.astype("float32"), 10),
+    "a column that is too large": spoilt(CLASSES, 10)[:, None],
+}
+no_labels = pytest.mark.parametrize("labels", NO_LABELS.values(), ids=NO_LABELS)
+
+
+@no_labels
+def test_an_eager_step_refuses_what_are_no_labels(labels):
+    model = made()
+    before = [w.copy() for w in model.peers[0].get_weights()]
+    with pytest.raises((DivergenceError, tf.errors.InvalidArgumentError)):
+        model.train_on_batch(IMAGES, labels)
+    for now, was in zip(model.peers[0].get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
+@pytest.fixture(scope="module")
+def compiled() -> OnlineDistiller:
+    """By XLA, which drops every assertion."""
+    model = OnlineDistiller([tiny_peer()], CutNMix(1, num_classes=10, seed=0), "independent")
+    model.compile(keras.optimizers.SGD(0.05), jit_compile=True)
+    return model
+
+
+@no_labels
+def test_a_compiled_step_is_not_taken_on_what_are_no_labels(compiled, labels):
+    compiled.guard.forget()
+    before = [w.copy() for w in compiled.peers[0].get_weights()]
+    with pytest.raises(DivergenceError, match="the label of a sample is not finite.* Labels are"):
+        compiled.train_on_batch(IMAGES, labels)
+    for now, was in zip(compiled.peers[0].get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
+@pytest.mark.parametrize("name", ["NaN in soft ones", "infinity in soft ones", "too large"])
+def test_what_are_no_labels_is_not_mixed(name):
+    pairs = tf.data.Dataset.from_tensor_slices((IMAGES, NO_LABELS[name])).batch(8)
+    mixed = pairs.apply(mix_dataset(CutMix(num_classes=10, seed=0)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="labels must be"):
+        list(mixed)
+
+
+def test_what_are_no_labels_is_not_evaluated():
+    with pytest.raises(tf.errors.InvalidArgumentError, match="labels must be finite"):
+        made().evaluate(IMAGES, NO_LABELS["NaN in soft ones"], verbose=0)

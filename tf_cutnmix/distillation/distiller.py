@@ -182,7 +182,7 @@ class OnlineDistiller(Trainer):
 
         # An optimizer that scales the loss skips overflown gradients by itself.
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
-        watched = (list(terms.values()), [] if scales else gradients, statistics)
+        watched = (labels, list(terms.values()), [] if scales else gradients, statistics)
         scale = self.optimizer.dynamic_scale if scales else 1.0
         tf.cond(self.guard.allows(*watched, step, scale), take_step, take_back)
         return {m.name: m.result() for m in (*self.loss_metrics, *self.overlap_metrics)}
@@ -211,9 +211,9 @@ class OnlineDistiller(Trainer):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels, _ = unpack(data, self.num_classes)
-        classes = tf.argmax(labels, axis=-1) if labels.shape.rank == 2 else labels
+        classes = tf.argmax(soft_labels(labels, self.num_classes), axis=-1)
         predictions = self.predict_each(images)
-        likelihood = tf.gather(predictions["teacher"], tf.cast(classes, tf.int32), batch_dims=1)
+        likelihood = tf.gather(predictions["teacher"], classes, batch_dims=1)
         self.loss_metrics[0].update_state(-tf.math.log(tf.maximum(likelihood, 1e-30)))
         for metric, prediction in zip(self.accuracy_metrics, predictions.values(), strict=True):
             metric.update_state(classes, prediction)

@@ -9,6 +9,7 @@ from tf_cutnmix.errors import DivergenceError
 
 # Keras begins at 2^15: below this 25 gradients more were not finite than were.
 _SMALLEST_SCALE = 2.0**-10
+_LABELS = "label of a sample"
 
 
 class Guard:
@@ -30,12 +31,14 @@ class Guard:
         failed_term: keras.Variable,
     ) -> None:
         of_the_loss = [f"{name} of the loss" for name in (*term_names, "gradient")]
-        self.watched = [*of_the_loss, "statistic of BatchNormalization", "gradient of many steps"]
+        others = ("statistic of BatchNormalization", "gradient of many steps")
+        self.watched = [_LABELS, *of_the_loss, *others]
         self.failed_step = failed_step
         self.failed_term = failed_term
 
     def allows(
         self,
+        labels: tf.Tensor,
         terms: Sequence[tf.Tensor],
         gradients: Sequence[tf.Tensor],
         statistics: Sequence[keras.Variable],
@@ -45,6 +48,7 @@ class Guard:
         """Whether this step may be taken, a scalar bool; notes what fails first.
 
         Args:
+          labels: `[B, K]`.
           terms: of the loss, scalars, as many as there are names.
           gradients: of the weights; empty if they need not be finite.
           statistics: that the step has moved.
@@ -59,7 +63,8 @@ class Guard:
             if keras.backend.is_float_dtype(v.dtype)
         ]
         statistic = tf.linalg.global_norm([tf.zeros([]), *floats])
-        finite = tf.math.is_finite(tf.stack([*terms, gradient, statistic]))
+        labelled = tf.reduce_sum(labels)
+        finite = tf.math.is_finite(tf.stack([labelled, *terms, gradient, statistic]))
         broken = ~tf.concat([finite, [scale >= _SMALLEST_SCALE]], axis=0)
         earlier = self.failed_step.value >= 0
         first = tf.reduce_any(broken) & ~earlier
@@ -77,7 +82,10 @@ class Guard:
         step = int(self.failed_step.value)
         if step >= 0:
             failed = self.watched[int(self.failed_term.value)]
+            remedy = "Lower the learning rate or the weight of the term"
+            if failed == _LABELS:
+                remedy = "Labels are finite numbers, or whole ones from 0 to the number of classes"
             raise DivergenceError(
                 f"step {step}: the {failed} is not finite; the model is as it was before that "
-                "step. Lower the learning rate or the weight of the term"
+                f"step. {remedy}"
             )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.distillation.callbacks import LearnHeldOut, StopAtDivergence
@@ -19,6 +20,7 @@ class Trainer(keras.Model):
     """`compile` and `fit` of Keras, for a model that brings its loss and its metrics."""
 
     method: Method
+    num_classes: int
     guard: Guard
     parts: Sequence[Part]
 
@@ -60,6 +62,29 @@ class Trainer(keras.Model):
             for callback in callbacks:
                 _set_mode(callback)
         return super().fit(**given, callbacks=callbacks)
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_on_batch`; raises `DivergenceError` as `fit` does."""
+        logs = super().train_on_batch(*args, **kwargs)
+        self.check_finite()
+        return logs
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.predict`; of no images no rows."""
+        try:
+            return super().predict(*args, **kwargs)
+        except UnboundLocalError as error:
+            if "batch_outputs" not in str(error):
+                raise
+            # Keras asks what the last batch was, and there was none.
+            return np.zeros((0, self.num_classes), np.float32)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`; raises `ValueError` if there are no images."""
+        figures = super().evaluate(*args, **kwargs)
+        if not figures:
+            raise ValueError("there is nothing to evaluate: pass at least one labelled image")
+        return figures
 
     def make_train_function(self, force: bool = False) -> Any:
         if not self.optimizer.built:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tf_cutnmix.mixing.labels import soft_labels
+
 
 class Batch(NamedTuple):
     """A labelled batch.
@@ -53,9 +55,11 @@ def _numbers_or_columns(images: tf.Tensor, labels: tf.Tensor, num_classes: int) 
         # Keras forgets the rank where it was fitted with [B] and then with [B, 1].
         columns = tf.reshape(labels, [tf.shape(images)[0], -1])
         padding = num_classes - tf.shape(columns)[1]
-        soft = tf.pad(tf.cast(columns, tf.float32), [[0, 0], [0, padding]])
-        one_hot = tf.one_hot(tf.cast(columns[:, 0], tf.int32), num_classes)
-        chosen = tf.where(tf.equal(tf.shape(columns)[1], 1), one_hot, soft)
+        chosen = tf.cond(
+            tf.equal(tf.shape(columns)[1], 1),
+            lambda: soft_labels(_numbers(columns[:, 0]), num_classes),
+            lambda: tf.pad(tf.cast(columns, tf.float32), [[0, 0], [0, padding]]),
+        )
         return tf.ensure_shape(chosen, [None, num_classes])
     if labels.shape.rank == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -63,9 +67,9 @@ def _numbers_or_columns(images: tf.Tensor, labels: tf.Tensor, num_classes: int) 
 
 
 def _numbers(labels: tf.Tensor) -> tf.Tensor:
-    """Class numbers `[B]` of any numeric dtype as integers."""
+    """Class numbers `[B]` of any numeric dtype as integers, -1 for what XLA lets pass."""
     if not labels.dtype.is_floating:
         return labels
-    whole = tf.reduce_all(tf.equal(labels, tf.round(labels)))
-    tf.debugging.Assert(whole, ["class numbers must be whole:", labels])
-    return tf.cast(labels, tf.int32)
+    whole = tf.equal(labels, tf.round(labels)) & (tf.abs(labels) < 2.0**31)
+    tf.debugging.Assert(tf.reduce_all(whole), ["class numbers must be whole:", labels])
+    return tf.cast(tf.where(whole, labels, -1), tf.int32)

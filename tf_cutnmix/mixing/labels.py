@@ -1,5 +1,6 @@
 """Labels as distributions over the classes, and what a draw does to them."""
 
+import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.mixing.sampling import Draw
@@ -10,7 +11,8 @@ def soft_labels(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:
 
     Raises:
       ValueError: they are no such labels.
-      tf.errors.InvalidArgumentError: a class number is out of range; not noticed under XLA.
+      tf.errors.InvalidArgumentError: a class number is out of range, or a soft label not finite.
+        XLA compiles no such check: there, what is no class has NaN for a label.
     """
     received = f"Received: {labels.dtype.name} labels of shape {labels.shape}"
     if labels.shape.rank == 1 and labels.dtype.is_integer:
@@ -19,7 +21,8 @@ def soft_labels(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:
         in_range = (labels >= 0) & (tf.cast(labels, tf.int64) < num_classes)
         message = f"labels must be from 0 to num_classes - 1 = {num_classes - 1}:"
         tf.debugging.Assert(tf.reduce_all(in_range), [message, labels])
-        return tf.one_hot(tf.cast(labels, tf.int32), num_classes)
+        one_hot = tf.one_hot(tf.cast(labels, tf.int32), num_classes)
+        return tf.where(in_range[:, None], one_hot, np.nan)
     if labels.shape.rank != 2 or labels.dtype in (tf.bool, tf.string):
         raise ValueError(
             "labels must be one-hot or soft [B, K], or integers [B] with num_classes given. "
@@ -29,7 +32,10 @@ def soft_labels(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:
         raise ValueError(f"labels [B, 1] hold one class: drop the last axis. {received}")
     if num_classes is not None and labels.shape[1] not in (None, num_classes):
         raise ValueError(f"labels must have num_classes={num_classes} columns. {received}")
-    return tf.cast(labels, tf.float32)
+    labels = tf.cast(labels, tf.float32)
+    finite = tf.reduce_all(tf.math.is_finite(labels))
+    tf.debugging.Assert(finite, ["labels must be finite numbers:", labels])
+    return labels
 
 
 def mix_labels(

@@ -5,13 +5,13 @@ import functools
 import pathlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_cutnmix import files
 from tf_cutnmix.data.images import resize
 from tf_cutnmix.errors import RunError, first_line, last_line
 from tf_cutnmix.networks.copies import copy_layer
@@ -78,8 +78,8 @@ def export(
     networks = [_in_float32(network) for network in networks]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as scratch:
-            written = _write(networks, pathlib.Path(scratch), class_names, max_pixels)
+        with files.scratch(folder, ".export-") as scratch:
+            written = _write(networks, scratch, class_names, max_pixels)
             _compare(networks, written, examples[:_COMPARED])
             tried = _examples(networks, examples, labels, calibration)
             figures = conversion.convert(formats, written, tried)
@@ -243,9 +243,9 @@ def _compare(networks: Sequence[keras.Model], written: pathlib.Path, examples: n
         **dict.fromkeys(answering, probabilities),
         "features": np.concatenate(features, axis=-1),
     }
-    files = np.array([tf.io.encode_png(image).numpy() for image in examples], dtype=object)
+    encoded = np.array([tf.io.encode_png(image).numpy() for image in examples], dtype=object)
     request, answer = written.with_name("request.npz"), written.with_name("answer.npz")
-    np.savez(request, images=examples, bytes=files)
+    np.savez(request, images=examples, bytes=encoded)
     script = pathlib.Path(__file__).with_name("serve_once.py")
     command = [sys.executable, "-P", str(script), str(written), str(request), str(answer)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
