@@ -6,7 +6,10 @@ import pathlib
 
 from benchmarks import tables
 
-BENCHMARKS = ("mixing", "pipeline", "step", "start", "export", "formats", "serving", "faults")
+BENCHMARKS = (
+    *("mixing", "pipeline", "step", "start", "export", "formats", "serving"),
+    *("saving", "faults"),
+)
 RESULTS = pathlib.Path(__file__).with_name("results")
 
 

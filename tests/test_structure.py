@@ -86,7 +86,7 @@ ORDER = [
     *(f"runs.{file}" for file in ("progress", "outlook", "display", "scores", "predictions")),
     *(f"runs.{file}" for file in ("card", "cost", "pictures", "contradictions", "loading")),
     *(f"runs.{file}" for file in ("optimizer", "build", "announcement", "soup", "results")),
-    *("runs.exporting", "runs.experiment"),
+    *("runs.exporting", "runs.letting_go", "runs.experiment"),
     *wing(
         "reporting",
         *("runs", "groups", "comparison", "tables", "plots", "across", "diagrams", "pages"),

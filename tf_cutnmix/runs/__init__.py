@@ -6,8 +6,8 @@ TensorBoard shows), `interrupts`, `progress` (what is saved and written on the w
 long it takes), `display` (what is printed), `scores`, `predictions` (a file of them), `card` (of an
 exported model), `cost`, `pictures`, `contradictions`, `loading` (a run's images), `optimizer`,
 `build` (from settings to data and model), `announcement` (what is printed before a run), `soup` (of
-peers that are drawn together), `results` (the figures of a run), `exporting`, `experiment` (one
-run, wired).
+peers that are drawn together), `results` (the figures of a run), `exporting`, `letting_go` (of what
+TensorFlow would keep), `experiment` (one run, wired).
 
 `Config` alone is offered here: the rest waits for TensorFlow, and `--help` shall not.
 """

@@ -16,6 +16,7 @@ from tf_cutnmix.runs import (
     announcement,
     checkpoints,
     exporting,
+    letting_go,
     pictures,
     predictions,
     results,
@@ -64,7 +65,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     check_together(config)
     check_installed(config.formats)
     workdir.check_writable(config)
-    with files.locked(pathlib.Path(config.folder)):
+    with files.locked(pathlib.Path(config.folder)), letting_go.forgotten():
         return _train_and_evaluate(config)
 
 
