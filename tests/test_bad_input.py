@@ -14,15 +14,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_cutnmix import command, evaluate, train
+from tf_cutnmix import command, evaluate, export, predict, report, sweep, train
 from tf_cutnmix.runs import checkpoints
 from tf_cutnmix.runs.config import Config
 
 EXPORT = pathlib.Path(__file__).parents[1] / "savedmodels" / "digits_resnet8" / "1"
+DIGIT = str(pathlib.Path(__file__).parents[1] / "docs" / "digit.png")
 
 COMMANDS = {
     "train": (train.SUMMARY, Config, train.main),
-    "evaluate": (evaluate.SUMMARY, evaluate.Settings, evaluate.main),
+    **{
+        door.__name__.rpartition(".")[2]: (door.SUMMARY, door.Settings, door.main)
+        for door in (evaluate, export, predict, report, sweep)
+    },
 }
 BEGUN = (
     "--dataset=./pets",
@@ -227,6 +231,7 @@ def test_an_argument_that_cannot_be_parsed_is_told(refuse, argument, words):
         ("num_peers", "0"),
         ("num_peers", "-1"),
         ("num_peers", "1000000"),
+        ("num_peers", "9223372036854775807"),
         ("num_peers", "99999999999999999999"),
         ("alpha", "0.0"),
         ("alpha", "-1.0"),
@@ -277,18 +282,29 @@ LONG = "x" * 256
 
 
 @pytest.mark.parametrize(
-    ("name", "flag"),
+    ("name", "flag", "others"),
     [
-        ("train", "workdir"),
-        ("train", "export_dir"),
-        ("train", "dataset"),
-        ("train", "flagfile"),
-        ("evaluate", "savedmodel"),
+        ("train", "workdir", []),
+        ("train", "export_dir", []),
+        ("train", "dataset", []),
+        ("train", "data_dir", ["--dataset=cifar10"]),
+        ("train", "teacher", ["--method=kd"]),
+        ("train", "weights_from", []),
+        ("train", "flagfile", []),
+        ("evaluate", "savedmodel", []),
+        ("evaluate", "dataset", [f"--savedmodel={EXPORT}"]),
+        ("export", "run", []),
+        ("predict", "savedmodel", [DIGIT]),
+        ("predict", "csv", [f"--savedmodel={EXPORT}", DIGIT]),
+        ("predict", "json", [f"--savedmodel={EXPORT}", DIGIT]),
+        ("predict", "out", [f"--savedmodel={EXPORT}", DIGIT]),
+        ("report", "out", ["."]),
+        ("sweep", "workdir", ["--grid=seed=0"]),
     ],
 )
 @pytest.mark.parametrize("path", [f"./{LONG}", f"nowhere/{LONG}"])
-def test_a_name_that_no_file_can_have_is_refused(refuse, name, flag, path):
-    refuse(name, f"--{flag}={path}")
+def test_a_name_that_no_file_can_have_is_refused(refuse, name, flag, others, path):
+    refuse(name, f"--{flag}={path}", *others)
 
 
 def test_a_home_of_nobody_is_refused(refuse):

@@ -147,3 +147,11 @@ def test_without_a_file_that_can_be_read_there_is_no_table(photos, exports, caps
 def test_settings_are_checked() -> None:
     with pytest.raises(InputError, match="PICTURES"):
         predict.Settings((), savedmodel="x")
+
+
+def test_a_device_is_not_replaced(tmp_path, monkeypatch, capsys) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    settings = predict.Settings(pictures=("x.png",), savedmodel="x", csv=str(tmp_path / "pipe"))
+    with pytest.raises(InputError, match="--csv=.*pipe is no file: name one"):
+        predict.main(settings)
+    assert (tmp_path / "pipe").is_fifo()

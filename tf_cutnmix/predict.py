@@ -86,6 +86,8 @@ def _check_place(flag: str, place: str) -> None:
     path = pathlib.Path(place)
     if place and path.is_dir():
         raise InputError(f"--{flag}={place} is a folder: name a file")
+    if place and path.exists() and not path.is_file():  # a device would be replaced
+        raise InputError(f"--{flag}={place} is no file: name one")
     if place and not path.parent.is_dir():
         raise InputError(f"--{flag}={place}: there is no folder {path.parent}: make it first")
 

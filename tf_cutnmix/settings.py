@@ -30,7 +30,9 @@ PIXELS = Rule(lambda value: 0 <= value <= 2**15, "a whole number from 0 to 32,76
 BELOW_1 = Rule(lambda value: 0 <= value < 1, "at least 0 and below 1")
 FRACTION = Rule(lambda value: 0 <= value <= 1, "from 0 to 1")
 EPOCHS = Rule(
-    lambda text: all(part.isascii() and part.isdigit() for part in split_names(text)),
+    lambda text: all(
+        part.isascii() and part.isdigit() and len(part) <= 7 for part in split_names(text)
+    ),
     "numbers of epochs, such as 100,200",
 )
 

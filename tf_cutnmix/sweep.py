@@ -25,8 +25,8 @@ _INSIDE = Rule(
     "a path inside the folder of a run",
 )
 _JOBS = Rule(
-    lambda jobs: jobs == "auto" or (jobs.isdecimal() and int(jobs) >= 1),
-    "a whole number of 1 or more, or auto",
+    lambda jobs: jobs == "auto" or (jobs.isdecimal() and len(jobs) <= 4 and int(jobs) >= 1),
+    "a whole number from 1 to 9,999, or auto",
 )
 _NOT_VARIED = ("workdir", "resume", "overwrite", "export_dir", "save_minutes", "restarts")
 _FLAGFILE = "flagfile"

@@ -83,7 +83,7 @@ class OnlineDistiller(Trainer):
             raise ValueError(f"momentum must be at least 0 and below 1. Received: {momentum}")
         if not 0 <= weight_decay < float("inf"):
             raise ValueError(f"weight_decay must be 0 or more. Received: {weight_decay}")
-        self.method = Method(method) if isinstance(method, str) else method
+        self.method = method if isinstance(method, Method) else Method(method)
         self.terms = self.method.terms(peers)
         self.parts = parts_of(self.terms)
         self.peers = list(peers)

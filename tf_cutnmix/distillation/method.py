@@ -10,6 +10,7 @@ we say what we took.
 import dataclasses
 import numbers
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import keras
@@ -142,6 +143,10 @@ class Method:
             raise ValueError(f"ramp_steps must be 0 or more. Received: {self.ramp_steps}")
         if self.pull_every < 0:
             raise ValueError(f"pull_every must be 0 or more. Received: {self.pull_every}")
+        if not all(isinstance(w, numbers.Real) and 0 <= w < inf for w in self.class_weights):
+            raise ValueError(
+                f"class_weights must be numbers of 0 or more. Received: {self.class_weights}"
+            )
         given = [*self.options, *["pull_every"] * (self.pull_every > 0)]
         known = [*self.recipe.options, *["pull_every"] * self.recipe.pulls]
         for option in given:
@@ -150,6 +155,8 @@ class Method:
         for option, choice in self.options.items():
             if choice not in self.recipe.options[option]:
                 raise unknown(f"--{option}", choice, self.recipe.options[option])
+        if not isinstance(self.weights, Mapping):
+            raise TypeError(f"weights must be numbers by term. Received: {self.weights!r}")
         for term, weight in self.weights.items():
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"weights must be 0 or more. Received: {term}={weight}")

@@ -68,7 +68,7 @@ def check_settings(alpha: float, num_classes: int | None, ratio_per: str) -> Non
     """Raise `ValueError` for settings of any mixing that are out of range."""
     if not 0 < alpha < float("inf"):
         raise ValueError(f"alpha must be a number above 0. Received: alpha={alpha}")
-    if num_classes is not None and num_classes < 1:
+    if num_classes is not None and (num_classes < 1 or num_classes != int(num_classes)):
         raise ValueError(f"num_classes must be 1 or more. Received: num_classes={num_classes}")
     if ratio_per not in ("sample", "batch"):
         raise ValueError(f"ratio_per must be 'sample' or 'batch'. Received: {ratio_per!r}")

@@ -76,8 +76,9 @@ class SteppedLayer(keras.layers.Layer):
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         # Autocasting would round labels and change the dtype of images.
         super().__init__(autocast=False, **kwargs)
+        if seed is not None:
+            _check_seed(seed)
         self.seed = random.randrange(2**31) if seed is None else int(seed)
-        _check_seed(self.seed)
         self.calls = self.add_weight(
             shape=(), initializer="zeros", dtype="int64", trainable=False, name="calls"
         )
@@ -96,5 +97,5 @@ class SteppedLayer(keras.layers.Layer):
 
 
 def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**55:
-        raise ValueError(f"seed must be from 0 to 2^55. Received: seed={seed}")
+    if not 0 <= seed < 2**55 or seed != int(seed):
+        raise ValueError(f"seed must be a whole number from 0 to 2^55. Received: seed={seed}")

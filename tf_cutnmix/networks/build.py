@@ -70,11 +70,15 @@ def build_network(
     Raises:
       InputError: nothing knows the name, it has no such weights or they cannot be downloaded,
         or the images are too small for the network.
-      ValueError: there are fewer than 2 classes.
+      ValueError: there are fewer than 2 classes, or a size or deviation that is not above 0.
     """
     if not isinstance(name, str):
         raise TypeError(f"a network is given by its name, such as 'resnet20'. Received: {name!r}")
     check_classes(num_classes)
+    if not all(size and size > 0 for size in input_shape):
+        raise ValueError(f"input_shape must be sizes of 1 or more. Received: {input_shape}")
+    if not np.all(np.asarray(deviation) > 0):
+        raise ValueError(f"deviation must be above 0. Received: {deviation}")
     return find(name, weights)(input_shape, num_classes, mean=mean, deviation=deviation)
 
 

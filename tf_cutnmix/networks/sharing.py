@@ -59,12 +59,15 @@ def share_stages(
       mean_gradient: whether the shared part gets the mean of the peers' gradients; else the sum.
 
     Raises:
+      TypeError: a peer is no model.
       ValueError: there are no peers.
       InputError: a peer does not know the stage, or the peers differ in shape at its end.
     """
     if not peers:
         raise ValueError("peers must hold at least one network. Received: none")
     for number, peer in enumerate(peers, start=1):
+        if not isinstance(peer, keras.Model):
+            raise TypeError(f"peers must be models, as of build_network. Received: {peer!r}")
         known = stages(peer)
         if stage not in known:
             raise InputError(

@@ -60,6 +60,8 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
       RunError: something could not be written, or an export does not answer as it should.
       Interrupted: SIGTERM or SIGINT came while it trained, and its state is saved.
     """
+    if not isinstance(config, Config):
+        raise InputError(f"a run is given by its Config. Received: {config!r}")
     _set_threads(config.threads)  # before TensorFlow's first operation
     check_names(config)
     check_together(config)
