@@ -76,7 +76,7 @@ def shell_commands(text: str) -> list[list[str]]:
 def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """The current folder, with what a clone has that pages name, and pictures of two classes."""
     shutil.copytree(ROOT / "savedmodels", tmp_path / "savedmodels")
-    for name in ("configs", "docs"):
+    for name in ("configs", "docs", "studies"):
         (tmp_path / name).symlink_to(ROOT / name)
     generator = np.random.default_rng(0)
     for name in ("cat", "dog"):
