@@ -53,7 +53,7 @@ def test_what_says_nothing_leaves_keras_as_it_is(home, content):
 
 def test_a_file_of_another_shape_is_refused(home):
     (home / "keras.json").write_text("[1]")
-    with pytest.raises(InputError, match="keras.json has"):
+    with pytest.raises(InputError, match=r"keras\.json has"):
         keras_choices.check()
 
 

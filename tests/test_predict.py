@@ -1,6 +1,7 @@
 """The command predict: answers of exports about files of all kinds, some of them broken."""
 
 import json
+import os
 import pathlib
 import sys
 
@@ -149,9 +150,9 @@ def test_settings_are_checked() -> None:
         predict.Settings((), savedmodel="x")
 
 
-def test_a_device_is_not_replaced(tmp_path, monkeypatch, capsys) -> None:
+def test_a_device_is_not_replaced(tmp_path: pathlib.Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     settings = predict.Settings(pictures=("x.png",), savedmodel="x", csv=str(tmp_path / "pipe"))
-    with pytest.raises(InputError, match="--csv=.*pipe is no file: name one"):
+    with pytest.raises(InputError, match=r"--csv=.*pipe is no file: name one"):
         predict.main(settings)
     assert (tmp_path / "pipe").is_fifo()

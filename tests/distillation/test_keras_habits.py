@@ -377,7 +377,7 @@ def compiled() -> OnlineDistiller:
 def test_a_compiled_step_is_not_taken_on_what_are_no_labels(compiled, labels):
     compiled.guard.forget()
     before = [w.copy() for w in compiled.peers[0].get_weights()]
-    with pytest.raises(DivergenceError, match="the label of a sample is not finite.* Labels are"):
+    with pytest.raises(DivergenceError, match=r"the label of a sample is not finite.* Labels are"):
         compiled.train_on_batch(IMAGES, labels)
     for now, was in zip(compiled.peers[0].get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, was)
