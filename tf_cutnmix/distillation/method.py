@@ -143,10 +143,10 @@ class Method:
             raise ValueError(f"ramp_steps must be 0 or more. Received: {self.ramp_steps}")
         if self.pull_every < 0:
             raise ValueError(f"pull_every must be 0 or more. Received: {self.pull_every}")
-        if not all(isinstance(w, numbers.Real) and 0 <= w < inf for w in self.class_weights):
-            raise ValueError(
-                f"class_weights must be numbers of 0 or more. Received: {self.class_weights}"
-            )
+        for weight in self.class_weights:
+            # Of a text, which is a sequence too, no part compares with a number.
+            if not 0 <= weight < inf:
+                raise ValueError(f"class_weights must be 0 or more. Received: {weight}")
         given = [*self.options, *["pull_every"] * (self.pull_every > 0)]
         known = [*self.recipe.options, *["pull_every"] * self.recipe.pulls]
         for option in given:
