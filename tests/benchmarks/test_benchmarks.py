@@ -196,6 +196,17 @@ def test_the_start_is_timed_in_processes_of_its_own(tmp_path: pathlib.Path) -> N
 
 
 @pytest.mark.slow
+def test_a_save_is_measured_against_the_time_between_two(tmp_path: pathlib.Path) -> None:
+    row = run_quickly("saving", tmp_path)
+    between = 60 * min(row["epoch, min"], 10)
+    save = row["save, s"]["median"]
+    assert 0 < row["checkpoint, MB"] < 10
+    assert row["part of the time, %"]["median"] == pytest.approx(
+        100 * save / (between + save), rel=0.02
+    )
+
+
+@pytest.mark.slow
 def test_a_run_survives_every_fault(tmp_path: pathlib.Path) -> None:
     command.main(["faults", "--quick", f"--out={tmp_path}"])
     results = json.loads((tmp_path / "faults.json").read_text())
