@@ -1,11 +1,9 @@
 """Exports: layout, versions, signatures, answers equal to the networks', no wrong ones."""
 
-import concurrent.futures
 import json
 import pathlib
 import subprocess
 import sys
-import threading
 
 import keras
 import numpy as np
@@ -381,24 +379,23 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(one, tmp_path):
         savedmodel.export(one, tmp_path / "file" / "name", CLASS_NAMES, random_images(3))
 
 
-def test_versions_that_are_ready_at_once_get_places_of_their_own(tmp_path):
-    folder = tmp_path / "exports"
-    folder.mkdir()
-    ready = [tmp_path / f"written{number}" for number in range(16)]
-    for path in ready:
-        path.mkdir()
-        (path / "saved_model.pb").write_text(path.name)
-    together = threading.Barrier(len(ready))
+def test_a_version_that_another_export_has_just_taken_is_left_to_it(tmp_path, monkeypatch):
+    folder, written = tmp_path / "exports", tmp_path / "written"
+    for path, content in ((folder / "1", "before"), (written, "ours")):
+        path.mkdir(parents=True)
+        (path / "saved_model.pb").write_text(content)
+    rename = pathlib.Path.rename
 
-    def move(path: pathlib.Path) -> pathlib.Path:
-        together.wait()
-        return savedmodel._in_place(path, folder)
+    def after_another(path: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+        if target.name == "2":
+            target.mkdir()
+            (target / "saved_model.pb").write_text("another's")
+        return rename(path, target)
 
-    with concurrent.futures.ThreadPoolExecutor(len(ready)) as pool:
-        versions = list(pool.map(move, ready))
-    assert sorted(int(version.name) for version in versions) == list(range(1, len(ready) + 1))
-    for path, version in zip(ready, versions, strict=True):
-        assert (version / "saved_model.pb").read_text() == path.name
+    monkeypatch.setattr(pathlib.Path, "rename", after_another)
+    assert savedmodel._in_place(written, folder) == folder / "3"
+    told = [(folder / number / "saved_model.pb").read_text() for number in contents(folder)]
+    assert told == ["before", "another's", "ours"]
 
 
 def test_an_export_that_does_not_load_is_one_line(one, tmp_path, monkeypatch):
