@@ -18,7 +18,7 @@ SCRIPT = "<script>alert(1)</script>"
 NAMES = ["cat", SCRIPT, "x" * 300, "\u202eflipped\n"]
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 SAID = np.array([0, 1, 1, 1, 1, 2])
-TERMS = {"cross_entropy": 2.0, "weight_decay": 0.5, "region_overlap": 0.3}
+TERMS = {"cross_entropy": 2.0, "weight_decay": 0.5, "learning_rate": 0.1, "region_overlap": 0.3}
 
 
 def complete(folder: pathlib.Path) -> pathlib.Path:
@@ -73,6 +73,7 @@ def test_every_term_and_the_accuracies_have_a_curve(page: str) -> None:
         "Total training loss",
         "Term: cross_entropy",
         "Term: weight_decay",
+        "Learning rate",
     ]
 
 
