@@ -45,7 +45,7 @@ def luminance(colour: str) -> float:
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
-@pytest.mark.parametrize("colour", plots.LINES)
+@pytest.mark.parametrize("colour", plots.COLOURS)
 @pytest.mark.parametrize("paper", ["#ffffff", "#15181c"])
 def test_lines_stand_out_from_a_light_and_a_dark_page(colour: str, paper: str) -> None:
     assert f"--paper: {paper.replace('ffffff', 'fff')};" in pages.page("title", [])
