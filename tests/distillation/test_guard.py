@@ -1,5 +1,7 @@
 """A step that is not finite is not taken."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -57,11 +59,10 @@ def test_gradients_that_never_are_finite_again_end_training_in_mixed_float16(pol
     black, labels = np.zeros((4, 8, 8, 3), np.uint8), labels_of(4)
     for _ in range(25):
         model.train_on_batch(black, labels)
-    model.check_finite()  # a few overflows are how the scale is found
-    model.train_on_batch(black, labels)
-    model.train_on_batch(black, labels)
+    # A few overflows are how the scale is found.
     with pytest.raises(DivergenceError, match="gradient of many steps is not finite"):
-        model.check_finite()
+        for _ in range(2):
+            model.train_on_batch(black, labels)
     assert all(np.all(np.isfinite(value)) for value in values_of(model))
 
 
@@ -131,7 +132,8 @@ def test_the_first_bad_step_is_the_one_that_is_named(bad, value):
         images, labels = batch_of(step)
         if step >= bad:
             images[0] = value
-        model.train_on_batch(images, labels)
+        with contextlib.suppress(DivergenceError):
+            model.train_on_batch(images, labels)
     assert int(model.step.value) == bad
     with pytest.raises(DivergenceError, match=f"step {bad}:"):
         model.check_finite()
@@ -141,7 +143,8 @@ def test_a_later_failure_does_not_replace_the_first_one():
     model = poisoned("feature")
     images, labels = batch_of(0)
     for factor in (1.0, np.nan):
-        model.train_on_batch(factor * images, labels)
+        with contextlib.suppress(DivergenceError):
+            model.train_on_batch(factor * images, labels)
     with pytest.raises(DivergenceError, match="step 0: the feature"):
         model.check_finite()
 
