@@ -17,6 +17,7 @@ from tf_cutnmix.errors import InputError, RunError
 
 _LOCK = ".lock"
 _TEMPORARY = ".*.tmp"
+_LONGEST_NAME = 255
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -45,12 +46,22 @@ def write(path: pathlib.Path, content: bytes) -> None:
     _sync(path.parent)
 
 
+def check_names(path: pathlib.Path) -> None:
+    """Raise `InputError` for a path that no file system takes, before a part of it is made."""
+    if too_long := [part for part in path.parts if len(os.fsencode(part)) > _LONGEST_NAME]:
+        raise InputError(
+            f"{too_long[0][:60]}... has {len(os.fsencode(too_long[0]))} bytes: a name may have "
+            f"{_LONGEST_NAME}"
+        )
+
+
 def make_folder(folder: pathlib.Path) -> list[pathlib.Path]:
     """Make a folder and those above it; the ones that were not there, the innermost first.
 
     Raises:
       InputError: it cannot be made.
     """
+    check_names(folder)
     try:
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)

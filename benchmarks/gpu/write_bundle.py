@@ -167,7 +167,8 @@ def _training_images(settings: Settings) -> data.Images:
         data_dir=settings.data_dir,
         image_size=settings.image_size,
     )
-    return data.hold_out(images, settings.validation_fraction, settings.hold_out)[0]
+    digests = data.digests(images)
+    return data.hold_out(images, digests, settings.validation_fraction, settings.hold_out)[0]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """A data set of TensorFlow Datasets, by its name."""
 
+import pathlib
+
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from tf_cutnmix import files
 from tf_cutnmix.data.images import Images, collect, prepare
 from tf_cutnmix.data.splits import some
 from tf_cutnmix.errors import InputError, first_line, unknown
@@ -20,6 +23,7 @@ def load(dataset: str, split: str, data_dir: str, image_size: int) -> Images:
     Raises:
       InputError: there is no such data set or split, or it does not classify images.
     """
+    files.check_names(pathlib.Path(data_dir))
     try:
         builder = tfds.builder(dataset, data_dir=data_dir or None, try_gcs=False)
     except tfds.core.DatasetNotFoundError:

@@ -20,7 +20,6 @@ _FILES = (
     *("flags.cfg", "metrics.jsonl", "result.json", "predictions.npz"),
     *("mixed_batch.png", "run.html"),
 )
-_LONGEST_NAME = 255
 _OF_BEFORE = ("last.npz", "best.npz")
 
 
@@ -152,11 +151,7 @@ def _not_in(others: dict[str, str], settings: dict[str, str]) -> list[str]:
 
 
 def _check_writable(path: pathlib.Path) -> None:
-    if too_long := [part for part in path.parts if len(os.fsencode(part)) > _LONGEST_NAME]:
-        raise InputError(
-            f"{too_long[0][:60]}... has {len(os.fsencode(too_long[0]))} bytes: a folder's name may "
-            f"have {_LONGEST_NAME}; pass --workdir and --export_dir"
-        )
+    files.check_names(path)
     existing = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
     if not existing.is_dir():
         raise InputError(f"{path} cannot be a folder: {existing} is a file")
