@@ -61,17 +61,15 @@ def _broken(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     return list(paths.values())
 
 
-# Outside of a graph numpy_function would hand on the address of the bytes in place of them.
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def picture(file: tf.Tensor) -> tf.Tensor:
     """The picture `[H, W, 3]` uint8 in a file of any kind, by Pillow where TensorFlow cannot."""
     return tf.cond(
         tf.reduce_all(decode.size(file) > 0),
         lambda: decode.decode(file),
-        lambda: tf.ensure_shape(
-            tf.numpy_function(
-                lambda content: np.asarray(by_pillow.read(content)), [file], tf.uint8
-            ),
-            [None, None, 3],
-        ),
+        lambda: tf.ensure_shape(tf.numpy_function(_by_pillow, [file], tf.uint8), [None, None, 3]),
     )
+
+
+def _by_pillow(file: bytes | np.ndarray) -> np.ndarray:
+    # Outside of a graph TensorFlow hands on an array that holds the bytes.
+    return np.asarray(by_pillow.read(file if isinstance(file, bytes) else file.item()))

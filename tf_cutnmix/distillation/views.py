@@ -1,7 +1,6 @@
 """What each peer sees of a batch: augmented, then mixed."""
 
 import inspect
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,8 +14,6 @@ from tf_cutnmix.mixing.pasting import dimensions
 from tf_cutnmix.mixing.sampling import overlap
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
-
-_PROGRAMS: dict[Any, Callable] = {}
 
 
 class Views:
@@ -63,8 +60,8 @@ class Views:
         self.num_peers = num_peers
         self.own = own
         self.boxes_differ = isinstance(mixing, CutNMix) and num_peers > 1
-        self._augmented = _compiled(self._augment, augment, (own, num_peers))
-        self._mixed = _compiled(self._mix, mixing, (num_peers,))
+        self._augmented = _compiled(self._augment, augment)
+        self._mixed = _compiled(self._mix, mixing)
 
     def __call__(
         self, batches: Sequence[Batch], step: tf.Tensor
@@ -152,21 +149,11 @@ def _called(layer: keras.layers.Layer, inputs: Any, step: tf.Tensor) -> Any:
     return layer(inputs, training=True)
 
 
-def _compiled(
-    function: Callable, layer: keras.layers.Layer | None, settings: tuple[int, ...]
-) -> Callable:
-    """A function of one layer and some settings, compiled by XLA unless it is somebody else's.
+def _compiled(function: Callable, layer: keras.layers.Layer | None) -> Callable:
+    """A function of one layer, compiled by XLA unless the layer is somebody else's.
 
     XLA pays for augmenting and for mixing on a CPU too, where it does not for networks. Not for
     both at once: it would compute the one anew for every pixel of the other.
-
-    XLA keeps what it compiled for as long as the process lives: a layer of this package that is
-    told the same as one before it gets that one's program.
     """
-    if not (isinstance(layer, SteppedLayer) and layer.supports_jit):
-        return tf.function(function, autograph=False)
-    program = tf.function(function, jit_compile=True, autograph=False)
-    if not type(layer).__module__.startswith("tf_cutnmix."):
-        return program
-    told = {name: value for name, value in layer.get_config().items() if name != "name"}
-    return _PROGRAMS.setdefault((type(layer), json.dumps(told), settings), program)
+    compiles = isinstance(layer, SteppedLayer) and layer.supports_jit
+    return tf.function(function, jit_compile=True if compiles else None, autograph=False)

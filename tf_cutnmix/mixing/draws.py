@@ -98,4 +98,4 @@ class SteppedLayer(keras.layers.Layer):
 
 def _check_seed(seed: int) -> None:
     if not 0 <= seed < 2**55 or seed != int(seed):
-        raise ValueError(f"seed must be a whole number from 0 to 2^55. Received: seed={seed}")
+        raise ValueError(f"seed must be from 0 to 2^55, and whole. Received: seed={seed}")
