@@ -147,11 +147,7 @@ class OnlineDistiller(Trainer):
             forward = Forward(step, mixed_labels, views, outputs, averages)
             computed = {part.name: part(forward) for part in self.parts}
             mix = functools.partial(self._views.mix_answers, images=images, step=step)
-            counted = mixed_labels
-            if sample_weights is not None:
-                counted = self._weighted(images, labels, sample_weights, step)
-            if self.method.class_weights:
-                counted *= tf.constant(self.method.class_weights)
+            counted = self._counted(mixed_labels, images, labels, sample_weights, step)
             forward = forward._replace(parts=computed, mix=mix, counted=counted)
             terms = losses_at(self.terms, forward, self.method.ramp_steps)
             if "peers_losses" in self.term_names:
@@ -267,16 +263,24 @@ class OnlineDistiller(Trainer):
         initializer = keras.initializers.Constant(value)
         return self.add_weight((), initializer, "int64", trainable=False, name=name)
 
-    def _weighted(
-        self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor, step: tf.Tensor
+    def _counted(
+        self,
+        mixed_labels: tf.Tensor,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        weights: tf.Tensor | None,
+        step: tf.Tensor,
     ) -> tf.Tensor:
-        """The labels `[B, K]` mixed, each sample's part times its weight."""
-        if self._memories:
+        """The mixed labels `[B, K]`, each part times the weights of its sample and its class."""
+        if weights is not None and self._memories:
             raise ValueError(
                 f"{self.method.name} remembers the last batch, but not what its samples count: "
                 "fit it without sample_weight and class_weight"
             )
-        return self._views.mix_answers(weigh(labels, weights), images, step)
+        if weights is not None:
+            mixed_labels = self._views.mix_answers(weigh(labels, weights), images, step)
+        classes = self.method.class_weights
+        return mixed_labels * tf.constant(classes) if classes else mixed_labels
 
     @property
     def _memories(self) -> list[Memory]:
