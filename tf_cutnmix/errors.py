@@ -1,7 +1,7 @@
 """What ends a run: errors whose message is all that a user needs to read."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class RunError(Exception):
@@ -36,6 +36,12 @@ def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
         return InputError(f"unknown {kind} {name!r}: did you mean {near[0]!r}?")
     known = f": one of {', '.join(allowed)}" if len(allowed) <= 20 else ""
     return InputError(f"unknown {kind} {name!r}{known}")
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Some names, the first `most` of them and how many more there are."""
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def last_line(output: str) -> str:

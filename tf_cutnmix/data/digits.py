@@ -18,14 +18,11 @@ def load(split: str, image_size: int) -> Images:
     count = len(digits.target)
     splits = {"train": range(count - _TEST), "test": range(count - _TEST, count)}
     positions = select("digits", split, splits)
-    order = list(positions)
-    examples = tf.data.Dataset.from_tensor_slices((tf.gather(pixels, order), digits.target[order]))
-    examples = examples.map(
-        lambda image, label: (prepare(image, image_size), label),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    names = tuple(str(name) for name in digits.target_names)
+    chosen = (tf.gather(pixels, positions), digits.target[positions])
     return collect(
-        examples.as_numpy_iterator(), len(positions), names, lambda i: f"digit {positions[i]}"
+        tf.data.Dataset.from_tensor_slices(chosen),
+        lambda image, label: (prepare(image, image_size), label),
+        len(positions),
+        tuple(str(name) for name in digits.target_names),
+        lambda i: f"digit {positions[i]}",
     )

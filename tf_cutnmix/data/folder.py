@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_cutnmix.data import by_pillow, decode, layout
 from tf_cutnmix.data.images import Images, collect, prepare
 from tf_cutnmix.data.splits import select
-from tf_cutnmix.errors import InputError
+from tf_cutnmix.errors import InputError, listed
 
 _NAMED = 10
 
@@ -29,11 +29,8 @@ def load(path: pathlib.Path, split: str, image_size: int) -> Images:
         return prepare(picture(tf.io.read_file(file)), image_size), label
 
     examples = tf.data.Dataset.from_tensor_slices((paths, [label for _, label in files]))
-    examples = examples.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     try:
-        images = collect(
-            examples.as_numpy_iterator(), len(files), found.class_names, lambda i: str(files[i][0])
-        )
+        images = collect(examples, read, len(files), found.class_names, lambda i: str(files[i][0]))
     except InputError as error:
         if not isinstance(error.__cause__, tf.errors.OpError):
             raise
@@ -41,10 +38,9 @@ def load(path: pathlib.Path, split: str, image_size: int) -> Images:
         broken = _broken(file for split in found.splits.values() for file, _ in split)
         if len(broken) < 2:
             raise
-        names = ", ".join(map(str, broken[:_NAMED]))
-        more = f" and {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+        named = listed(list(map(str, broken)), _NAMED)
         raise InputError(
-            f"{len(broken)} pictures of {path} cannot be read: {names}{more}: repair or remove them"
+            f"{len(broken)} pictures of {path} cannot be read: {named}: repair or remove them"
         ) from error
     return images._replace(notes=found.notes)
 

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,17 +62,23 @@ def prepare(image: tf.Tensor, image_size: int) -> tf.Tensor:
 
 
 def collect(
-    examples: Iterable[tuple[np.ndarray, int]],
+    examples: tf.data.Dataset,
+    read: Callable[..., tuple[tf.Tensor, tf.Tensor]],
     count: int,
     class_names: tuple[str, ...],
     name: Callable[[int], str],
 ) -> Images:
-    """Put examples into one array; `name(i)` is what an error calls example i."""
+    """Put the images and labels that `read` makes of examples into arrays, in their order.
+
+    `name(i)` is what an error calls example i.
+    """
+    made = examples.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    ready = made.as_numpy_iterator()
     labels = np.empty(count, np.int32)
     pixels: Any = None
     position = 0
     try:
-        for position, (image, label) in enumerate(examples):
+        for position, (image, label) in enumerate(ready):
             if pixels is None:
                 pixels = _allocate((count, *image.shape))
             if image.shape != pixels.shape[1:]:

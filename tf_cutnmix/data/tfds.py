@@ -2,7 +2,6 @@
 
 import pathlib
 
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tf_cutnmix import files
@@ -39,13 +38,12 @@ def load(dataset: str, split: str, data_dir: str, image_size: int) -> Images:
     except ValueError as error:
         raise InputError(f"{dataset}: {first_line(error)}") from error
     class_names = tuple(builder.info.features[label].names)
-    examples = builder.as_dataset(split=split, shuffle_files=False).map(
-        lambda example: (prepare(example[image], image_size), example[label]),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
     return collect(
-        examples.as_numpy_iterator(), count, class_names, lambda i: f"image {i} of {dataset}"
+        builder.as_dataset(split=split, shuffle_files=False),
+        lambda example: (prepare(example[image], image_size), example[label]),
+        count,
+        class_names,
+        lambda i: f"image {i} of {dataset}",
     )
 
 

@@ -84,7 +84,7 @@ class Guard:
             failed = self.watched[int(self.failed_term.value)]
             remedy = "Lower the learning rate or the weight of the term"
             if failed == _LABELS:
-                remedy = "Labels are finite numbers, or whole ones from 0 to the number of classes"
+                remedy = "Labels are finite numbers, or whole ones below the number of classes"
             raise DivergenceError(
                 f"step {step}: the {failed} is not finite; the model is as it was before that "
                 f"step. {remedy}"

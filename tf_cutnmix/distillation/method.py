@@ -10,7 +10,6 @@ we say what we took.
 import dataclasses
 import numbers
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
 from typing import Any
 
 import keras
@@ -145,7 +144,7 @@ class Method:
             raise ValueError(f"pull_every must be 0 or more. Received: {self.pull_every}")
         for weight in self.class_weights:
             # Of a text, which is a sequence too, no part compares with a number.
-            if not 0 <= weight < inf:
+            if not 0 <= weight < float("inf"):
                 raise ValueError(f"class_weights must be 0 or more. Received: {weight}")
         given = [*self.options, *["pull_every"] * (self.pull_every > 0)]
         known = [*self.recipe.options, *["pull_every"] * self.recipe.pulls]

@@ -41,9 +41,11 @@ def average_network(peers: Sequence[keras.Model], batches: Iterable[tf.Tensor]) 
     weights = zip(*(peer.get_weights() for peer in peers), strict=True)
     means = [_mean(values) for values in weights]
     network.set_weights(means)
-    layers = _normalising(network, peers[0])
+    normalising = teacher.Normalising([network], peers[:1])
+    kind = keras.layers.BatchNormalization
+    layers = [layer for layer in normalising.layers if isinstance(layer, kind)]
     if layers:
-        statistics = _pooled(network, peers[0], layers, batches)
+        statistics = _pooled(network, normalising, layers, batches)
         network.set_weights(means)
         for layer, (mean, variance) in zip(layers, statistics, strict=True):
             layer.moving_mean.assign(mean)
@@ -57,21 +59,14 @@ def _mean(values: Sequence[np.ndarray]) -> np.ndarray:
     return np.mean(values, axis=0, dtype=np.float64).astype(values[0].dtype)
 
 
-def _normalising(network: keras.Model, peer: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """The layers of the peer's copy that normalise by the batch where the peer is trained."""
-    pairs = zip(network._flatten_layers(), peer._flatten_layers(), strict=True)
-    kind = keras.layers.BatchNormalization
-    return [copy for copy, layer in pairs if isinstance(layer, kind) and layer.trainable]
-
-
 def _pooled(
     network: keras.Model,
-    peer: keras.Model,
+    normalising: teacher.Normalising,
     layers: Sequence[keras.layers.BatchNormalization],
     batches: Iterable[tf.Tensor],
 ) -> list[np.ndarray]:
     """Mean and variance, `[2, C]` float64, of what each layer normalises, over all batches."""
-    normalising, run = teacher.Normalising([network], [peer]), Together([network])
+    run = Together([network])
 
     @tf.function(autograph=False)
     def see(images: tf.Tensor) -> list[tf.Tensor]:

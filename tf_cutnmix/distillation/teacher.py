@@ -33,11 +33,13 @@ class Normalising:
       peers: that they are copies of.
 
     Attributes:
+      layers: these, each once.
       statistics: of these layers, each once; `teach` updates them.
     """
 
     def __init__(self, averages: Sequence[keras.Model], peers: Sequence[keras.Model]) -> None:
         self._of_networks = [_normalising(a, p) for a, p in zip(averages, peers, strict=True)]
+        self.layers = _once([layer for own in self._of_networks for layer in own])
         self.statistics = _once([v for own in self._of_networks for vs in own.values() for v in vs])
 
     def teach(
@@ -68,10 +70,9 @@ class Normalising:
 
         Keras has one `training` for all layers of a network, and in training dropout drops.
         """
-        normalising = _once([layer for own in self._of_networks for layer in own])
         told = {
-            part: part in normalising
-            for layer in normalising
+            part: part in self.layers
+            for layer in self.layers
             for part in layer._flatten_layers()
             if part._call_has_training_arg
         }

@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from tf_cutnmix.errors import last_line
+
 
 def copy_layer(layer: keras.Operation, **changes: Any) -> keras.Operation:
     """A layer or operation of the same config, but for changes, with fresh weights.
@@ -20,8 +22,8 @@ def copy_layer(layer: keras.Operation, **changes: Any) -> keras.Operation:
     # A layer's own code runs here.
     except Exception as error:
         # Keras says last what it was, after all of the config.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[-1].removeprefix("Exception encountered: ").rstrip(".")
+        reason = last_line(str(error).strip() or type(error).__name__)
+        reason = reason.removeprefix("Exception encountered: ").rstrip(".")
         raise ValueError(
             f"the layer {layer.name!r} ({type(layer).__name__}) cannot be copied: it must be made "
             f"anew by its from_config(get_config()). {reason}. A model that can is kept whole "

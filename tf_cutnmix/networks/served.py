@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_cutnmix.errors import InputError
+from tf_cutnmix.errors import InputError, listed
 
 _NAMED = 5
 _LONGEST_REASON = 300
@@ -95,8 +95,7 @@ def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[in
 
 
 def _listed(names: Collection[str]) -> str:
-    shown = ", ".join(map(repr, sorted(names)[:_NAMED]))
-    return f"{shown} and {len(names) - _NAMED} more" if len(names) > _NAMED else shown
+    return listed(list(map(repr, sorted(names))), _NAMED)
 
 
 def _export_of(folder: pathlib.Path, flag: str) -> pathlib.Path:

@@ -21,7 +21,7 @@ from tf_cutnmix.reporting.groups import (
     names,
     settings_of,
 )
-from tf_cutnmix.reporting.plots import LINES, STYLE, svg
+from tf_cutnmix.reporting.plots import STYLE, look, svg
 from tf_cutnmix.reporting.tables import Table
 from tf_cutnmix.runs.config import Config
 
@@ -140,8 +140,8 @@ def plot(found: Across) -> str:
         panels = figure.subplots(1, len(_NETWORKS), sharey=True)
         for axes, (network, title) in zip(panels, _NETWORKS.items(), strict=True):
             for number, (name, members) in enumerate(found.lines.items()):
-                line = f"C{number % 10}o{LINES[number // 10 % len(LINES)]}"
-                _line(axes, found, members, network, label=name, form=line)
+                line, colour = look(number)
+                _line(axes, found, members, network, label=name, form=f"{colour}o{line}")
             axes.set_title(f"{title}: test accuracy (%)", fontsize=9, loc="left")
             _label_axis(axes, found)
         handles, labels = axes.get_legend_handles_labels()

@@ -54,7 +54,7 @@ STYLE: Any = {
     "xtick.color": _INK,
     "ytick.color": _INK,
 }
-LINES = ("-", "--", ":")
+_LINES = ("-", "--", ":")
 _CURVES = {
     "val_teacher_accuracy": "Teacher: validation accuracy (%)",
     "val_mean_peer_accuracy": "Mean peer: validation accuracy (%)",
@@ -108,13 +108,18 @@ def _curve(axes: Axes, group: Group, name: str, number: int) -> None:
         return
     scale = 100 if name.endswith("accuracy") else 1
     values = scale * np.array([[curve[epoch] for epoch in epochs] for curve in found])
-    line, colour = LINES[number // 10 % len(LINES)], f"C{number % len(COLOURS)}"
+    line, colour = look(number)
     marker = "o" if len(epochs) == 1 else None
     axes.plot(epochs, values.mean(axis=0), line, marker=marker, color=colour, label=group.name)
     if len(found) > 1:
         axes.fill_between(
             epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, lw=0
         )
+
+
+def look(number: int) -> tuple[str, str]:
+    """Line and colour of so many a group: when the colours are used up, the lines change."""
+    return _LINES[number // len(COLOURS) % len(_LINES)], f"C{number % len(COLOURS)}"
 
 
 def svg(figure: Figure) -> str:

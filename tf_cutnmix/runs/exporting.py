@@ -102,19 +102,17 @@ def export_networks(
 
     A network of which the run, as one of before, has left no predictions has no card.
     """
-    networks = {
-        "teacher": lambda: model.averages,
-        "peer": lambda: [model.networks[result["best_peer"]]],
-        "ensemble": lambda: model.peers,
-        "soup": lambda: [build_soup(model, splits, config)],
-    }
+    best_peer = model.networks[result["best_peer"]]
+    networks = {"teacher": model.averages, "peer": [best_peer], "ensemble": model.peers}
+    if "soup" in config.exports:
+        networks["soup"] = [build_soup(model, splits, config)]
     train = splits.train.pixels
     count = _MEASURED if config.formats else _COMPARED
     written = {}
     for name in config.exports:
         suffix = "" if name == "teacher" else f"_{name}"
         version = export(
-            networks[name](),
+            networks[name],
             pathlib.Path(config.export_dir) / f"{config.name}{suffix}",
             splits.train.class_names,
             splits.test.pixels[:count],
