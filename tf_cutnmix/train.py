@@ -23,6 +23,8 @@ def main(config: Config) -> None:
     from tf_cutnmix.reporting import run_page
 
     result = experiment.train_and_evaluate(config)
+    if not result:  # another process writes
+        return
     print(summary(config, result), flush=True)
     folder = pathlib.Path(config.folder)
     as_run = command.parse(Config, [f"--flagfile={folder / 'flags.cfg'}"])

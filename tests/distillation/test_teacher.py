@@ -217,7 +217,9 @@ def first_normalises(normalise) -> keras.Model:
 def taught(peers, views) -> tuple[list[keras.Model], list, teacher.Normalising]:
     averages = teacher.averaged_copies(peers)
     normalising = teacher.Normalising(averages, peers)
-    return averages, normalising.teach(sharing.Together(averages), views), normalising
+    with normalising.told_to_train():
+        outputs = normalising.teach(sharing.Together(averages), views)
+    return averages, outputs, normalising
 
 
 @pytest.mark.parametrize("name", NORMALISING)
@@ -257,7 +259,8 @@ def test_a_layer_that_is_frozen_in_a_peer_is_frozen_in_its_average(name, images)
     normalising = teacher.Normalising(averages, [peer])
     assert normalising.statistics == []
     before = averages[0].get_weights()
-    (output,) = normalising.teach(sharing.Together(averages), [images])
+    with normalising.told_to_train():
+        (output,) = normalising.teach(sharing.Together(averages), [images])
     np.testing.assert_array_equal(output["features"], averages[0](images)["features"])
     for found, old in zip(averages[0].get_weights(), before, strict=True):
         np.testing.assert_array_equal(found, old)
@@ -355,7 +358,9 @@ def test_nothing_drops_out_of_averages_that_share_while_they_teach(one_view):
     averages = teacher.averaged_copies(peers)
     run = sharing.Together(averages)
     assert run.sees_one(views) == one_view
-    outputs = teacher.Normalising(averages, peers).teach(run, views)
+    normalising = teacher.Normalising(averages, peers)
+    with normalising.told_to_train():
+        outputs = normalising.teach(run, views)
     for average, view, output in zip(averages, views, outputs, strict=True):
         scale = np.sqrt(view.var(axis=(0, 1, 2)) + 1e-3)
         features = ((view - view.mean(axis=(0, 1, 2))) / scale).max(axis=(1, 2))

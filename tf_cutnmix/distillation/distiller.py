@@ -1,5 +1,6 @@
 """Several networks trained together, each other's teachers: `OnlineDistiller`."""
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -8,10 +9,12 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses, teacher
-from tf_cutnmix.distillation.forward import Forward, Memory
+from tf_cutnmix.distillation.forward import Forward, Learnt, Memory
 from tf_cutnmix.distillation.guard import Guard
 from tf_cutnmix.distillation.method import Method, losses_at, parts_of
 from tf_cutnmix.distillation.peers import adds_losses, check_peers, pull, variables_of
+from tf_cutnmix.distillation.predictor import Predictor
+from tf_cutnmix.distillation.replicas import Replicas
 from tf_cutnmix.distillation.trainer import Trainer
 from tf_cutnmix.distillation.unpacking import unpack
 from tf_cutnmix.distillation.views import Views
@@ -20,7 +23,7 @@ from tf_cutnmix.networks import sharing
 
 
 @keras.saving.register_keras_serializable("tf_cutnmix")
-class OnlineDistiller(Trainer):
+class OnlineDistiller(Predictor, Trainer):
     """Peers, their feature adapters and their moving averages, trained in one step.
 
     ```python
@@ -60,6 +63,8 @@ class OnlineDistiller(Trainer):
         paper does.
       momentum: the largest momentum of the moving average, in [0, 1).
       weight_decay: adds `weight_decay / 2 * |w|^2` over all trained weights to the loss.
+      strategy: `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`, over whose
+        devices each batch is spread, see `Replicas`; None for one device. It is not saved.
 
     Raises:
       ValueError: the peers, or the peers and the mixing, do not fit together.
@@ -75,9 +80,12 @@ class OnlineDistiller(Trainer):
         own_views: bool | None = None,
         momentum: float = 0.999,
         weight_decay: float = 0.0,
+        strategy: tf.distribute.Strategy | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.replicas = Replicas(strategy)
+        self.supports_jit = self.replicas.count == 1  # XLA knows no other devices
         self.num_classes = check_peers(peers, mixing)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1. Received: {momentum}")
@@ -113,12 +121,6 @@ class OnlineDistiller(Trainer):
         self.built = True
 
     @property
-    def networks(self) -> dict[str, keras.Model]:
-        """Each single network by the name it has in the metrics: average1, ..., peer1, ..."""
-        kinds = {"average": self.averages, "peer": self.peers}
-        return {f"{k}{i}": n for k, ns in kinds.items() for i, n in enumerate(ns, start=1)}
-
-    @property
     def leader(self) -> str | None:
         """The name of the peer that the method's paper deploys, if it names one."""
         leader = self.method.recipe.leader
@@ -135,53 +137,86 @@ class OnlineDistiller(Trainer):
         views, mixed_labels, overlaps = self.make_views(images, labels, step)
         teach = any(term.uses_averages for term in self.terms)
         normalising = teacher.Normalising(self.averages, self.peers) if teach else None
-        own = normalising.statistics if normalising else []
-        statistics = [v for v in variables_of([*self.peers, *self.parts]) if not v.trainable] + own
-        before = [tf.identity(v.value) for v in statistics]
+        mix = functools.partial(self._views.mix_answers, images=images, step=step)
+        counted = self._counted(mixed_labels, images, labels, sample_weights, step)
+        forward = Forward(step, mixed_labels, views, (), mix=mix, counted=counted)
         shown = self._views.unmixed(images, step) if self._unmixed else views
-        averages = normalising.teach(self.run_averages, shown) if normalising else []
-        weights = self.trainable_variables
-
-        with tf.GradientTape() as tape:
-            outputs = self.run_peers(views, training=True)
-            forward = Forward(step, mixed_labels, views, outputs, averages)
-            computed = {part.name: part(forward) for part in self.parts}
-            mix = functools.partial(self._views.mix_answers, images=images, step=step)
-            counted = self._counted(mixed_labels, images, labels, sample_weights, step)
-            forward = forward._replace(parts=computed, mix=mix, counted=counted)
-            terms = losses_at(self.terms, forward, self.method.ramp_steps)
-            if "peers_losses" in self.term_names:
-                terms["peers_losses"] = self.run_peers.own_losses()
-            if self.weight_decay:
-                terms["weight_decay"] = losses.weight_decay(weights, self.weight_decay)
-            loss = tf.add_n(list(terms.values()))
-            scaled_loss = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled_loss, weights)
+        with normalising.told_to_train() if normalising else contextlib.nullcontext():
+            found = self.replicas.run(self._learn, forward, shown, normalising)
+        loss = tf.add_n(found.terms)
+        changed = zip(self._statistics(normalising), found.statistics, strict=True)
+        statistics = [(variable, value) for variable, value in changed if value is not None]
 
         def take_step() -> None:
-            self.optimizer.apply(gradients, weights)
+            self.optimizer.apply(found.gradients, self.trainable_variables)
+            for variable, value in statistics:
+                variable.assign(value)
             if self.method.pull_every:
                 pull(self.peers, step, self.method.pull_every)
             momentum = teacher.momentum_at(step, self.momentum)
+            own = normalising.statistics if normalising else []
             teacher.update(variables_of(self.averages), variables_of(self.peers), momentum, own)
             for memory in self._memories:
-                memory.remember(images, labels, forward.logits)
+                memory.remember(images, labels, found.logits)
             self.step.assign_add(1)
-            values = (loss, *terms.values(), *overlaps)
+            values = (loss, *found.terms, *overlaps)
             metrics = (*self.loss_metrics, *self.overlap_metrics)
             for metric, value in zip(metrics, values, strict=True):
                 metric.update_state(value)
 
-        def take_back() -> None:
-            for variable, value in zip(statistics, before, strict=True):
-                variable.assign(value)
-
         # An optimizer that scales the loss skips overflown gradients by itself.
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
-        watched = (labels, list(terms.values()), [] if scales else gradients, statistics)
+        gradients = [] if scales else found.gradients
+        watched = (labels, found.terms, gradients, [value for _, value in statistics])
         scale = self.optimizer.dynamic_scale if scales else 1.0
-        tf.cond(self.guard.allows(*watched, step, scale), take_step, take_back)
+        tf.cond(self.guard.allows(*watched, step, scale), take_step, lambda: None)
         return {m.name: m.result() for m in (*self.loss_metrics, *self.overlap_metrics)}
+
+    def _learn(
+        self,
+        forward: Forward,
+        shown: Sequence[tf.Tensor],
+        normalising: teacher.Normalising | None,
+    ) -> Learnt:
+        """What a device finds from its rows of the views; it changes nothing.
+
+        The terms are of the whole batch, on each device: its part of their gradient is what goes
+        through its own rows.
+        """
+        replicas, batch = self.replicas, tf.shape(forward.labels)[0]
+        weights = self.trainable_variables
+        with keras.StatelessScope(collect_losses=True) as scope:
+            averages = []
+            if normalising:
+                averages = normalising.teach(self.run_averages, replicas.rows(shown))
+            with tf.GradientTape() as tape:
+                outputs = self.run_peers(replicas.rows(forward.views), training=True)
+                forward = forward._replace(
+                    outputs=replicas.gathered(outputs, batch),
+                    averages=replicas.gathered(averages, batch),
+                )
+                # Not `part(forward)`: there Keras takes tensors alone.
+                computed = {part.name: part.call(forward) for part in self.parts}
+                forward = forward._replace(parts=computed)
+                terms = losses_at(self.terms, forward, self.method.ramp_steps)
+                if "peers_losses" in self.term_names:
+                    terms["peers_losses"] = self.run_peers.own_losses()
+                if self.weight_decay:
+                    terms["weight_decay"] = losses.weight_decay(weights, self.weight_decay)
+                loss = tf.add_n(list(terms.values()))
+                scaled_loss = self.optimizer.scale_loss(loss) / replicas.count
+        statistics = [scope.get_current_value(v) for v in self._statistics(normalising)]
+        return Learnt(
+            forward.logits if self._memories else [],
+            replicas.mean(list(terms.values())),
+            replicas.sum(tape.gradient(scaled_loss, weights)),
+            replicas.mean(statistics),
+        )
+
+    def _statistics(self, normalising: teacher.Normalising | None) -> list[keras.Variable]:
+        """What a step may change without a gradient."""
+        own = normalising.statistics if normalising else []
+        return [v for v in variables_of([*self.peers, *self.parts]) if not v.trainable] + own
 
     def make_views(
         self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
@@ -204,32 +239,6 @@ class OnlineDistiller(Trainer):
             last = memory.recall(images, labels, step)
             batches.insert(0, (*last, tf.maximum(step - 1, 0)))
         return self._views(batches, step)
-
-    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        images, labels, _ = unpack(data, self.num_classes)
-        classes = tf.argmax(soft_labels(labels, self.num_classes), axis=-1)
-        predictions = self.predict_each(images)
-        likelihood = tf.gather(predictions["teacher"], classes, batch_dims=1)
-        self.loss_metrics[0].update_state(-tf.math.log(tf.maximum(likelihood, 1e-30)))
-        for metric, prediction in zip(self.accuracy_metrics, predictions.values(), strict=True):
-            metric.update_state(classes, prediction)
-        return {m.name: m.result() for m in (self.loss_metrics[0], *self.accuracy_metrics)}
-
-    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """The teacher's probabilities, `[B, K]` float32."""
-        return _mean(self._probabilities(self.run_averages, images))
-
-    def predict_each(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Probabilities `[B, K]` float32 of the teacher, of the ensemble and of each network."""
-        averages = self._probabilities(self.run_averages, images)
-        peers = self._probabilities(self.run_peers, images)
-        singles = zip(self.networks, (*averages, *peers), strict=True)
-        return {"teacher": _mean(averages), "ensemble": _mean(peers), **dict(singles)}
-
-    def export(self, filepath: str, *args: Any, **kwargs: Any) -> None:
-        """As Keras' own, of images `[N, H, W, C]` float32 of the peers' size; called or not."""
-        images = [keras.InputSpec(shape=self.peers[0].input_shape, dtype="float32")]
-        super().export(filepath, *args, **{"input_signature": images, **kwargs})
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -285,11 +294,3 @@ class OnlineDistiller(Trainer):
     @property
     def _memories(self) -> list[Memory]:
         return [part for part in self.parts if isinstance(part, Memory)]
-
-    def _probabilities(self, run: sharing.Together, images: tf.Tensor) -> list[tf.Tensor]:
-        outputs = run([images] * len(self.peers), training=False)
-        return [losses.soften(output["logits"], 1.0) for output in outputs]
-
-
-def _mean(predictions: Sequence[tf.Tensor]) -> tf.Tensor:
-    return tf.add_n(list(predictions)) / len(predictions)

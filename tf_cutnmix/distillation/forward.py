@@ -24,7 +24,7 @@ class Forward(NamedTuple):
         unless a term asks for them. They saw the images unmixed if a term asks for that.
       parts: by its name, what each part of the method computed.
       mix: a function from distributions `[B, K]` for the unmixed images to those mixed as the
-        labels are. Terms have it, parts not: Keras takes no functions in what a layer is given.
+        labels are.
       counted: the labels `[B, K]`, each part times the weights of its sample and its class: what
         cross-entropies take. None stands for the labels.
     """
@@ -59,8 +59,24 @@ class Forward(NamedTuple):
         return [tf.cast(output["logits"], tf.float32) for output in self.averages]
 
 
+class Learnt(NamedTuple):
+    """What a step found, before it changes anything.
+
+    Attributes:
+      logits: of each peer, `[B, K]` float32; none unless something remembers them.
+      terms: of the loss, weighted, scalars.
+      gradients: of the loss, of each trained variable; None where it does not depend on one.
+      statistics: new values of variables without a gradient; None where there is none.
+    """
+
+    logits: Sequence[tf.Tensor]
+    terms: Sequence[tf.Tensor]
+    gradients: Sequence[tf.Tensor | None]
+    statistics: Sequence[tf.Tensor | None]
+
+
 class Part(keras.layers.Layer):
-    """A layer from a `Forward` to whatever its method's terms need.
+    """A layer whose `call` goes from a `Forward` to whatever its method's terms need.
 
     Attributes:
       frozen_network: a function of images `[B, H, W, C]` uint8, if the part has a network that it

@@ -41,7 +41,7 @@ class Guard:
         labels: tf.Tensor,
         terms: Sequence[tf.Tensor],
         gradients: Sequence[tf.Tensor],
-        statistics: Sequence[keras.Variable],
+        statistics: Sequence[tf.Tensor],
         step: tf.Tensor,
         scale: tf.Tensor | float = 1.0,
     ) -> tf.Tensor:
@@ -51,17 +51,13 @@ class Guard:
           labels: `[B, K]`.
           terms: of the loss, scalars, as many as there are names.
           gradients: of the weights; empty if they need not be finite.
-          statistics: that the step has moved.
+          statistics: as the step would make them.
           step: number of the step.
           scale: of the loss, by an optimizer that halves it with each gradient that overflows.
         """
         gradient = tf.linalg.global_norm([tf.zeros([]), *gradients])
         # Activations can overflow while all that comes after BatchNormalization is finite.
-        floats = [
-            tf.cast(v.value, tf.float32)
-            for v in statistics
-            if keras.backend.is_float_dtype(v.dtype)
-        ]
+        floats = [tf.cast(v, tf.float32) for v in statistics if v.dtype.is_floating]
         statistic = tf.linalg.global_norm([tf.zeros([]), *floats])
         labelled = tf.reduce_sum(labels)
         finite = tf.math.is_finite(tf.stack([labelled, *terms, gradient, statistic]))

@@ -70,7 +70,8 @@ def _pooled(
 
     @tf.function(autograph=False)
     def see(images: tf.Tensor) -> list[tf.Tensor]:
-        normalising.teach(run, [images])
+        with normalising.told_to_train():
+            normalising.teach(run, [images])
         return [
             tf.stack([layer.moving_mean.value, layer.moving_variance.value]) for layer in layers
         ]

@@ -47,25 +47,25 @@ class Normalising:
     ) -> list[Mapping[str, tf.Tensor]]:
         """The outputs of each averaged network on its view; updates the statistics.
 
-        Dropout and all other randomness are off. What the networks share moves its statistics
-        once, to the mean of where the views would have moved them.
+        Call it within `told_to_train`: then dropout and all other randomness are off. What the
+        networks share moves its statistics once, to the mean of where the views would have moved
+        them.
         """
-        with self._told_to_train():
-            if averages.sees_one(views):
-                return averages(views, training=False)
-            counts = [id(v) for own in self._of_networks for vs in own.values() for v in vs]
-            shared = [v for v in self.statistics if counts.count(id(v)) > 1]
-            before = [tf.identity(v.value) for v in shared]
-            outputs, after = [], []
-            for network, view in zip(averages.networks, views, strict=True):
-                _assign(shared, before)
-                outputs.append(network(view, training=False))
-                after.append([tf.identity(v.value) for v in shared])
-            _assign(shared, [_mean(values) for values in zip(*after, strict=True)])
+        if averages.sees_one(views):
+            return averages(views, training=False)
+        counts = [id(v) for own in self._of_networks for vs in own.values() for v in vs]
+        shared = [v for v in self.statistics if counts.count(id(v)) > 1]
+        before = [tf.identity(v.value) for v in shared]
+        outputs, after = [], []
+        for network, view in zip(averages.networks, views, strict=True):
+            _assign(shared, before)
+            outputs.append(network(view, training=False))
+            after.append([tf.identity(v.value) for v in shared])
+        _assign(shared, [_mean(values) for values in zip(*after, strict=True)])
         return outputs
 
     @contextlib.contextmanager
-    def _told_to_train(self) -> Iterator[None]:
+    def told_to_train(self) -> Iterator[None]:
         """Within, the layers are called as in training and what they hold is not, whoever calls.
 
         Keras has one `training` for all layers of a network, and in training dropout drops.

@@ -3,6 +3,7 @@
 import math
 import pathlib
 import re
+import zlib
 from typing import NamedTuple
 
 import keras
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from tf_cutnmix.data import Images, has_direction, ordered_batches, shuffled_batches
 from tf_cutnmix.distillation import Method, OnlineDistiller, teacher
+from tf_cutnmix.distillation.replicas import synchronise
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
 from tf_cutnmix.mixing.layer import Mixing
@@ -64,6 +66,11 @@ class Splits(NamedTuple):
     def counts(self) -> dict[str, list[int]]:
         """How many images of each class each split has, in the order of the classes."""
         return {name: images.counts.tolist() for name, images in self._asdict().items()}
+
+    def checksums(self) -> list[int]:
+        """Of all pixels and labels."""
+        arrays = [array for images in self for array in (images.pixels, images.labels)]
+        return [zlib.crc32(np.ascontiguousarray(array).data) for array in arrays]
 
 
 def load_splits(config: Config) -> Splits:
@@ -120,8 +127,10 @@ def check_classes(earlier: Checkpoint | None, splits: Splits, config: Config) ->
         )
 
 
-def build_model(config: Config, train: Images) -> OnlineDistiller:
-    """The compiled model of a run, with fresh weights."""
+def build_model(
+    config: Config, train: Images, strategy: tf.distribute.Strategy | None = None
+) -> OnlineDistiller:
+    """The compiled model of a run, with fresh weights, over the devices of a strategy."""
     shape, num_classes = train.pixels.shape[1:], len(train.class_names)
     _check_memory(config, shape, num_classes)
     mean, deviation = _statistics(train.pixels)
@@ -133,6 +142,10 @@ def build_model(config: Config, train: Images) -> OnlineDistiller:
     ]
     if _from_file(config):
         pretrained.load(peers, config.weights_from)
+    if strategy:
+        _check_batch(config, train, strategy.num_replicas_in_sync)
+        if config.batch_norm == "sync":
+            synchronise(peers)
     if config.freeze != "none":
         pretrained.freeze(peers, config.freeze)
     # What grows, ends or is remembered over a part of the run goes on as it is in a longer one.
@@ -157,6 +170,7 @@ def build_model(config: Config, train: Images) -> OnlineDistiller:
         own_views={"auto": None, "own": True, "shared": False}[config.views],
         momentum=teacher.momentum_for(steps, config.teacher_memory),
         weight_decay=config.weight_decay,
+        strategy=strategy,
     )
     if config.jit == "on" and not model.augment.supports_jit:
         raise InputError(f"XLA cannot compile --augment={config.augment}: pass --jit=auto")
@@ -172,6 +186,16 @@ def build_model(config: Config, train: Images) -> OnlineDistiller:
     )
     model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _check_batch(config: Config, train: Images, devices: int) -> None:
+    """Raise `InputError` for a batch of which some device would see nothing."""
+    size = batch_size(config, train)
+    if size < devices:
+        raise InputError(
+            f"--batch_size={size} is of all {devices} devices together: raise it to {devices} or "
+            "more"
+        )
 
 
 def _check_memory(config: Config, shape: tuple[int, int, int], num_classes: int) -> None:

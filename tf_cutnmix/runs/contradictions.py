@@ -28,6 +28,8 @@ def meaningless(config: Config) -> dict[str, str]:
         found |= dict.fromkeys(_RATIOS, "with --mix=none, which mixes nothing")
     if config.mix != "cutnmix":
         found["regions"] = f"with --mix={config.mix}, only with cutnmix"
+    if config.distribute != "none":
+        found["jit"] = f"with --distribute={config.distribute}, which XLA cannot compile"
     weights = config.term_weights
     if weights.get("teacher") == 0:
         found |= dict.fromkeys(_TEACHING, "with --weights=teacher=0, which switches the term off")

@@ -39,6 +39,7 @@ from tf_cutnmix.runs.events import Events
 from tf_cutnmix.runs.interrupts import Interrupts
 from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.runs.progress import Progress
+from tf_cutnmix.runs.workers import Workers
 from tf_cutnmix.serving import check_installed
 
 
@@ -50,8 +51,10 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     and the model of its best epoch, twice: now and before), `predictions.npz` (what its networks
     say of the test split) and `result.json`.
 
+    A run of several processes is written by one of them, see `Workers`.
+
     Returns:
-      What `result.json` holds.
+      What `result.json` holds; nothing in a process that does not write.
 
     Raises:
       InputError: a setting cannot be used, or another process writes into the folder; nothing
@@ -63,27 +66,35 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     if not isinstance(config, Config):
         raise InputError(f"a run is given by its Config. Received: {config!r}")
     _set_threads(config.threads)  # before TensorFlow's first operation
+    workers = Workers(config.distribute)
     check_names(config)
     check_together(config)
     check_installed(config.formats)
     workdir.check_writable(config)
-    with files.locked(pathlib.Path(config.folder)), letting_go.forgotten():
-        return _train_and_evaluate(config)
+    with (
+        workers.place(config) as config,
+        files.locked(pathlib.Path(config.folder)),
+        letting_go.forgotten(),
+    ):
+        return _train_and_evaluate(config, workers)
 
 
-def _train_and_evaluate(config: Config) -> dict[str, Any]:
+def _train_and_evaluate(config: Config, workers: Workers) -> dict[str, Any]:
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
-    earlier, config = workdir.earlier_run(config)
+    earlier, config = workers.agreed(config, lambda: workdir.earlier_run(config))
     splits = load_splits(config)
     config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
     check_classes(earlier, splits, config)
+    workers.check_equal("images", splits.checksums())
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
         keras.utils.set_random_seed(config.seed)
-        model = build_model(config, splits.train)
-        progress = _train(model, splits, earlier, config)
+        model = build_model(config, splits.train, workers.strategy)
+        progress = _train(model, splits, earlier, config, workers)
+        if not workers.chief:
+            return workers.from_chief(dict)  # which comes when the chief is done
         result, said = results.collect(model, splits, progress, config)
         result["flags"] = config.flagfile().splitlines()
         result["versions"] = results.versions()
@@ -93,6 +104,7 @@ def _train_and_evaluate(config: Config) -> dict[str, Any]:
         keras.config.set_dtype_policy(policy)
     result["wall_seconds"] = round(time.perf_counter() - begin, 1)
     files.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
+    workers.from_chief(dict)
     return result
 
 
@@ -101,6 +113,7 @@ def _train(
     splits: Splits,
     earlier: checkpoints.Checkpoint | None,
     config: Config,
+    workers: Workers,
 ) -> Progress:
     """Begin or go on with the run and train to its end; how far that was."""
     folder = pathlib.Path(config.folder)
@@ -122,7 +135,7 @@ def _train(
     print(announcement.before(config, model, splits), flush=True)
     for line in (*splits.train.notes, *announcement.hints(config, model, splits.train)):
         print(line, flush=True)
-    with events, interrupts:
+    with events, interrupts, workers.together(progress.save):
         _show_first_batch(events, folder, model, splits, config)
         progress.write_history()
         _fit(model, splits, progress, config)

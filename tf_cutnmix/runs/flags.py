@@ -252,10 +252,19 @@ class Flags:
         rule=NOT_NEGATIVE,
     )
     jit: str = setting(
-        "auto",
+        "auto", "run", "compile the step with XLA; auto: on one GPU", choices=("auto", "on", "off")
+    )
+    distribute: str = setting(
+        "none",
         "run",
-        "compile the train step with XLA; auto: where there is a GPU",
-        choices=("auto", "on", "off"),
+        "devices that share a batch: all here, or those of the processes in TF_CONFIG or SLURM",
+        choices=("none", "mirrored", "multi_worker"),
+    )
+    batch_norm: str = setting(
+        "sync",
+        "run",
+        "what BatchNormalization sees of a batch that devices share: all, or its replica's rows",
+        choices=("sync", "replica"),
     )
     workdir: str = setting("", "run", "folder of the run; by default runs/<its settings>")
     export_dir: str = setting("savedmodels", "run", "exports go to <export_dir>/<name>/<version>/")
@@ -266,10 +275,7 @@ class Flags:
         "--pull_every, soup (one of their mean weights); '' for nothing",
     )
     max_pixels: int = setting(
-        64_000_000,
-        "run",
-        "exports decode no picture files with more pixels",
-        rule=AT_LEAST_1,
+        64_000_000, "run", "exports decode no picture files with more pixels", rule=AT_LEAST_1
     )
     export_format: str = setting(
         "savedmodel",

@@ -118,6 +118,10 @@ class Progress(keras.callbacks.Callback):
             files.write(self.metrics_file, lines.encode())
         self.events.add(self.history)
 
+    def save(self) -> None:
+        """Save the state after the last step."""
+        self._save(self._state())
+
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.end_if_asked()  # here: others show the epoch that has ended first
         # Keras has just reset the means, which go on where the epoch was left.

@@ -14,6 +14,7 @@ from tf_cutnmix.runs.config import PLACES, Config, settings_in
 
 _MAY_CHANGE = (
     *(*PLACES, "export", "export_format", "max_pixels", "steps", "save_minutes", "restarts"),
+    "distribute",
 )
 _FOLDERS = ("checkpoints", "tensorboard")
 _FILES = (

@@ -75,10 +75,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Keras' layer for maps `[B, h, w, C]`, by TensorFlow's single operation.
 
     Keras computes it in a dozen operations, which take a quarter of a training step on a CPU.
-    Weights, results and moving statistics are the same, these of the biased variance.
+    Weights, results and moving statistics are the same, these of the biased variance. One that is
+    synchronised is computed by Keras: the operation does not look beyond its device.
     """
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if self.synchronized:
+            return super().call(inputs, training=training)
         update = training and self.trainable
         gamma, beta = (tf.cast(v.value, tf.float32) for v in (self.gamma, self.beta))
         moving = [self.moving_mean, self.moving_variance]

@@ -1,0 +1,115 @@
+"""Steps on two devices, in a process of its own: devices are made before the first operation.
+
+`python replicated.py compare dml okddip` prints how methods differ from what they do on one
+device, `python replicated.py apart` what happens if the devices do not see the same.
+"""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tiny_networks
+
+from tf_cutnmix import CropAndFlip, CutNMix, OnlineDistiller, share_stages
+from tf_cutnmix.distillation import Method, replicas
+
+# Of each method its peers, and whether they share stages.
+METHODS = {
+    **{"cutnmix": (2, False), "dml": (2, False), "okddip": (3, False)},
+    **{"pcl": (2, True), "dlb": (1, False), "ffl": (2, True), "one": (2, True)},
+    **{"mcl": (2, False), "afd": (2, False), "kdcl": (2, False), "kdcl_linear": (2, False)},
+}
+STEPS = 10
+# 13 images are 6 and 7.
+BATCHES = (12, 13)
+
+
+def trained(
+    name: str, strategy: tf.distribute.Strategy | None, batch: int = 12, steps: int = STEPS
+) -> tuple[OnlineDistiller, dict[str, float]]:
+    """A model after some steps on random images, and its losses."""
+    keras.utils.set_random_seed(0)
+    count, shares = METHODS[name]
+    peers = [tiny_networks.smooth() for _ in range(count)]
+    peers = share_stages(peers, "stage1") if shares else peers
+    replicas.synchronise(peers)
+    model = OnlineDistiller(
+        peers,
+        CutNMix(num_peers=count, num_classes=10, seed=3),
+        Method(name, batch_size=batch, ramp_steps=5),
+        augment=CropAndFlip(crop=0.125, flip=True, seed=4),
+        weight_decay=5e-4,
+        strategy=strategy,
+    )
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9, global_clipnorm=5.0))
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (steps * batch, 8, 8, 3), np.uint8)
+    labels = random.integers(0, 10, steps * batch)
+    history = model.fit(images, labels, batch_size=batch, shuffle=False, verbose=0).history
+    return model, {key: values[0] for key, values in history.items()}
+
+
+def difference(one: OnlineDistiller, other: OnlineDistiller) -> float:
+    """The largest of all variables, of the optimizer too, as part of 1 or of what is larger."""
+    pairs = zip(
+        [*one.variables, *one.optimizer.variables],
+        [*other.variables, *other.optimizer.variables],
+        strict=True,
+    )
+    arrays = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs]
+    return max(float(np.max(np.abs(a - b) / np.maximum(1, np.abs(a)))) for a, b in arrays)
+
+
+def compare(strategy: tf.distribute.Strategy, names: list[str]) -> None:
+    for name in names:
+        for batch in BATCHES:
+            (alone, losses), (both, shared) = (trained(name, s, batch) for s in (None, strategy))
+            of_losses = max(abs(losses[key] - shared[key]) for key in losses)
+            found = {"method": name, "batch": batch, "losses": of_losses}
+            print(json.dumps({**found, "variables": difference(alone, both)}), flush=True)
+
+
+def apart(strategy: tf.distribute.Strategy) -> None:
+    """Statistics of each device's own rows, and a step that is broken on one of them."""
+    images = keras.Input((4, 4, 1))
+    layer = keras.layers.BatchNormalization(momentum=0.9)
+    features = keras.layers.GlobalMaxPooling2D()(layer(images))
+    logits = keras.layers.Dense(2)(features)
+    peer = keras.Model(images, {"features": features, "logits": logits})
+    model = OnlineDistiller([peer], method="cutnmix", strategy=strategy)
+    model.compile(keras.optimizers.SGD(0.01))
+    batch = np.random.default_rng(0).normal(size=(8, 4, 4, 1)).astype(np.float32)
+    batch[4:] += 2
+    labels = np.arange(8) % 2
+    model.train_on_batch(batch, labels)
+    variance = 0.9 + 0.1 * np.mean([batch[:4].var(), batch[4:].var()])
+    found = {
+        "moving_variance": float(layer.moving_variance.numpy()[0]),
+        "of_halves": float(variance),
+        "of_all": float(0.9 + 0.1 * batch.var()),
+    }
+    before = [np.asarray(v) for v in model.variables]
+    batch[7] = np.inf
+    model.train_step((tf.constant(batch), tf.constant(labels)))
+    pairs = zip(model.variables, before, strict=True)
+    changed = [v.path for v, old in pairs if not np.array_equal(v, old)]
+    marks = (model.failed_step.path, model.failed_term.path)
+    metrics = [variable.path for variable in model.metrics_variables]
+    found["changed"] = [path for path in changed if path not in (*marks, *metrics)]
+    print(json.dumps({**found, "failed_step": int(model.failed_step.numpy())}), flush=True)
+
+
+def main(what: str, *names: str) -> None:
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    if what == "compare":
+        compare(strategy, list(names))
+    else:
+        apart(strategy)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,80 @@
+"""Steps that several devices share: the same as on one device."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.distillation import replicated
+from tf_cutnmix import OnlineDistiller
+from tf_cutnmix.distillation.replicas import Replicas
+
+ROOT = pathlib.Path(__file__).parents[2]
+QUICK = ("cutnmix", "pcl")
+
+
+def printed(*arguments: str) -> list[dict]:
+    """The lines of a process that has two devices."""
+    script = pathlib.Path(replicated.__file__)
+    process = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    return [json.loads(line) for line in process.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(QUICK, id="two"),
+        pytest.param(
+            [name for name in replicated.METHODS if name not in QUICK],
+            id="the others",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_two_devices_train_as_one(names):
+    found = printed("compare", *names)
+    assert [line["method"] for line in found] == [n for n in names for _ in replicated.BATCHES]
+    for line in found:
+        assert max(line["losses"], line["variables"]) < 1e-5, line
+
+
+def test_what_only_one_device_sees_is_for_all():
+    (found,) = printed("apart")
+    # Of the mean over both halves of the batch, not of the variance of all of it.
+    np.testing.assert_allclose(found["moving_variance"], found["of_halves"], rtol=1e-4)
+    assert abs(found["of_all"] / found["of_halves"] - 1) > 0.1
+    assert found["failed_step"] == 1
+    assert found["changed"] == []
+
+
+@pytest.mark.parametrize("strategy", ["mirrored", tf.distribute.OneDeviceStrategy("CPU:0")])
+def test_other_strategies_are_refused(strategy):
+    with pytest.raises(ValueError, match="a MultiWorkerMirroredStrategy or None"):
+        Replicas(strategy)
+
+
+def test_a_model_in_a_scope_is_told_where_to_go():
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        peers = [replicated.tiny_networks.tiny()]
+        with pytest.raises(ValueError, match=r"outside of strategy.scope\(\) and pass strategy="):
+            OnlineDistiller(peers, method="independent")
+
+
+def test_a_strategy_of_one_device_changes_nothing():
+    weights = []
+    for strategy in (None, tf.distribute.MirroredStrategy(["CPU:0"])):
+        model, _ = replicated.trained("dml", strategy, steps=2)
+        weights.append([np.asarray(v) for v in model.variables])
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -1,0 +1,117 @@
+"""Runs of several processes: as one of one process, written by one of them."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from tests.runs.short_runs import SMALL, module, progress_of, run, state
+from tf_cutnmix.errors import InputError
+from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.workers import Workers
+
+SMOOTH = {**SMALL, "arch": "tiny_networks:smooth", "learning_rate": 0.01, "threads": 1}
+
+
+def start(folders: list[pathlib.Path], **settings) -> list[subprocess.Popen[str]]:
+    """A worker in each folder, the last of them first."""
+    sockets = [socket.create_server(("localhost", 0)) for _ in folders]
+    addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
+    for each in sockets:
+        each.close()
+    flags = {**SMOOTH, "workdir": "run", "distribute": "multi_worker", **settings}
+    workers = []
+    for number, folder in enumerate(folders):
+        task = {"type": "worker", "index": number}
+        told = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        folder.mkdir(exist_ok=True)
+        workers.append(
+            subprocess.Popen(
+                module("train", *(f"--{name}={value}" for name, value in flags.items())),
+                cwd=folder,
+                env={**os.environ, "TF_CONFIG": told},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return workers
+
+
+def differ(one: pathlib.Path, other: pathlib.Path) -> float:
+    """The largest difference of two runs' variables, as part of 1 or of what is larger."""
+    pairs = zip(state(one).values, state(other).values, strict=True)
+    return max(float(np.max(np.abs(a - b) / np.maximum(1, np.abs(a)))) for a, b in pairs)
+
+
+def test_two_workers_make_the_run_that_one_process_makes(tmp_path):
+    folders = [tmp_path / "chief", tmp_path / "other"]
+    workers = start(folders, epochs=2)
+    said = [worker.communicate(timeout=300) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], said
+    assert said[1] == ("", "")
+    assert list(folders[1].iterdir()) == []
+    run(tmp_path / "alone", SMOOTH, epochs=2, threads=0)
+    assert differ(tmp_path / "alone", folders[0] / "run") < 1e-5
+    assert (folders[0] / "run" / "result.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1], ids=["the chief", "another"])
+def test_a_run_that_lost_a_worker_goes_on_with_one_alone(number, tmp_path):
+    folders = [tmp_path / "chief", tmp_path / "other"]
+    workers = start(folders, epochs=200, save_minutes=0.01)
+    while not (folders[0] / "run" / "metrics.jsonl").exists():
+        time.sleep(0.1)
+    workers[number].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    _, said = workers[1 - number].communicate(timeout=60)
+    assert time.monotonic() - killed < 30
+    assert workers[1 - number].returncode == 1
+    assert "another of the 2 workers has ended" in said.splitlines()[-1]
+    assert list(folders[1].iterdir()) == []
+
+    epoch, batch = progress_of(folders[0] / "run")
+    steps = 10 + batch  # of 4 an epoch
+    run(folders[0] / "run", SMOOTH, epochs=200, threads=0, steps=10, resume=True)
+    run(tmp_path / "alone", SMOOTH, epochs=200, threads=0, steps=4 * epoch + steps)
+    assert progress_of(folders[0] / "run") == progress_of(tmp_path / "alone")
+    assert differ(tmp_path / "alone", folders[0] / "run") < 1e-5
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "",
+        "worker 0",
+        "[]",
+        "{}",
+        '{"cluster": {"worker": ["a:1"]}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
+    ],
+)
+def test_what_is_no_cluster_is_refused_with_an_example(told, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", told)
+    with pytest.raises(InputError, match=r'in TF_CONFIG, such as \{"cluster".*Received: TF_CONFIG'):
+        Workers("multi_worker")
+
+
+def test_one_device_is_not_several():
+    with pytest.raises(InputError, match=r"is for several devices and finds .*CPU:0 alone"):
+        Workers("mirrored")
+
+
+def test_a_process_alone_agrees_with_itself(tmp_path):
+    workers = Workers("none")
+    assert workers.chief
+    assert workers.from_chief(lambda: {"epoch": 3}) == {"epoch": 3}
+    with workers.place(Config(workdir=str(tmp_path))) as config:
+        assert config.folder == str(tmp_path)
