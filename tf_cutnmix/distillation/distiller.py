@@ -184,33 +184,37 @@ class OnlineDistiller(Predictor, Trainer):
         through its own rows.
         """
         replicas, batch = self.replicas, tf.shape(forward.labels)[0]
-        weights = self.trainable_variables
-        with keras.StatelessScope(collect_losses=True) as scope:
-            averages = []
+        weights, averages = self.trainable_variables, []
+        with keras.StatelessScope() as teaching:
             if normalising:
                 averages = normalising.teach(self.run_averages, replicas.rows(shown))
-            with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape:
+            with keras.StatelessScope(collect_losses=True) as learning:
                 outputs = self.run_peers(replicas.rows(forward.views), training=True)
+                added = list(learning.losses)
                 forward = forward._replace(
                     outputs=replicas.gathered(outputs, batch),
                     averages=replicas.gathered(averages, batch),
                 )
                 # Not `part(forward)`: there Keras takes tensors alone.
                 computed = {part.name: part.call(forward) for part in self.parts}
-                forward = forward._replace(parts=computed)
-                terms = losses_at(self.terms, forward, self.method.ramp_steps)
-                if "peers_losses" in self.term_names:
-                    terms["peers_losses"] = self.run_peers.own_losses()
-                if self.weight_decay:
-                    terms["weight_decay"] = losses.weight_decay(weights, self.weight_decay)
-                loss = tf.add_n(list(terms.values()))
-                scaled_loss = self.optimizer.scale_loss(loss) / replicas.count
-        statistics = [scope.get_current_value(v) for v in self._statistics(normalising)]
+            forward = forward._replace(parts=computed)
+            terms = losses_at(self.terms, forward, self.method.ramp_steps)
+            if "peers_losses" in self.term_names:
+                terms["peers_losses"] = self.run_peers.own_losses(added)
+            if self.weight_decay:
+                terms["weight_decay"] = losses.weight_decay(weights, self.weight_decay)
+            loss = tf.add_n(list(terms.values()))
+            scaled_loss = self.optimizer.scale_loss(loss) / replicas.count
+        values = [
+            (teaching.get_current_value(v), learning.get_current_value(v))
+            for v in self._statistics(normalising)
+        ]
         return Learnt(
             forward.logits if self._memories else [],
             replicas.mean(list(terms.values())),
             replicas.sum(tape.gradient(scaled_loss, weights)),
-            replicas.mean(statistics),
+            replicas.mean([first if last is None else last for first, last in values]),
         )
 
     def _statistics(self, normalising: teacher.Normalising | None) -> list[keras.Variable]:

@@ -137,14 +137,16 @@ class Together:
             return self.joined(views[0], training=training)
         return [n(v, training=training) for n, v in zip(self.networks, views, strict=True)]
 
-    def own_losses(self) -> tf.Tensor:
-        """The sum of what layers added by themselves in the last call, scalar float32.
+    def own_losses(self, added: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The sum of what layers add to a loss by themselves, scalar float32.
 
-        Of layers that are shared and were called for each view, the last call counts.
+        Args:
+          added: by `add_loss` and for activities, in a call. Of layers that are shared and were
+            called for each view, the last one counts.
         """
-        networks = self.networks if self.joined is None else [self.joined]
-        added = [loss for network in networks for loss in network.losses]
-        return tf.add_n([tf.cast(loss, tf.float32) for loss in added])
+        weights = {id(v): v for n in self.networks for v in n.trainable_weights}.values()
+        regularised = [v.regularizer(v) for v in weights if v.regularizer is not None]
+        return tf.add_n([tf.cast(loss, tf.float32) for loss in (*added, *regularised)])
 
     def sees_one(self, views: Sequence[tf.Tensor]) -> bool:
         """Whether the networks share stages and one view, so that one call computes all."""

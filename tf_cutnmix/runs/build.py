@@ -12,8 +12,7 @@ import psutil
 import tensorflow as tf
 
 from tf_cutnmix.data import Images, has_direction, ordered_batches, shuffled_batches
-from tf_cutnmix.distillation import Method, OnlineDistiller, teacher
-from tf_cutnmix.distillation.replicas import synchronise
+from tf_cutnmix.distillation import Method, OnlineDistiller, synchronise, teacher
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
 from tf_cutnmix.mixing.layer import Mixing
