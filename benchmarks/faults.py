@@ -1,10 +1,12 @@
 """Faults: a run is broken at random moments, gone on with, and compared to one left in peace."""
 
+import json
 import os
 import pathlib
 import random
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,8 +23,9 @@ from tf_cutnmix.runs import checkpoints
 TITLE = (
     "A run on digits is broken at a random moment, then gone on with. It survived if the command "
     "said what it should and the run ended as the one that nothing happened to, to the bit: "
-    "weights, slots, averages, the best model and every figure of every epoch. Work lost is the "
-    "time between the state that was gone on from and the fault."
+    "weights, slots, averages, the best model and every figure of every epoch. One whose second "
+    "worker was killed goes on with one process, which rounds otherwise: it need only end. Work "
+    "lost is the time between the state that was gone on from and the fault."
 )
 _SETTINGS = {
     "train_split": "train[:640]",
@@ -38,6 +41,7 @@ _SETTINGS = {
 }
 _SAID_FULL = "File too large"
 _SAID_TWO = "is being written by process"
+_SAID_ALONE = "another of the 2 workers has ended"
 
 
 class Trial(NamedTuple):
@@ -54,6 +58,8 @@ class Trial(NamedTuple):
 
 def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
     """A row for each kind of fault, tried in turns until the minutes are over; quick: once each."""
+    # What is started in the background ignores interrupts, and so would the runs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     epochs = 6 if quick else 40
     moments = random.Random(0)
     with tempfile.TemporaryDirectory() as scratch:
@@ -64,10 +70,14 @@ def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
         tried: dict[str, list[tuple[bool, float]]] = {name: [] for name in _FAULTS}
         while not all(tried.values()) or (time.perf_counter() - begin < 60 * minutes and not quick):
             for name, fault in _FAULTS.items():
-                folder = pathlib.Path(scratch) / f"{name}{len(tried[name])}".replace(" ", "_")
-                trial = _try(fault, folder, epochs, moments.random() * seconds / 2)
+                moment = moments.random() * seconds / 2
+                folder = pathlib.Path(scratch) / f"{name}{moment}".replace(" ", "_")
+                trial = _try(fault, name == _WORKER, folder, epochs, moment)
+                if trial is None:
+                    continue
                 _go_on(folder, epochs)
-                tried[name].append((trial.as_said and _equal(folder, whole), trial.lost))
+                same = name == _WORKER or _equal(folder, whole)
+                tried[name].append((trial.as_said and same, trial.lost))
     for name, trials in tried.items():
         yield {
             "fault": name,
@@ -89,61 +99,88 @@ def _go_on(folder: pathlib.Path, epochs: int) -> None:
     subprocess.run(_command(folder, epochs), capture_output=True, check=True)
 
 
-def _try(fault: Callable, folder: pathlib.Path, epochs: int, seconds: float) -> Trial:
-    """Break a run so many seconds after its first checkpoint, or at the end if that is earlier."""
-    with open(f"{folder}.log", "w") as log:
-        process = subprocess.Popen(
-            _command(folder, epochs), stdout=log, stderr=subprocess.PIPE, text=True
-        )
-    while process.poll() is None and not checkpoints.paths(folder):
+def _try(
+    fault: Callable, with_a_worker: bool, folder: pathlib.Path, epochs: int, seconds: float
+) -> Trial | None:
+    """Break a run so many seconds after its first checkpoint; None if it ends before that."""
+    runs = _start(folder, epochs, workers=2 if with_a_worker else 1)
+    while runs[0].poll() is None and not checkpoints.paths(folder):
         time.sleep(0.01)
     deadline = time.perf_counter() + seconds
-    while process.poll() is None and time.perf_counter() < deadline:
+    while runs[0].poll() is None and time.perf_counter() < deadline:
         time.sleep(0.01)
-    return fault(process, folder, epochs)
+    return fault(*runs, folder, epochs)
 
 
-def _signalled(number: signal.Signals, code: int, words: str) -> Callable[..., Trial]:
-    def fault(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial:
+def _start(folder: pathlib.Path, epochs: int, workers: int) -> list[subprocess.Popen]:
+    """The process of a run, or its processes, the one that writes first."""
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(workers)]
+    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    runs = []
+    for number in range(workers):
+        task = {"type": "worker", "index": number}
+        told = json.dumps({"cluster": {"worker": addresses}, "task": task})
+        flags = ["--distribute=multi_worker"] if workers > 1 else []
+        with open(f"{folder}.{number}.log", "w") as log:
+            run = subprocess.Popen(
+                [*_command(folder, epochs), *flags],
+                env={**os.environ, "TF_CONFIG": told},
+                stdout=log,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        runs.append(run)
+    return runs
+
+
+def _signalled(number: signal.Signals, code: int, words: str) -> Callable[..., Trial | None]:
+    def fault(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
+        moment = time.time()
         process.send_signal(number)
         _, said = process.communicate()
-        # One that had ended before, or was about to, is not broken.
-        as_said = process.returncode == 0 or (process.returncode == code and words in said)
-        return Trial(as_said, _lost(folder, process.returncode))
+        if process.returncode == 0:  # It had ended, or was about to.
+            return None
+        return Trial(process.returncode == code and words in said, _lost(folder, moment))
 
     return fault
 
 
-def _fill_the_disk(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial:
+def _fill_the_disk(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
     """A limit on the size of files stands for a full disk: the system refuses to write on."""
     if process.poll() is None:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2**16, 2**16))
     _, said = process.communicate()
-    as_said = process.returncode == 0 or (process.returncode == 1 and _SAID_FULL in said)
-    return Trial(as_said, _lost(folder, process.returncode))
+    if process.returncode == 0:
+        return None
+    return Trial(process.returncode == 1 and _SAID_FULL in said, _lost(folder, time.time()))
 
 
-def _damage(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial:
-    """The latest checkpoint loses its second half; where there is one alone nothing is lost."""
+def _damage(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
+    """The latest checkpoint of a killed run loses its second half."""
     trial = _KILL(process, folder, epochs)
     latest, *former = checkpoints.paths(folder)
-    if not former:
-        return trial
+    if trial is None or not former:
+        return None
     between = latest.stat().st_mtime - former[0].stat().st_mtime
     latest.write_bytes(latest.read_bytes()[: latest.stat().st_size // 2])
     return trial._replace(lost=trial.lost + between)
 
 
-def _write_twice(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial:
+def _write_twice(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
     """A second process on the same folder; the first goes on."""
     second = subprocess.run(_command(folder, epochs), capture_output=True, text=True, check=False)
-    ended = process.poll() is not None
+    if process.poll() is not None:
+        return None
     process.communicate()
     refused = second.returncode == 1 and _SAID_TWO in second.stderr
-    return Trial(process.returncode == 0 and (ended or refused), 0.0)
+    return Trial(process.returncode == 0 and refused, 0.0)
 
 
-def _set_the_clock_back(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial:
+def _set_the_clock_back(
+    process: subprocess.Popen, folder: pathlib.Path, epochs: int
+) -> Trial | None:
     """All that was written before is of tomorrow."""
     trial = _KILL(process, folder, epochs)
     tomorrow = time.time() + 86400
@@ -152,11 +189,22 @@ def _set_the_clock_back(process: subprocess.Popen, folder: pathlib.Path, epochs:
     return trial
 
 
-def _lost(folder: pathlib.Path, code: int) -> float:
-    """Seconds from the latest checkpoint to now; none where the run had ended well."""
-    if code == 0:
-        return 0.0
-    return max(0.0, time.time() - checkpoints.paths(folder)[0].stat().st_mtime)
+def _kill_a_worker(
+    chief: subprocess.Popen, other: subprocess.Popen, folder: pathlib.Path, epochs: int
+) -> Trial | None:
+    """The one of two workers that does not write is killed."""
+    moment = time.time()
+    other.kill()
+    _, said = chief.communicate()
+    other.communicate()
+    if chief.returncode == 0:
+        return None
+    return Trial(chief.returncode == 1 and _SAID_ALONE in said, _lost(folder, moment))
+
+
+def _lost(folder: pathlib.Path, moment: float) -> float:
+    """Seconds from the latest checkpoint to a moment; none if it was saved after that."""
+    return max(0.0, moment - checkpoints.paths(folder)[0].stat().st_mtime)
 
 
 def _equal(one: pathlib.Path, other: pathlib.Path) -> bool:
@@ -172,7 +220,8 @@ def _figures(checkpoint: checkpoints.Checkpoint) -> list[dict[str, Any]]:
 
 
 _KILL = _signalled(signal.SIGKILL, -signal.SIGKILL, "")
-_FAULTS: dict[str, Callable[..., Trial]] = {
+_WORKER = "killed worker"
+_FAULTS: dict[str, Callable[..., Trial | None]] = {
     "SIGKILL": _KILL,
     "SIGTERM": _signalled(signal.SIGTERM, 143, "--resume goes on from there"),
     "SIGINT": _signalled(signal.SIGINT, 130, "--resume goes on from there"),
@@ -180,4 +229,5 @@ _FAULTS: dict[str, Callable[..., Trial]] = {
     "damaged checkpoint": _damage,
     "two writers": _write_twice,
     "clock set back": _set_the_clock_back,
+    _WORKER: _kill_a_worker,
 }

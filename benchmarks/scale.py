@@ -140,7 +140,8 @@ def _worker(depth: int, batch: int, steps: int) -> dict[str, float]:
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if several else None
     keras.utils.set_random_seed(0)
     peers = [build_network(f"resnet{depth}", (32, 32, 3), 10) for _ in range(2)]
-    synchronise(peers)
+    if several:
+        synchronise(peers)
     mixing, augment = CutNMix(num_peers=2, num_classes=10, seed=0), CropAndFlip(seed=0)
     model = OnlineDistiller(peers, mixing, "cutnmix", augment=augment, strategy=strategy)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9))

@@ -13,7 +13,8 @@ import tensorflow as tf
 import tiny_networks
 
 from tf_cutnmix import CropAndFlip, CutNMix, OnlineDistiller, share_stages
-from tf_cutnmix.distillation import Method, replicas
+from tf_cutnmix.distillation import Method, synchronise
+from tf_cutnmix.networks.families.layers import BatchNormalization
 
 # Of each method its peers, and whether they share stages.
 METHODS = {
@@ -34,7 +35,7 @@ def trained(
     count, shares = METHODS[name]
     peers = [tiny_networks.smooth() for _ in range(count)]
     peers = share_stages(peers, "stage1") if shares else peers
-    replicas.synchronise(peers)
+    synchronise(peers)
     model = OnlineDistiller(
         peers,
         CutNMix(num_peers=count, num_classes=10, seed=3),
@@ -71,34 +72,47 @@ def compare(strategy: tf.distribute.Strategy, names: list[str]) -> None:
             print(json.dumps({**found, "variables": difference(alone, both)}), flush=True)
 
 
-def apart(strategy: tf.distribute.Strategy) -> None:
-    """Statistics of each device's own rows, and a step that is broken on one of them."""
+def normalising_first(layer: keras.layers.Layer) -> keras.Model:
+    """A peer that normalises its images, whose statistics are then the layer's."""
     images = keras.Input((4, 4, 1))
-    layer = keras.layers.BatchNormalization(momentum=0.9)
     features = keras.layers.GlobalMaxPooling2D()(layer(images))
     logits = keras.layers.Dense(2)(features)
-    peer = keras.Model(images, {"features": features, "logits": logits})
-    model = OnlineDistiller([peer], method="cutnmix", strategy=strategy)
-    model.compile(keras.optimizers.SGD(0.01))
+    return keras.Model(images, {"features": features, "logits": logits})
+
+
+def apart(strategy: tf.distribute.Strategy) -> None:
+    """Statistics of devices that see unlike images, and a step that is broken on one of them."""
     batch = np.random.default_rng(0).normal(size=(8, 4, 4, 1)).astype(np.float32)
     batch[4:] += 2
     labels = np.arange(8) % 2
-    model.train_on_batch(batch, labels)
-    variance = 0.9 + 0.1 * np.mean([batch[:4].var(), batch[4:].var()])
-    found = {
-        "moving_variance": float(layer.moving_variance.numpy()[0]),
-        "of_halves": float(variance),
-        "of_all": float(0.9 + 0.1 * batch.var()),
+    layers = {
+        "of_parts": keras.layers.BatchNormalization(momentum=0.9),
+        "of_all": keras.layers.BatchNormalization(momentum=0.9, synchronized=True),
+        "of_all_by_ours": BatchNormalization(momentum=0.9, synchronized=True),
     }
+    model = OnlineDistiller(
+        [normalising_first(layer) for layer in layers.values()], method="dml", strategy=strategy
+    )
+    model.compile(keras.optimizers.SGD(0.01))
+    model.train_on_batch(batch, labels)
+    of = {name: float(layer.moving_variance.numpy()[0]) for name, layer in layers.items()}
+    halves = np.mean([batch[:4].var(), batch[4:].var()])
+    expected = {"of_parts": 0.9 + 0.1 * halves, "of_all": 0.9 + 0.1 * batch.var()}
+    expected = {name: float(value) for name, value in expected.items()}
+
     before = [np.asarray(v) for v in model.variables]
     batch[7] = np.inf
     model.train_step((tf.constant(batch), tf.constant(labels)))
     pairs = zip(model.variables, before, strict=True)
     changed = [v.path for v, old in pairs if not np.array_equal(v, old)]
-    marks = (model.failed_step.path, model.failed_term.path)
-    metrics = [variable.path for variable in model.metrics_variables]
-    found["changed"] = [path for path in changed if path not in (*marks, *metrics)]
-    print(json.dumps({**found, "failed_step": int(model.failed_step.numpy())}), flush=True)
+    said = (model.failed_step, model.failed_term, *model.metrics_variables)
+    may_change = [variable.path for variable in said]
+    found = {
+        **{"variances": of, "expected": expected},
+        "failed_step": int(model.failed_step.numpy()),
+        "changed": [path for path in changed if path not in may_change],
+    }
+    print(json.dumps(found), flush=True)
 
 
 def main(what: str, *names: str) -> None:

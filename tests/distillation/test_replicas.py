@@ -51,9 +51,11 @@ def test_two_devices_train_as_one(names):
 
 def test_what_only_one_device_sees_is_for_all():
     (found,) = printed("apart")
-    # Of the mean over both halves of the batch, not of the variance of all of it.
-    np.testing.assert_allclose(found["moving_variance"], found["of_halves"], rtol=1e-4)
-    assert abs(found["of_all"] / found["of_halves"] - 1) > 0.1
+    variances, expected = found["variances"], found["expected"]
+    assert variances["of_parts"] == pytest.approx(expected["of_parts"], rel=1e-4)
+    assert variances["of_all"] == pytest.approx(expected["of_all"], rel=1e-4)
+    assert variances["of_all_by_ours"] == pytest.approx(expected["of_all"], rel=1e-4)
+    assert expected["of_all"] > 1.05 * expected["of_parts"]
     assert found["failed_step"] == 1
     assert found["changed"] == []
 

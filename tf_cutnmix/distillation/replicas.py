@@ -12,8 +12,8 @@ _SUM, _MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
 def synchronise(networks: Sequence[keras.Model]) -> None:
     """Have BatchNormalization see the whole batch, whatever the devices that it is spread over.
 
-    Over one device nothing changes but the last bits. Call it before `OnlineDistiller` makes
-    its averaged copies.
+    Over one device nothing changes, but for the last bits of Keras' own layer. Call it before
+    `OnlineDistiller` makes its averaged copies.
     """
     for network in networks:
         for layer in network._flatten_layers():

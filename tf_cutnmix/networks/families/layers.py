@@ -76,30 +76,45 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Keras computes it in a dozen operations, which take a quarter of a training step on a CPU.
     Weights, results and moving statistics are the same, these of the biased variance. One that is
-    synchronised is computed by Keras: the operation does not look beyond its device.
+    `synchronized` sees the maps of all devices, which exchange two numbers a channel at once.
     """
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        if self.synchronized:
-            return super().call(inputs, training=training)
         update = training and self.trainable
         gamma, beta = (tf.cast(v.value, tf.float32) for v in (self.gamma, self.beta))
         moving = [self.moving_mean, self.moving_variance]
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs,
-            gamma,
-            beta,
-            *([] if update else [v.value for v in moving]),
-            epsilon=self.epsilon,
-            is_training=update,
-        )
-        if update:
+        if update and self.synchronized and tf.distribute.has_strategy():
+            batch = _of_all_devices(inputs)
+            scale = gamma * tf.math.rsqrt(batch[1] + self.epsilon)
+            outputs = tf.cast(inputs, tf.float32) * scale + (beta - batch[0] * scale)
+            outputs = tf.cast(outputs, inputs.dtype)
+        else:
+            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+                inputs,
+                gamma,
+                beta,
+                *([] if update else [v.value for v in moving]),
+                epsilon=self.epsilon,
+                is_training=update,
+            )
             # The operation's variance is the unbiased one.
             batch = [mean, variance * (1.0 - 1.0 / _count(inputs))]
+        if update:
             old, new = tf.constant(self.momentum), tf.constant(1.0 - self.momentum)
             for variable, value in zip(moving, batch, strict=True):
                 variable.assign(old * variable.value + new * value)
         return outputs
+
+
+def _of_all_devices(maps: tf.Tensor) -> list[tf.Tensor]:
+    """Mean and biased variance `[C]` float32 of each channel, of the maps of all devices."""
+    maps = tf.cast(maps, tf.float32)
+    sums = [tf.reduce_sum(values, axis=[0, 1, 2]) for values in (maps, tf.square(maps))]
+    own = tf.stack([*sums, tf.fill(tf.shape(sums[0]), tf.cast(_count(maps), tf.float32))])
+    context = tf.distribute.get_replica_context()
+    total, squares, count = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.SUM, own))
+    mean = total / count
+    return [mean, tf.maximum(squares / count - tf.square(mean), 0.0)]
 
 
 def _count(maps: tf.Tensor) -> tf.Tensor | np.float32:
