@@ -28,8 +28,8 @@ COMMANDS = {
         for door in (evaluate, export, predict, report, sweep)
     },
 }
-BEGUN = (
-    "--dataset=./pets",
+SETTINGS = (
+    "--arch=tiny_networks:tiny",
     "--workdir=run",
     "--epochs=2",
     "--batch_size=8",
@@ -39,8 +39,19 @@ BEGUN = (
     "--method=independent",
     "--export_dir=exports",
 )
+PETS = ("--dataset=./pets", *SETTINGS)
+# Without pictures to decode, which takes longer than the run.
+DIGITS = ("--dataset=digits", "--train_split=train[:40]", "--test_split=test[:10]", *SETTINGS)
 
 Refuse = Callable[..., str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _eagerly() -> Iterator[None]:
+    """A graph takes longer to build than the few steps here take."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes | str]:
@@ -136,7 +147,7 @@ def begun_once(tmp_path_factory) -> pathlib.Path:
         write_images(folder / "pets" / name, 20)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert call("train", *BEGUN, "--steps=3", "--export=teacher") == 0
+        assert call("train", *PETS, "--steps=3", "--export=teacher") == 0
     return folder
 
 
@@ -144,6 +155,24 @@ def begun_once(tmp_path_factory) -> pathlib.Path:
 def begun(begun_once, tmp_path, refuse) -> pathlib.Path:
     """A copy of that folder, which the commands run in."""
     shutil.copytree(begun_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def on_digits_once(tmp_path_factory) -> pathlib.Path:
+    """A folder with a run on digits after one of two epochs."""
+    folder = tmp_path_factory.mktemp("on_digits")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert call("train", *DIGITS, "--steps=3", "--export=") == 0
+    return folder
+
+
+@pytest.fixture
+def on_digits(on_digits_once, tmp_path, monkeypatch) -> pathlib.Path:
+    """A copy of that folder, which the commands run in."""
+    shutil.copytree(on_digits_once, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -371,8 +400,17 @@ def link_to_nothing(file: pathlib.Path) -> None:
     file.symlink_to("nothing")
 
 
-@pytest.mark.parametrize("damage", [truncate, empty, write_text, link_to_nothing])
-@pytest.mark.parametrize("image", ["cats/00.png", "cats/06.png", "dogs/08.png", "dogs/09.png"])
+DAMAGES = (truncate, empty, write_text, link_to_nothing)
+IMAGES = ("cats/00.png", "cats/06.png", "dogs/08.png", "dogs/09.png")
+DAMAGED = [
+    # Each damage and each image once; their other pairs take some seconds apiece.
+    pytest.param(image, damage, marks=[] if i == k else [pytest.mark.slow])
+    for i, image in enumerate(IMAGES)
+    for k, damage in enumerate(DAMAGES)
+]
+
+
+@pytest.mark.parametrize(("image", "damage"), DAMAGED)
 def test_a_broken_image_is_named(refuse, pets, image, damage):
     damage(pets / image)
     assert image in refuse("train", "--dataset=./pets")
@@ -417,27 +455,27 @@ def test_a_folder_that_the_system_does_not_make_is_refused(refuse):
 
 
 def test_a_folder_that_holds_a_run_is_refused_with_the_ways_out(begun, refuse):
-    line = refuse("train", *BEGUN)
+    line = refuse("train", *PETS)
     assert line.startswith("run holds a run already: ")
     assert all(way in line for way in ("--resume", "--overwrite", "--workdir"))
 
 
 @pytest.mark.parametrize("setting", ["learning_rate=0.3", "epochs=5", "num_peers=2", "crop=0.25"])
 def test_a_run_is_not_resumed_with_another_setting(begun, refuse, setting):
-    line = refuse("train", *BEGUN, f"--{setting}", "--resume")
+    line = refuse("train", *PETS, f"--{setting}", "--resume")
     assert f"not with --{setting}" in line
 
 
 def test_a_run_is_not_resumed_on_data_that_gained_a_class(begun, refuse):
     write_images(begun / "pets" / "birds", 20)
-    line = refuse("train", *BEGUN, "--resume")
+    line = refuse("train", *PETS, "--resume")
     assert "begun on 2 classes" in line
     assert "now holds 3" in line
 
 
 def test_a_run_is_not_resumed_on_data_whose_class_was_renamed(begun, refuse):
     (begun / "pets" / "cats").rename(begun / "pets" / "birds")
-    assert "begun on 2 classes" in refuse("train", *BEGUN, "--resume")
+    assert "begun on 2 classes" in refuse("train", *PETS, "--resume")
 
 
 def the_checkpoint(folder: pathlib.Path) -> pathlib.Path:
@@ -448,56 +486,56 @@ def the_checkpoint(folder: pathlib.Path) -> pathlib.Path:
 def test_a_damaged_checkpoint_is_named(begun, refuse):
     path = the_checkpoint(begun)
     truncate(path)
-    line = refuse("train", *BEGUN, "--resume")
+    line = refuse("train", *PETS, "--resume")
     assert f"cannot read the checkpoint run/checkpoints/{path.name}" in line
 
 
 def test_an_array_file_that_is_copied_over_a_checkpoint_is_refused(begun, refuse):
     with open(the_checkpoint(begun), "wb") as file:
         np.savez(file, np.zeros(3))
-    assert "is no checkpoint" in refuse("train", *BEGUN, "--resume")
+    assert "is no checkpoint" in refuse("train", *PETS, "--resume")
 
 
-def test_a_checkpoint_survives_a_full_disk(begun, capfd):
-    before = the_checkpoint(begun).read_bytes()
-    with largest_file(200_000):
-        assert call("train", *BEGUN, "--resume") == 1
+def test_a_checkpoint_survives_a_full_disk(on_digits, capfd):
+    before = the_checkpoint(on_digits).read_bytes()
+    with largest_file(20_000):
+        assert call("train", *DIGITS, "--resume") == 1
     assert ".npz: File too large" in the_line(capfd.readouterr().err)
-    assert the_checkpoint(begun).read_bytes() == before
-    assert not list((begun / "run").rglob("*.tmp"))
+    assert the_checkpoint(on_digits).read_bytes() == before
+    assert not list((on_digits / "run").rglob("*.tmp"))
 
-    assert call("train", *BEGUN, "--resume", "--export=") == 0
-    rows = [json.loads(row) for row in (begun / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [1, 2]
+    assert call("train", *DIGITS, "--resume", "--export=") == 0
+    rows = (on_digits / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2]
 
 
-def test_a_resume_that_cannot_write_the_small_files_costs_no_run(begun):
+def test_a_resume_that_cannot_write_the_small_files_costs_no_run(on_digits):
     limited = (
         "import os, resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
         "os.execv(sys.executable, [sys.executable, '-P', '-m', 'tf_cutnmix.train', *sys.argv[1:]])"
     )
-    launch = [sys.executable, "-P", "-c", limited, *BEGUN, "--resume", "--export="]
-    process = subprocess.run(launch, cwd=begun, capture_output=True, text=True, check=False)
+    launch = [sys.executable, "-P", "-c", limited, *DIGITS, "--resume", "--export="]
+    process = subprocess.run(launch, cwd=on_digits, capture_output=True, text=True, check=False)
     assert process.returncode == 1
     # The temporary files of TensorFlow's AutoGraph are cut off too, and it warns of that first.
     assert the_line(process.stderr.splitlines(keepends=True)[-1])
     assert "Traceback" not in process.stderr
-    assert call("train", *BEGUN, "--resume", "--export=", "--steps=1") == 0
+    assert call("train", *DIGITS, "--resume", "--export=", "--steps=1") == 0
 
 
-def test_a_disk_without_any_room_costs_no_run(begun_once, small_disk, monkeypatch, capfd):
-    shutil.copytree(begun_once, small_disk, dirs_exist_ok=True)
+def test_a_disk_without_any_room_costs_no_run(on_digits_once, small_disk, monkeypatch, capfd):
+    shutil.copytree(on_digits_once, small_disk, dirs_exist_ok=True)
     monkeypatch.chdir(small_disk)
     before = the_checkpoint(small_disk).read_bytes()
     with pytest.raises(OSError, match="No space"):
         fill("filling")
-    assert call("train", *BEGUN, "--resume", "--export=") == 1
+    assert call("train", *DIGITS, "--resume", "--export=") == 1
     the_line(capfd.readouterr().err)
     assert the_checkpoint(small_disk).read_bytes() == before
 
     pathlib.Path("filling").unlink()
-    assert call("train", *BEGUN, "--resume", "--export=") == 0
+    assert call("train", *DIGITS, "--resume", "--export=") == 0
 
 
 def test_evaluating_without_an_export_asks_for_one(refuse):
@@ -516,17 +554,18 @@ def test_evaluating_a_folder_that_is_no_savedmodel_is_refused(refuse, pets):
 
 
 def test_evaluating_the_folder_of_all_versions_names_them(begun, refuse):
-    assert "name a version in it: 1" in refuse("evaluate", "--savedmodel=exports/pets_resnet8")
+    line = refuse("evaluate", "--savedmodel=exports/pets_tiny_networks_tiny")
+    assert "name a version in it: 1" in line
 
 
 def test_evaluating_a_damaged_savedmodel_is_refused(begun, refuse):
-    folder = "exports/pets_resnet8/1"
+    folder = "exports/pets_tiny_networks_tiny/1"
     truncate(begun / folder / "saved_model.pb")
     assert f"{folder} is no export" in refuse("evaluate", f"--savedmodel={folder}")
 
 
 def test_evaluating_a_savedmodel_without_its_weights_is_refused(begun, refuse):
-    folder = "exports/pets_resnet8/1"
+    folder = "exports/pets_tiny_networks_tiny/1"
     shutil.rmtree(begun / folder / "variables")
     assert f"{folder} is no export" in refuse("evaluate", f"--savedmodel={folder}")
 
@@ -565,7 +604,7 @@ def test_the_result_of_another_making_is_not_followed(refuse, tmp_path, result, 
 
 
 def test_evaluating_on_other_classes_tells_both(begun, refuse):
-    line = refuse("evaluate", "--savedmodel=exports/pets_resnet8/1", "--dataset=digits")
+    line = refuse("evaluate", "--savedmodel=exports/pets_tiny_networks_tiny/1", "--dataset=digits")
     assert "'cats', 'dogs'" in line
     assert "'0', '1', '2', '3', '4' and 5 more" in line
 

@@ -1,6 +1,7 @@
 """Sweeps: the grid is checked first, every run is a process, and a sweep goes on where it was."""
 
 import json
+import multiprocessing
 import os
 import pathlib
 import re
@@ -188,7 +189,7 @@ def test_a_failed_run_does_not_end_the_sweep_and_the_rest_is_not_repeated(
     folder = tmp_path / "x"
     grid = "--grid=learning_rate=0.05,1e30,0.01"
     good, bad = folder / "learning_rate=0.05", folder / "learning_rate=1e+30"
-    code, stdout, stderr = run_here(folder, grid, "--export=peer")
+    code, stdout, stderr = run_here(folder, grid)
     assert code == 1
     assert stderr.startswith("error: 1 of 3 runs failed")
     assert stderr.count("\n") == 1
@@ -208,10 +209,9 @@ def test_a_failed_run_does_not_end_the_sweep_and_the_rest_is_not_repeated(
     assert "Traceback" not in (bad / "error.txt").read_text()
     assert "cross_entropy" in (good / "log.txt").read_text()
     assert (good / "run.html").read_text().startswith("<!DOCTYPE html>")
-    assert len(list(good.glob("savedmodels/*/1/saved_model.pb"))) == 1
 
     before = (good / "result.json").stat().st_mtime_ns
-    code, stdout, stderr = run_here(folder, grid, "--export=peer")
+    code, stdout, stderr = run_here(folder, grid)
     assert code == 1
     assert "[1/3] learning_rate=0.05: done already\n" in stdout
     assert "[2/3] learning_rate=1e+30: failed" in stdout
@@ -222,19 +222,21 @@ def test_a_failed_run_does_not_end_the_sweep_and_the_rest_is_not_repeated(
 def test_a_run_of_a_sweep_is_the_run_that_train_makes(
     tmp_path: pathlib.Path, run_here: Callable
 ) -> None:
-    assert run_here(tmp_path / "x", "--grid=seed=3")[0] == 0
+    folder = tmp_path / "x" / "seed=3"
+    assert run_here(tmp_path / "x", "--grid=seed=3", "--export=peer")[0] == 0
+    assert len(list(folder.glob("savedmodels/*/1/saved_model.pb"))) == 1
     alone = command.parse(Config, [*BASE, "--seed=3", "--export=", f"--workdir={tmp_path}/alone"])
     result = experiment.train_and_evaluate(alone)
-    made = json.loads((tmp_path / "x" / "seed=3" / "result.json").read_text())
+    made = json.loads((folder / "result.json").read_text())
     assert made["last"] == result["last"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_sweep_that_is_ended_goes_on_where_it_stopped(
-    number: signal.Signals, tmp_path: pathlib.Path
+    number: signal.Signals, tmp_path: pathlib.Path, run_here: Callable
 ) -> None:
     folder = tmp_path / "x"
-    flags = ("--grid=seed=0", "--epochs=40", "--grid=alpha=1.0")
+    flags = ("--grid=seed=0", "--epochs=16", "--grid=alpha=1.0")
     process = start(folder, *flags)
     cell = folder / "seed=0,alpha=1.0"
     wait_for(cell / "metrics.jsonl")
@@ -247,16 +249,16 @@ def test_a_sweep_that_is_ended_goes_on_where_it_stopped(
     if number == signal.SIGINT:
         assert (process.returncode, stderr) == (130, "interrupted\n")
     done = len(epochs(cell))
-    assert 1 <= done < 40
+    assert 1 <= done < 16
     time.sleep(1.0)
     assert len(epochs(cell)) <= done + 1
     assert not (cell / "result.json").exists()
     assert "KeyboardInterrupt" not in (cell / "log.txt").read_text()
 
-    code, stdout, stderr = run(folder, *flags)
+    code, stdout, stderr = run_here(folder, *flags)
     assert (code, stderr) == (0, "")
     assert "[1/1] seed=0,alpha=1.0: teacher" in stdout
-    assert epochs(cell) == list(range(1, 41))
+    assert epochs(cell) == list(range(1, 17))
     log = (cell / "log.txt").read_text().splitlines()
     assert len([line for line in log if re.match(r" +1[* ] ", line)]) == 1
 
@@ -400,9 +402,20 @@ def test_a_flagfile_that_is_no_text_is_refused(tmp_path: pathlib.Path) -> None:
         sweep.make_configs(settings(f"--grid=flagfile={tmp_path}/x.cfg"))
 
 
-def test_two_runs_at_once_are_the_runs_that_train_makes(tmp_path: pathlib.Path) -> None:
+def train_apart(config: Config) -> None:
+    """A run in a process of its own, whose number of threads can still be set."""
+    context = multiprocessing.get_context("forkserver")
+    process = context.Process(target=experiment.train_and_evaluate, args=(config,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def test_two_runs_at_once_are_the_runs_that_train_makes(
+    tmp_path: pathlib.Path, run_here: Callable
+) -> None:
     folder = tmp_path / "x"
-    code, stdout, stderr = run(folder, "--grid=seed=3,4,5", "--jobs=2", "--epochs=4")
+    code, stdout, stderr = run_here(folder, "--grid=seed=3,4,5", "--jobs=2", "--epochs=4")
     assert (code, stderr) == (0, "")
     threads = max(1, len(processes.available_cores()) // 2)
     lines = stdout.splitlines()
@@ -415,11 +428,8 @@ def test_two_runs_at_once_are_the_runs_that_train_makes(tmp_path: pathlib.Path) 
     assert lines[4] == "[3/3] seed=5: started"
     assert threads_of(folder / "seed=5") == str(threads)
 
-    alone = [
-        *(sys.executable, "-m", "tf_cutnmix.train", *BASE, "--epochs=4", "--seed=4", "--export="),
-        *(f"--threads={threads}", f"--workdir={tmp_path}/alone"),
-    ]
-    subprocess.run(alone, cwd=tmp_path, check=True, capture_output=True)
+    alone = (*BASE, "--epochs=4", "--seed=4", "--export=", f"--threads={threads}")
+    train_apart(command.parse(Config, [*alone, f"--workdir={tmp_path}/alone"]))
     results = [folder / "seed=4" / "result.json", tmp_path / "alone" / "result.json"]
     made, expected = (json.loads(path.read_text())["last"] for path in results)
     assert made == expected
@@ -428,7 +438,7 @@ def test_two_runs_at_once_are_the_runs_that_train_makes(tmp_path: pathlib.Path) 
     (folder / "seed=3" / "flags.cfg").write_text(
         (folder / "seed=3" / "flags.cfg").read_text().replace("--share=auto\n", "")
     )
-    code, stdout, _ = run(folder, "--grid=seed=3,4,5,6", "--epochs=4")
+    code, stdout, _ = run_here(folder, "--grid=seed=3,4,5,6", "--epochs=4")
     assert code == 0
     assert stdout.count("done already") == 3
     assert threads_of(folder / "seed=6") == str(threads)
@@ -474,9 +484,11 @@ def test_a_run_that_hangs_is_ended_and_counts_as_failed(tmp_path: pathlib.Path) 
     assert not pathlib.Path(f"/proc/{cells[0]}").exists()
 
 
-def test_an_interrupt_ends_all_runs_and_the_same_command_goes_on(tmp_path: pathlib.Path) -> None:
+def test_an_interrupt_ends_all_runs_and_the_same_command_goes_on(
+    tmp_path: pathlib.Path, run_here: Callable
+) -> None:
     folder = tmp_path / "x"
-    flags = ("--grid=seed=0,1", "--epochs=40", "--jobs=2")
+    flags = ("--grid=seed=0,1", "--epochs=24", "--jobs=2")
     process = start(folder, *flags)
     for seed in (0, 1):
         wait_for(folder / f"seed={seed}" / "metrics.jsonl")
@@ -487,10 +499,10 @@ def test_an_interrupt_ends_all_runs_and_the_same_command_goes_on(tmp_path: pathl
     assert (process.returncode, stderr) == (130, "interrupted\n")
     assert not any(pathlib.Path(f"/proc/{cell}").exists() for cell in cells)
     assert not list(folder.glob("*/result.json"))
-    code, _, stderr = run(folder, *flags)
+    code, _, stderr = run_here(folder, *flags)
     assert (code, stderr) == (0, "")
     for seed in (0, 1):
-        assert epochs(folder / f"seed={seed}") == list(range(1, 41))
+        assert epochs(folder / f"seed={seed}") == list(range(1, 25))
         log = (folder / f"seed={seed}" / "log.txt").read_text().splitlines()
         assert len([line for line in log if re.match(r" +1[* ] ", line)]) == 1
 

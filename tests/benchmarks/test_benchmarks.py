@@ -175,6 +175,7 @@ def test_mixing_is_timed_against_its_peers(tmp_path: pathlib.Path) -> None:
     assert row["n"] == 3
 
 
+@pytest.mark.slow
 def test_exports_are_timed_against_the_keras_model(tmp_path: pathlib.Path) -> None:
     pytest.importorskip("torch")
     row = run_quickly("export", tmp_path)
@@ -216,6 +217,7 @@ def test_a_run_survives_every_fault(tmp_path: pathlib.Path) -> None:
         assert row["tried"] == 1
 
 
+@pytest.mark.slow
 def test_formats_are_told_by_size_agreement_and_speed() -> None:
     first, *others = list(formats.rows(quick=True))
     assert first["format"] == "savedmodel"

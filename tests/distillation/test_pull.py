@@ -9,21 +9,21 @@ from tf_cutnmix import Method, OnlineDistiller
 from tf_cutnmix.errors import InputError
 
 
-def pulled(every: int, count: int = 3) -> OnlineDistiller:
+def pulled(every: int, count: int = 3, **how) -> OnlineDistiller:
     """Peers that learn nothing: what moves their weights is the pull alone."""
     keras.utils.set_random_seed(0)
     peers = [small_network() for _ in range(count)]
     model = OnlineDistiller(peers, None, Method("cutnmix", pull_every=every))
-    return compiled(model, rate=0.0)
+    return compiled(model, rate=0.0, **how)
 
 
 def weights(model: OnlineDistiller) -> list[list[np.ndarray]]:
     return [[v.numpy() for v in peer.trainable_variables] for peer in model.peers]
 
 
-@pytest.mark.parametrize("every", [1, 3])
-def test_weights_move_a_hundredth_of_the_way_to_their_mean_when_it_is_time(every):
-    model = pulled(every)
+@pytest.mark.parametrize(("every", "how"), [(1, {"run_eagerly": True}), (3, {"jit_compile": True})])
+def test_weights_move_a_hundredth_of_the_way_to_their_mean_when_it_is_time(every, how):
+    model = pulled(every, **how)
     for step in range(1, 7):
         before = weights(model)
         model.train_on_batch(*batch_of(step))

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -86,6 +87,14 @@ def in_a_shell(cwd: pathlib.Path, name: str, *arguments: str) -> subprocess.Comp
         text=True,
         check=False,
     )
+
+
+@pytest.fixture
+def eagerly() -> Iterator[None]:
+    """For what a run says or leaves behind, whose graph would take longest."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")
@@ -454,6 +463,7 @@ def test_an_independent_peer_has_no_terms_of_distillation(alone):
         assert set(row) == {"epoch", "images_per_second", "learning_rate", *terms}
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_overwriting_with_another_seed_leaves_nothing_of_the_earlier_run(alone, tmp_path):
     folder = shutil.copytree(alone.folder, tmp_path / "run")
     before = {path.relative_to(folder) for path in folder.glob("tensorboard/*/events*")}
@@ -501,6 +511,7 @@ def test_divergence_names_step_and_term_and_leaves_the_epoch_before(tmp_path):
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_command_reports_divergence_as_one_line(tmp_path, monkeypatch, capfd):
     arguments = [f"--{name}={value}" for name, value in ALONE.items()]
     arguments += ["--learning_rate=1e30", f"--workdir={tmp_path}"]
@@ -531,6 +542,7 @@ def test_a_run_learns_from_the_export_of_another_run(tmp_path):
         run(tmp_path / "again", ALONE, method="kd", teacher=str(tmp_path / "kd"))
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_leader_and_an_augmentation_reach_the_result(tmp_path):
     settings = {"num_peers": 3, "method": "okddip", "augment": "randaugment", "epochs": 1}
     assert run(tmp_path / "run", **settings).result["leader"] == "peer3"
