@@ -57,6 +57,8 @@ def _broken(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     return list(paths.values())
 
 
+# Once for all splits: its graph is large.
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def picture(file: tf.Tensor) -> tf.Tensor:
     """The picture `[H, W, 3]` uint8 in a file of any kind, by Pillow where TensorFlow cannot."""
     return tf.cond(
