@@ -91,13 +91,14 @@ class Workers:
         if self.processes == 1:
             return make()
         made = pickle.dumps(make()) if self.chief else b""
-        (size,) = self._sum(np.array([len(made)], np.int32))
-        padded = np.zeros(-(-size // 4), np.int32)
-        padded.view(np.uint8)[: len(made)] = np.frombuffer(made, np.uint8)
-        return pickle.loads(self._sum(padded).tobytes())
+        with self.together():
+            (size,) = self._sum(np.array([len(made)], np.int32))
+            padded = np.zeros(-(-size // 4), np.int32)
+            padded.view(np.uint8)[: len(made)] = np.frombuffer(made, np.uint8)
+            return pickle.loads(self._sum(padded).tobytes())
 
     @contextlib.contextmanager
-    def together(self, save: Callable[[], None]) -> Iterator[None]:
+    def together(self, save: Callable[[], None] = lambda: None) -> Iterator[None]:
         """In its context it is one clear error if another process is no longer there.
 
         Args:
@@ -114,9 +115,9 @@ class Workers:
             if self.chief:
                 save()
             raise RunError(
-                f"another of the {self.processes} workers has ended, and with it the run; its "
-                "state is saved: the same command with --resume, for as many workers or others, "
-                "goes on from there"
+                f"another of the {self.processes} workers has ended, and with it the run: look "
+                "there for the reason; the same command with --resume, for as many workers or "
+                "others, goes on from what was saved"
             ) from error
 
     def _sum(self, values: np.ndarray) -> np.ndarray:
