@@ -63,11 +63,12 @@ def page(answers: Sequence[Answer], export: str) -> str:
     """Small pictures with what the export says of them, as one page that needs nothing else."""
     broken = [f"{answer.path}: {answer.problem}" for answer in answers if answer.problem]
     read = [answer for answer in answers if not answer.problem]
+    count = f"{len(read)} picture{'s' * (len(read) != 1)}"
     return pages.page(
         "Predictions",
         [
             "<h1>Predictions</h1>",
-            f'<p class="summary">{len(read)} pictures, answered by {pages.name(export)}.</p>',
+            f'<p class="summary">{count}, answered by {pages.name(export)}.</p>',
             *([pages.warnings(broken)] if broken else []),
             pages.gallery(map(_figure, read)),
         ],
