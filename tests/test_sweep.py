@@ -69,9 +69,10 @@ def run_here(
     return called
 
 
-def wait_for(path: pathlib.Path) -> None:
+def wait_for(path: pathlib.Path, line: str = ".") -> None:
+    """Until a file has a line like this."""
     deadline = time.monotonic() + 120
-    while not path.exists() or not path.stat().st_size:
+    while not path.exists() or not re.search(line, path.read_text(), re.MULTILINE):
         assert time.monotonic() < deadline, f"nothing appeared in {path}"
         time.sleep(0.02)
 
@@ -239,7 +240,7 @@ def test_a_sweep_that_is_ended_goes_on_where_it_stopped(
     flags = ("--grid=seed=0", "--epochs=16", "--grid=alpha=1.0")
     process = start(folder, *flags)
     cell = folder / "seed=0,alpha=1.0"
-    wait_for(cell / "metrics.jsonl")
+    wait_for(cell / "log.txt", "^ +1[* ] ")  # which comes after metrics.jsonl
     # Ctrl-C reaches the whole terminal, a kill the sweep alone.
     if number == signal.SIGINT:
         os.killpg(process.pid, number)

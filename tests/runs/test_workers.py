@@ -16,7 +16,7 @@ from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.workers import Workers
 
-SMOOTH = {**SMALL, "arch": "tiny_networks:smooth", "learning_rate": 0.01, "threads": 1}
+SMOOTH = {**SMALL, "arch": "tiny_networks:smooth", "learning_rate": 0.01}
 
 
 def start(folders: list[pathlib.Path], **settings) -> list[subprocess.Popen[str]]:
@@ -57,7 +57,7 @@ def test_two_workers_make_the_run_that_one_process_makes(tmp_path):
     assert [worker.returncode for worker in workers] == [0, 0], said
     assert said[1] == ("", "")
     assert list(folders[1].iterdir()) == []
-    run(tmp_path / "alone", SMOOTH, epochs=2, threads=0)
+    run(tmp_path / "alone", SMOOTH, epochs=2)
     assert differ(tmp_path / "alone", folders[0] / "run") < 1e-5
     assert (folders[0] / "run" / "result.json").exists()
 
@@ -79,8 +79,8 @@ def test_a_run_that_lost_a_worker_goes_on_with_one_alone(number, tmp_path):
 
     epoch, batch = progress_of(folders[0] / "run")
     steps = 10 + batch  # of 4 an epoch
-    run(folders[0] / "run", SMOOTH, epochs=200, threads=0, steps=10, resume=True)
-    run(tmp_path / "alone", SMOOTH, epochs=200, threads=0, steps=4 * epoch + steps)
+    run(folders[0] / "run", SMOOTH, epochs=200, steps=10, resume=True)
+    run(tmp_path / "alone", SMOOTH, epochs=200, steps=4 * epoch + steps)
     assert progress_of(folders[0] / "run") == progress_of(tmp_path / "alone")
     assert differ(tmp_path / "alone", folders[0] / "run") < 1e-5
 
