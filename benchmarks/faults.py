@@ -1,12 +1,10 @@
 """Faults: a run is broken at random moments, gone on with, and compared to one left in peace."""
 
-import json
 import os
 import pathlib
 import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import turns
+from benchmarks import cluster, turns
 from benchmarks.tables import Row
 from tf_cutnmix.runs import checkpoints
 
@@ -56,6 +54,19 @@ class Trial(NamedTuple):
     lost: float
 
 
+class Fault(NamedTuple):
+    """A kind of fault.
+
+    Attributes:
+      cause: a function of a run's processes, its folder and its epochs; None comes of it if the
+        run had ended before.
+      workers: that the run has.
+    """
+
+    cause: Callable[..., Trial | None]
+    workers: int = 1
+
+
 def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
     """A row for each kind of fault, tried in turns until the minutes are over; quick: once each."""
     # What is started in the background ignores interrupts, and so would the runs.
@@ -72,11 +83,11 @@ def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
             for name, fault in _FAULTS.items():
                 moment = moments.random() * seconds / 2
                 folder = pathlib.Path(scratch) / f"{name}{moment}".replace(" ", "_")
-                trial = _try(fault, name == _WORKER, folder, epochs, moment)
+                trial = _try(fault, folder, epochs, moment)
                 if trial is None:
                     continue
                 _go_on(folder, epochs)
-                same = name == _WORKER or _equal(folder, whole)
+                same = fault.workers > 1 or _equal(folder, whole)
                 tried[name].append((trial.as_said and same, trial.lost))
     for name, trials in tried.items():
         yield {
@@ -99,29 +110,21 @@ def _go_on(folder: pathlib.Path, epochs: int) -> None:
     subprocess.run(_command(folder, epochs), capture_output=True, check=True)
 
 
-def _try(
-    fault: Callable, with_a_worker: bool, folder: pathlib.Path, epochs: int, seconds: float
-) -> Trial | None:
+def _try(fault: Fault, folder: pathlib.Path, epochs: int, seconds: float) -> Trial | None:
     """Break a run so many seconds after its first checkpoint; None if it ends before that."""
-    runs = _start(folder, epochs, workers=2 if with_a_worker else 1)
+    runs = _start(folder, epochs, fault.workers)
     while runs[0].poll() is None and not checkpoints.paths(folder):
         time.sleep(0.01)
     deadline = time.perf_counter() + seconds
     while runs[0].poll() is None and time.perf_counter() < deadline:
         time.sleep(0.01)
-    return fault(*runs, folder, epochs)
+    return fault.cause(*runs, folder, epochs)
 
 
 def _start(folder: pathlib.Path, epochs: int, workers: int) -> list[subprocess.Popen]:
     """The process of a run, or its processes, the one that writes first."""
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(workers)]
-    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
     runs = []
-    for number in range(workers):
-        task = {"type": "worker", "index": number}
-        told = json.dumps({"cluster": {"worker": addresses}, "task": task})
+    for number, told in enumerate(cluster.configs(workers)):
         flags = ["--distribute=multi_worker"] if workers > 1 else []
         with open(f"{folder}.{number}.log", "w") as log:
             run = subprocess.Popen(
@@ -220,14 +223,13 @@ def _figures(checkpoint: checkpoints.Checkpoint) -> list[dict[str, Any]]:
 
 
 _KILL = _signalled(signal.SIGKILL, -signal.SIGKILL, "")
-_WORKER = "killed worker"
-_FAULTS: dict[str, Callable[..., Trial | None]] = {
-    "SIGKILL": _KILL,
-    "SIGTERM": _signalled(signal.SIGTERM, 143, "--resume goes on from there"),
-    "SIGINT": _signalled(signal.SIGINT, 130, "--resume goes on from there"),
-    "full disk": _fill_the_disk,
-    "damaged checkpoint": _damage,
-    "two writers": _write_twice,
-    "clock set back": _set_the_clock_back,
-    _WORKER: _kill_a_worker,
+_FAULTS = {
+    "SIGKILL": Fault(_KILL),
+    "SIGTERM": Fault(_signalled(signal.SIGTERM, 143, "--resume goes on from there")),
+    "SIGINT": Fault(_signalled(signal.SIGINT, 130, "--resume goes on from there")),
+    "full disk": Fault(_fill_the_disk),
+    "damaged checkpoint": Fault(_damage),
+    "two writers": Fault(_write_twice),
+    "clock set back": Fault(_set_the_clock_back),
+    "killed worker": Fault(_kill_a_worker, workers=2),
 }

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import pathlib
-import socket
 import statistics
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from benchmarks import cluster
 from benchmarks.tables import Row
 
 TITLE = (
@@ -101,14 +101,8 @@ def _step(model: dict[str, float], devices: int, batch: int) -> float:
 
 def _measured(processes: int, depth: int, batch: int, steps: int) -> dict[str, float]:
     """What the first of some processes finds."""
-    sockets = [socket.create_server(("localhost", 0)) for _ in range(processes)]
-    addresses = [f"localhost:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
     begun = []
-    for number in range(processes):
-        task = {"type": "worker", "index": number}
-        told = json.dumps({"cluster": {"worker": addresses}, "task": task})
+    for number, told in enumerate(cluster.configs(processes)):
         flags = [f"--{n}={v}" for n, v in (("depth", depth), ("batch", batch), ("steps", steps))]
         command = [sys.executable, "-m", "benchmarks.scale", *flags]
         environment = {**os.environ, "TF_CONFIG": told} if processes > 1 else dict(os.environ)

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import cluster
 from benchmarks.tables import Row
 
 TITLE = (
@@ -85,7 +85,7 @@ def server(savedmodel: pathlib.Path) -> Iterator[str]:
     Raises:
       RuntimeError: it does not start.
     """
-    http, grpc, metrics = _free_ports(3)
+    http, grpc, metrics = cluster.free_ports(3)
     python = environment()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -163,11 +163,3 @@ def _is_ready(url: str, process: subprocess.Popen) -> bool:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     return False
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

@@ -1,7 +1,9 @@
 """What every test may rely on."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Commands find the networks of tests by name.
@@ -15,6 +17,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 import hypothesis
 import keras
 import pytest
+import tensorflow as tf
 
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("suite")
@@ -43,6 +46,27 @@ def _seeded_module() -> None:
 def _seeded(_seeded_module) -> None:
     """So are those of a test, alone or in the suite."""
     keras.utils.set_random_seed(1)
+
+
+@contextlib.contextmanager
+def _without_graphs() -> Iterator[None]:
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def eagerly() -> Iterator[None]:
+    """No graphs in a test whose few steps are the same without, and sooner made."""
+    with _without_graphs():
+        yield
+
+
+@pytest.fixture(scope="module")
+def all_eagerly() -> Iterator[None]:
+    """Nor in the tests of a file and their fixtures."""
+    with _without_graphs():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,9 @@ from tf_cutnmix import command, evaluate, export, predict, report, sweep, train
 from tf_cutnmix.runs import checkpoints
 from tf_cutnmix.runs.config import Config
 
+# A graph takes longer to build than the few steps here take.
+pytestmark = pytest.mark.usefixtures("all_eagerly")
+
 EXPORT = pathlib.Path(__file__).parents[1] / "savedmodels" / "digits_resnet8" / "1"
 DIGIT = str(pathlib.Path(__file__).parents[1] / "docs" / "digit.png")
 
@@ -44,14 +47,6 @@ PETS = ("--dataset=./pets", *SETTINGS)
 DIGITS = ("--dataset=digits", "--train_split=train[:40]", "--test_split=test[:10]", *SETTINGS)
 
 Refuse = Callable[..., str]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _eagerly() -> Iterator[None]:
-    """A graph takes longer to build than the few steps here take."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes | str]:

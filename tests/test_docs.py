@@ -91,13 +91,6 @@ def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
 
 
 @pytest.fixture
-def eagerly() -> Iterator[None]:
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
-@pytest.fixture
 def added_methods() -> Iterator[set[str]]:
     """The names of the methods that a page defines, known until the test is over."""
     before = dict(METHODS)

@@ -6,6 +6,8 @@ device, `python replicated.py apart` what happens if the devices do not see the 
 
 import json
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -52,13 +54,9 @@ def trained(
     return model, {key: values[0] for key, values in history.items()}
 
 
-def difference(one: OnlineDistiller, other: OnlineDistiller) -> float:
-    """The largest of all variables, of the optimizer too, as part of 1 or of what is larger."""
-    pairs = zip(
-        [*one.variables, *one.optimizer.variables],
-        [*other.variables, *other.optimizer.variables],
-        strict=True,
-    )
+def difference(some: Sequence[Any], others: Sequence[Any]) -> float:
+    """The largest of two models' numbers, as part of 1 or of what is larger."""
+    pairs = zip(some, others, strict=True)
     arrays = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in pairs]
     return max(float(np.max(np.abs(a - b) / np.maximum(1, np.abs(a)))) for a, b in arrays)
 
@@ -69,7 +67,8 @@ def compare(strategy: tf.distribute.Strategy, names: list[str]) -> None:
             (alone, losses), (both, shared) = (trained(name, s, batch) for s in (None, strategy))
             of_losses = max(abs(losses[key] - shared[key]) for key in losses)
             found = {"method": name, "batch": batch, "losses": of_losses}
-            print(json.dumps({**found, "variables": difference(alone, both)}), flush=True)
+            states = [[*m.variables, *m.optimizer.variables] for m in (alone, both)]
+            print(json.dumps({**found, "variables": difference(*states)}), flush=True)
 
 
 def normalising_first(layer: keras.layers.Layer) -> keras.Model:

@@ -9,14 +9,6 @@ from tf_cutnmix import CropAndFlip, CutMix, CutNMix, MixUp, OnlineDistiller
 from tf_cutnmix.mixing.layers import FMix
 
 
-@pytest.fixture
-def eagerly():
-    """Compiles nothing, for views are the same and sooner there."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 def distiller_of(count, layer):
     settings = {"num_peers": count} if layer is CutNMix else {}
     mix = layer(alpha=1.0, num_classes=CLASSES, seed=4, **settings) if layer else None

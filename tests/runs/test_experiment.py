@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -87,14 +86,6 @@ def in_a_shell(cwd: pathlib.Path, name: str, *arguments: str) -> subprocess.Comp
         text=True,
         check=False,
     )
-
-
-@pytest.fixture
-def eagerly() -> Iterator[None]:
-    """For what a run says or leaves behind, whose graph would take longest."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,10 @@ import json
 import pathlib
 import shutil
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests.runs.short_runs import ALONE, STEPS_PER_EPOCH, Run, progress_of, run, state
 from tf_cutnmix import files
@@ -17,14 +15,9 @@ from tf_cutnmix.errors import InputError, Interrupted, RunError
 from tf_cutnmix.runs import checkpoints, progress
 from tf_cutnmix.runs.progress import Progress
 
+pytestmark = pytest.mark.usefixtures("all_eagerly")
+
 BASE: dict[str, Any] = {**ALONE, "train_split": "train[:192]", "validation_fraction": 0.25}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _eagerly() -> Iterator[None]:
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

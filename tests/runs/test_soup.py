@@ -1,7 +1,6 @@
 """The soup of a run: scored as the others are, exported as it was scored."""
 
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,15 +13,10 @@ from tf_cutnmix.reporting import run_page, runs
 from tf_cutnmix.runs import predictions
 from tf_cutnmix.runs.config import Config
 
+# How peers are drawn together under XLA is tested where the pull is.
+pytestmark = pytest.mark.usefixtures("all_eagerly")
+
 PULLED = {**SMALL, "epochs": 2, "pull_every": 1, "mix": "none", "weights": "teacher=0,feature=0"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _eagerly() -> Iterator[None]:
-    """How peers are drawn together under XLA is tested where the pull is."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

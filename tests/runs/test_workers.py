@@ -1,16 +1,15 @@
 """Runs of several processes: as one of one process, written by one of them."""
 
-import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import time
 
-import numpy as np
 import pytest
 
+from benchmarks import cluster
+from tests.distillation.replicated import difference
 from tests.runs.short_runs import SMALL, module, progress_of, run, state
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs.config import Config
@@ -20,16 +19,10 @@ SMOOTH = {**SMALL, "arch": "tiny_networks:smooth", "learning_rate": 0.01}
 
 
 def start(folders: list[pathlib.Path], **settings) -> list[subprocess.Popen[str]]:
-    """A worker in each folder, the last of them first."""
-    sockets = [socket.create_server(("localhost", 0)) for _ in folders]
-    addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
-    for each in sockets:
-        each.close()
+    """A worker in each folder, the chief in the first."""
     flags = {**SMOOTH, "workdir": "run", "distribute": "multi_worker", **settings}
     workers = []
-    for number, folder in enumerate(folders):
-        task = {"type": "worker", "index": number}
-        told = json.dumps({"cluster": {"worker": addresses}, "task": task})
+    for folder, told in zip(folders, cluster.configs(len(folders)), strict=True):
         folder.mkdir(exist_ok=True)
         workers.append(
             subprocess.Popen(
@@ -45,9 +38,7 @@ def start(folders: list[pathlib.Path], **settings) -> list[subprocess.Popen[str]
 
 
 def differ(one: pathlib.Path, other: pathlib.Path) -> float:
-    """The largest difference of two runs' variables, as part of 1 or of what is larger."""
-    pairs = zip(state(one).values, state(other).values, strict=True)
-    return max(float(np.max(np.abs(a - b) / np.maximum(1, np.abs(a)))) for a, b in pairs)
+    return difference(state(one).values, state(other).values)
 
 
 def test_two_workers_make_the_run_that_one_process_makes(tmp_path):

@@ -86,7 +86,7 @@ def _train_and_evaluate(config: Config, workers: Workers) -> dict[str, Any]:
     splits = load_splits(config)
     config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
     check_classes(earlier, splits, config)
-    workers.check_equal("images", splits.checksums())
+    workers.check_equal("images", splits.checksums)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:

@@ -79,9 +79,12 @@ class Workers:
         own = {name: getattr(config, name) for name in (*PLACES, "export", "resume", "overwrite")}
         return found, dataclasses.replace(settings, **own)
 
-    def check_equal(self, name: str, value: Any) -> None:
-        """Raise `InputError` if a process has something else than the chief."""
-        if self.from_chief(lambda: value) != value:
+    def check_equal(self, name: str, make: Callable[[], Any]) -> None:
+        """Raise `InputError` if a function returns something else here than in the chief."""
+        if self.processes == 1:
+            return
+        own = make()
+        if self.from_chief(lambda: own) != own:
             raise InputError(
                 f"worker {self.number} has other {name} than worker 0: give all of them the same"
             )
