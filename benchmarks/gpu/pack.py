@@ -23,8 +23,9 @@ from tf_cutnmix.errors import InputError
 from tf_cutnmix.settings import NOT_NEGATIVE, check, setting
 
 SUMMARY = """\
-Packs the encoded images of a TFDS data set, its training and its test split, into one file
-that run_bundle reads without TensorFlow."""
+Packs the images of a data set, its training and its test split, into one file that run_bundle
+reads without TensorFlow: as they are stored, if TFDS has them as JPEG or PNG, or with --image_size
+those of any data set of tf_cutnmix.train, resized."""
 
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
@@ -38,7 +39,9 @@ class Settings:
     """
 
     out: tuple[str, ...] = setting((), "output", "the file to write: NAME.npz", positional=True)
-    dataset: str = setting("cifar10", "data", "name of a TFDS image-classification data set")
+    dataset: str = setting(
+        "cifar10", "data", "a data set of TFDS; with --image_size also a folder, or digits"
+    )
     data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
     train_split: str = setting("train", "data", "split to train on, in TFDS syntax")
     test_split: str = setting("test", "data", "split to evaluate on")
@@ -72,18 +75,40 @@ def main(settings: Settings) -> None:
     wanted = {"train": settings.train_split, "test": settings.test_split}
     if settings.validation_split:
         wanted["validation"] = settings.validation_split
+    read_all = _resized if settings.image_size else _stored
+    splits, names = read_all(settings, wanted)
+    write(pathlib.Path(settings.out[0]), splits, names)
+    print(f"{settings.out[0]}: {', '.join(f'{n} {len(s.labels)}' for n, s in splits.items())}")
+
+
+def _stored(
+    settings: Settings, wanted: Mapping[str, str]
+) -> tuple[dict[str, Encoded], Sequence[str]]:
+    """The splits as TFDS stores them, and the names of the classes."""
     try:
         builder = tfds.builder(settings.dataset, data_dir=settings.data_dir or None, try_gcs=False)
         builder.download_and_prepare()
-        splits = {name: _read(builder, split, settings) for name, split in wanted.items()}
+        splits = {name: read(builder, split) for name, split in wanted.items()}
+    except InputError:
+        raise
     except (ValueError, OSError, tfds.core.DatasetNotFoundError) as error:
-        if isinstance(error, InputError):
-            raise
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"--dataset={settings.dataset}: {reason}") from error
-    names = builder.info.features[builder.info.supervised_keys[1]].names
-    write(pathlib.Path(settings.out[0]), splits, names)
-    print(f"{settings.out[0]}: {', '.join(f'{n} {len(s.labels)}' for n, s in splits.items())}")
+    return splits, builder.info.features[builder.info.supervised_keys[1]].names
+
+
+def _resized(
+    settings: Settings, wanted: Mapping[str, str]
+) -> tuple[dict[str, Encoded], Sequence[str]]:
+    """The splits as a run reads them, and the names of the classes."""
+    splits, names = {}, ()
+    for name, split in wanted.items():
+        images = data.load(
+            settings.dataset, split, data_dir=settings.data_dir, image_size=settings.image_size
+        )
+        encoded = [tf.io.encode_png(pixels).numpy() for pixels in images.pixels]
+        splits[name], names = Encoded(encoded, images.labels.tolist()), images.class_names
+    return splits, names
 
 
 def read(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
@@ -101,17 +126,6 @@ def read(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
     )
     rows = [(example[image], int(example[label])) for example in examples.as_numpy_iterator()]
     return Encoded([row[0] for row in rows], [row[1] for row in rows])
-
-
-def _read(builder: tfds.core.DatasetBuilder, split: str, settings: Settings) -> Encoded:
-    """A split as it is stored, or resized as `tf_cutnmix.data` resizes it."""
-    if not settings.image_size:
-        return read(builder, split)
-    images = data.load(
-        settings.dataset, split, data_dir=settings.data_dir, image_size=settings.image_size
-    )
-    encoded = [tf.io.encode_png(pixels).numpy() for pixels in images.pixels]
-    return Encoded(encoded, images.labels.tolist())
 
 
 def write(path: pathlib.Path, splits: Mapping[str, Encoded], class_names: Sequence[str]) -> None:
