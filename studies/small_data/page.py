@@ -1,26 +1,44 @@
-"""The tables of docs/when_it_pays.md, from results/: `python studies/small_data/page.py`."""
+"""Tables and plot of docs/when_it_pays.md, from results/: `python studies/small_data/page.py`."""
 
 import argparse
+import functools
 import pathlib
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from tf_cutnmix import command
-from tf_cutnmix.reporting import comparison, groups, runs
+from tf_cutnmix.reporting import comparison, groups, plots, runs
+from tf_cutnmix.reporting.comparison import Difference
 from tf_cutnmix.reporting.groups import Group
 from tf_cutnmix.reporting.runs import Run
 from tf_cutnmix.runs.config import Config
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "docs" / "when_it_pays.md"
+PLOT = PAGE.with_suffix(".svg")
 BASELINE = "independent_cutmix"
+CANDIDATE = "cutnmix_both_ramped"
+COMPARED = (CANDIDATE, "cutnmix", "dml_cutmix", "dml_cutnmix")
+EQUAL_COST = ("independent_cutmix_longer", "one_wider_cutmix")
 FEW = 3
-# What a marker on the page names: results, and whether rows of few seeds are those of the table.
-TABLES = {
-    "train1000_h100, many seeds": ("train1000_h100", False),
-    "train1000_h100, few seeds": ("train1000_h100", True),
-    "train2500_h100": ("train2500_h100", True),
+FIGURES = {
+    "mean peer": "last_mean_peer_accuracy",
+    "teacher": "last_teacher_accuracy",
+}
+# By what is along an axis of the plot, the results and where they are on it.
+AXES = {
+    "training images (as many steps)": {
+        "train1000_h100": 1000,
+        "train2500_h100": 2500,
+        "train5000_h100": 5000,
+    },
+    "epochs, 1,000 images": {"train1000_h100": 400, "train1000_long_h100": 1200},
 }
 _HEADER = (
     *("row", "seeds", "held out", "mean peer", "teacher", "NLL", "ECE"),
@@ -28,17 +46,51 @@ _HEADER = (
 )
 
 
+class Table(NamedTuple):
+    """Rows of a regime.
+
+    Attributes:
+      regime: a folder of results/.
+      baseline: the row that the others are compared with.
+      chosen: of a row and its number of seeds, whether it is in the table.
+    """
+
+    regime: str
+    baseline: str
+    chosen: Callable[[str, int], bool]
+
+
+def _table(regime: str, chosen: Callable[[str, int], bool] = lambda row, seeds: True) -> Table:
+    return Table(regime, BASELINE, lambda row, seeds: row not in EQUAL_COST and chosen(row, seeds))
+
+
+# By what a marker on the page names.
+TABLES = {
+    "train1000_h100, many seeds": _table("train1000_h100", lambda row, seeds: seeds > FEW),
+    "train1000_h100, few seeds": _table("train1000_h100", lambda row, seeds: seeds <= FEW),
+    "train1000_h100, equal cost": Table(
+        "train1000_h100", CANDIDATE, lambda row, seeds: row in (CANDIDATE, *EQUAL_COST)
+    ),
+    "train1000_long_h100": _table("train1000_long_h100"),
+    "train2500_h100": _table("train2500_h100"),
+    "train5000_h100": _table("train5000_h100"),
+    "letters_h100": _table("letters_h100"),
+}
+SIDE_BY_SIDE = "side by side"
+
+
 def main() -> None:
-    """Write the tables into the page and print them."""
+    """Write tables and plot of the page, and print the tables."""
     argparse.ArgumentParser(description=__doc__, allow_abbrev=False).parse_args()
     PAGE.write_text(filled(PAGE.read_text()))
-    for name in TABLES:
+    PLOT.write_text(plot())
+    for name in (SIDE_BY_SIDE, *TABLES):
         print(f"{name}\n\n{table(name)}")
 
 
 def filled(text: str) -> str:
     """The text of the page with its tables made anew, each below its marker."""
-    for name in TABLES:
+    for name in (SIDE_BY_SIDE, *TABLES):
         pattern = rf"(<!-- table: {re.escape(name)} -->\n\n)(\|.*\n)*"
         text, count = re.subn(pattern, lambda found, name=name: found[1] + table(name), text)
         if count != 1:
@@ -47,20 +99,61 @@ def filled(text: str) -> str:
 
 
 def table(name: str) -> str:
-    """One of `TABLES` in Markdown, rows ranked by the images held out."""
-    regime, few = TABLES[name]
-    found = {row_of(group): group for group in read(regime)}
-    chosen = [row for row, group in found.items() if (len(group.runs) <= FEW) == few]
-    chosen.sort(key=lambda row: held_out(found[row]), reverse=True)
-    rows = [line(row, found[row], found[BASELINE]) for row in chosen]
-    cells = [_HEADER, ("---",) * len(_HEADER), *rows]
-    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+    """The table of that name in Markdown."""
+    return _markdown(*(_side_by_side() if name == SIDE_BY_SIDE else _ranked(TABLES[name])))
 
 
-def read(regime: str) -> Sequence[Group]:
-    """The rows of a regime, each with its seeds."""
+def _markdown(*rows: Sequence[str]) -> str:
+    header, *others = rows
+    return "".join(f"| {' | '.join(row)} |\n" for row in (header, ["---"] * len(header), *others))
+
+
+def _ranked(of: Table) -> list[tuple[str, ...]]:
+    """Rows ranked by the images held out, where there are such, else by the test split."""
+    found = read(of.regime)
+    chosen = [row for row, group in found.items() if of.chosen(row, len(group.runs))]
+    chosen.sort(key=lambda row: held_out(found[row]) or both(found[row]), reverse=True)
+    return [_HEADER, *(_line(row, found[row], found[of.baseline]) for row in chosen)]
+
+
+def _side_by_side() -> list[tuple[str, ...]]:
+    """In each regime the settings that are compared, beside mixing alone and beside `dml`."""
+    others = {"independent": BASELINE, "dml": "dml_cutmix"}
+    header = [f"{figure} above `{name}`" for name in others for figure in FIGURES]
+    rows = [("regime", "row", "seeds", *header)]
+    for regime in dict.fromkeys(of.regime for of in TABLES.values()):
+        found = read(regime)
+        for row in (row for row in COMPARED if row in found):
+            cells = [
+                _difference(found[row], found[other], figure) if other in found else ""
+                for other in others.values()
+                for figure in FIGURES.values()
+            ]
+            rows.append((regime.removesuffix("_h100"), f"`{row}`", _seeds(found[row]), *cells))
+    return rows
+
+
+def _line(row: str, group: Group, baseline: Group) -> tuple[str, ...]:
+    """Percent, nats, parts of 1; differences with the half width of their interval."""
+    about = (HERE / "rows" / f"{row}.cfg").read_text().splitlines()[0]
+    above = held_out(group)
+    return (
+        f"`{row}`: {about.removeprefix('# ').removesuffix('.')}",
+        _seeds(group),
+        "" if above is None else f"{100 * above:.2f}",
+        *(f"{100 * mean(group, figure):.2f}" for figure in FIGURES.values()),
+        f"{mean(group, 'last_negative_log_likelihood'):.3f}",
+        f"{mean(group, 'last_teacher_calibration_error'):.3f}",
+        *(_difference(group, baseline, figure) for figure in FIGURES.values()),
+    )
+
+
+@functools.cache
+def read(regime: str) -> dict[str, Group]:
+    """The rows of a regime by the names of their files in rows/, each with its seeds."""
     folders = runs.find([str(HERE / "results" / regime)])
-    return groups.collect([runs.read(folder, flags) for folder in folders]).groups
+    found = groups.collect([runs.read(folder, flags) for folder in folders]).groups
+    return {row_of(group): group for group in found}
 
 
 def flags(path: pathlib.Path) -> Config:
@@ -72,31 +165,24 @@ def row_of(group: Group) -> str:
     return re.sub(r"_seed\d+$", "", next(iter(group.runs.values())).folder.name)
 
 
-def line(row: str, group: Group, baseline: Group) -> tuple[str, ...]:
-    """Percent, nats, parts of 1; differences with the half width of their interval."""
-    about = (HERE / "rows" / f"{row}.cfg").read_text().splitlines()[0]
-    return (
-        f"`{row}`: {about.removeprefix('# ').removesuffix('.')}",
-        str(len(group.runs)),
-        f"{100 * held_out(group):.2f}",
-        *(f"{100 * mean(group, f'{name}_accuracy'):.2f}" for name in ("mean_peer", "teacher")),
-        f"{mean(group, 'negative_log_likelihood'):.3f}",
-        f"{mean(group, 'teacher_calibration_error'):.3f}",
-        *(
-            difference(group, baseline, f"last_{name}_accuracy")
-            for name in ("mean_peer", "teacher")
-        ),
-    )
+def _seeds(group: Group) -> str:
+    return str(len(group.runs))
 
 
 def mean(group: Group, figure: str) -> float:
-    """Over seeds, after the last epoch."""
-    return statistics.fmean(comparison.recorded(group, f"last_{figure}"))
+    """Over seeds."""
+    return statistics.fmean(comparison.recorded(group, figure))
 
 
-def held_out(group: Group) -> float:
-    """Accuracy on the images held out, mean of the mean peer's and the teacher's, over seeds."""
-    return statistics.fmean(map(_held_out, group.runs.values()))
+def both(group: Group) -> float:
+    """Accuracy on the test split, mean of the mean peer's and the teacher's."""
+    return statistics.fmean(mean(group, figure) for figure in FIGURES.values())
+
+
+def held_out(group: Group) -> float | None:
+    """Accuracy on the images held out, likewise; None without such images."""
+    values = [_held_out(run) for run in group.runs.values() if "validation" in run.result["last"]]
+    return statistics.fmean(values) if values else None
 
 
 def _held_out(run: Run) -> float:
@@ -105,15 +191,53 @@ def _held_out(run: Run) -> float:
     return (statistics.fmean(peers) + said["teacher_accuracy"]) / 2
 
 
-def difference(group: Group, baseline: Group, figure: str) -> str:
+def _difference(group: Group, baseline: Group, figure: str) -> str:
     """Points above the baseline, paired by seed, and the half width of the 95 % interval."""
-    found = comparison.difference(group, baseline, figure)
-    if group is baseline or found is None:
+    found = None if group is baseline else comparison.difference(group, baseline, figure)
+    if found is None:
         return ""
-    if found.interval is None:
-        return f"{100 * found.mean:+.2f}"
-    low, high = found.interval
-    return f"{100 * found.mean:+.2f} ({50 * (high - low):.2f})"
+    half = _half_width(found)
+    return f"{100 * found.mean:+.2f}" + ("" if half is None else f" ({half:.2f})")
+
+
+def _half_width(found: Difference) -> float | None:
+    """Of the interval, in points; None where there is none."""
+    return found.interval and 50 * (found.interval[1] - found.interval[0])
+
+
+def plot() -> str:
+    """Differences to mixing alone, along images and along epochs, as SVG."""
+    with matplotlib.rc_context(plots.STYLE):
+        figure = Figure(figsize=(9, 6.4), layout="constrained")
+        panels = figure.subplots(len(AXES), len(FIGURES), sharey=True)
+        for row, (title, places) in zip(panels, AXES.items(), strict=True):
+            for axes, name in zip(row, FIGURES, strict=True):
+                for number, setting in enumerate(COMPARED):
+                    _draw(axes, places, setting, FIGURES[name], number)
+                axes.axhline(0, color="#888888", linewidth=0.8)
+                axes.set_xticks(list(places.values()), [f"{x:,}" for x in places.values()])
+                axes.set_xlabel(title)
+                axes.set_title(f"{name}: points above {BASELINE}", fontsize=9, loc="left")
+        figure.legend(
+            *panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4
+        )
+    # On a page of its own the ink is black.
+    return plots.svg(figure).replace("<svg", '<svg style="background: white"', 1)
+
+
+def _draw(axes: Axes, places: dict[str, int], row: str, figure: str, number: int) -> None:
+    """A row's means and intervals at those places where it has runs."""
+    points = []
+    for regime, place in places.items():
+        found = read(regime)
+        if row in found and (gap := comparison.difference(found[row], found[BASELINE], figure)):
+            # Beside each other, so that bars can be told apart.
+            shift = (number - 1.5) * 0.012 * (max(places.values()) - min(places.values()))
+            points.append((place + shift, 100 * gap.mean, _half_width(gap) or 0.0))
+    if points:
+        along, means, bars = zip(*points, strict=True)
+        line, colour = plots.look(number)
+        axes.errorbar(along, means, bars, fmt=f"{colour}o{line}", capsize=2, label=row)
 
 
 if __name__ == "__main__":

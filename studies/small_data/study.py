@@ -18,7 +18,7 @@ import psutil
 
 HERE = pathlib.Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-REGIMES = ("train1000", "train2500", "train5000", "letters")
+REGIMES = ("train1000", "train2500", "train5000", "letters", "train1000_long")
 ROWS = (
     "independent_cutmix",
     "dml_cutmix",
@@ -46,7 +46,18 @@ ROWS = (
     "cutnmix_others_t3",
     "independent_cutmix_half",
     "independent_cutmix_until",
+    # The third: what could come of them, and other methods.
+    "cutnmix_both_lighter",
+    "cutnmix_both_ramped_half",
+    "kdcl_cutmix",
+    "pcl_cutmix",
+    "ffl_cutmix",
+    "dlb_cutmix",
+    "mcl_cutmix",
+    "afd_cutmix",
 )
+# They cost in train1000 what its leader does, and mean nothing elsewhere: only where they are named.
+OF_EQUAL_COST = ("independent_cutmix_longer", "one_wider_cutmix")
 KEPT = ("flags.cfg", "metrics.jsonl", "result.json")
 PLACES = ("--workdir=", "--data_dir=", "--export_dir=")
 BASELINE = "method=independent,mix=cutmix,mix_probability=1.0,mix_until=1.0"

@@ -45,37 +45,75 @@ def test_a_figure_that_was_changed_by_hand_is_made_anew(page, text, monkeypatch)
     monkeypatch.setattr(page, "table", lambda name: f"| {name} |\n")
     found = page.filled(text)
     assert [line for line in found.splitlines() if line.startswith("|")] == [
-        f"| {name} |" for name in page.TABLES
+        f"| {name} |" for name in (page.SIDE_BY_SIDE, *page.TABLES)
     ]
     assert "## What is missing" in found
     with pytest.raises(ValueError, match="has 0 markers of the table"):
         page.filled("no page")
 
 
+REGIMES = sorted(path.name for path in (STUDY / "results").glob("*_h100"))
+
+
 def test_every_row_with_results_is_in_a_table(rows):
-    for regime in ("train1000_h100", "train2500_h100"):
+    for regime in REGIMES:
         folders = (STUDY / "results" / regime).glob("*_seed*")
         expected = {path.name.rpartition("_seed")[0] for path in folders}
-        assert {row for table, row in rows if table.startswith(regime)} == expected
+        assert {row for table, row in rows if table.split(",")[0] == regime} == expected
+
+
+def lasts(regime: str, row: str) -> dict[int, dict]:
+    """By seed, the figures after the last epoch."""
+    paths = (STUDY / "results" / regime).glob(f"{row}_seed[0-9]/result.json")
+    return {int(path.parent.name[-1]): json.loads(path.read_text())["last"] for path in paths}
+
+
+def accuracies(last: dict, split: str) -> tuple[float, float]:
+    """Percent of the mean peer and of the teacher."""
+    peers = [value for name, value in last[split].items() if re.match(r"peer\d+_accuracy", name)]
+    return 100 * statistics.fmean(peers), 100 * last[split]["teacher_accuracy"]
 
 
 def test_means_are_those_of_the_files(rows):
     for (table, row), cells in rows.items():
-        folder = STUDY / "results" / table.split(",")[0]
-        paths = folder.glob(f"{row}_seed[0-9]/result.json")
-        last = [json.loads(path.read_text())["last"] for path in paths]
+        last = list(lasts(table.split(",")[0], row).values())
         assert int(cells[0]) == len(last) > 0
-        peers = {
-            split: 100
-            * statistics.fmean(m[split][f"peer{k}_accuracy"] for m in last for k in (1, 2))
-            for split in ("validation", "test")
-        }
-        teachers = {
-            split: 100 * statistics.fmean(moment[split]["teacher_accuracy"] for moment in last)
-            for split in ("validation", "test")
-        }
-        held_out = (peers["validation"] + teachers["validation"]) / 2
+        peer, teacher = (
+            statistics.fmean(values)
+            for values in zip(*(accuracies(moment, "test") for moment in last), strict=True)
+        )
         likelihood = statistics.fmean(moment["test"]["loss"] for moment in last)
-        expected = [held_out, peers["test"], teachers["test"], likelihood]
-        for cell, value in zip(cells[1:5], expected, strict=True):
+        for cell, value in zip(cells[2:5], [peer, teacher, likelihood], strict=True):
             assert float(cell) == pytest.approx(value, abs=0.0051)
+        if "validation" not in last[0]:
+            assert cells[1] == ""
+            continue
+        held_out = statistics.fmean(sum(accuracies(moment, "validation")) / 2 for moment in last)
+        assert float(cells[1]) == pytest.approx(held_out, abs=0.0051)
+
+
+def test_settings_side_by_side_are_paired_by_seed(text):
+    lines = [line for line in text.splitlines() if re.match(r"\| (train|letters)\w* \| `", line)]
+    assert len(lines) > 10
+    for line in lines:
+        regime, row, count, *cells = (cell.strip() for cell in line.split("|")[1:-1])
+        own = lasts(f"{regime}_h100", row.strip("`"))
+        assert int(count) == len(own)
+        expected = []
+        for other in ("independent_cutmix", "dml_cutmix"):
+            seeds = own.keys() & (others := lasts(f"{regime}_h100", other)).keys()
+            gaps = [
+                [
+                    a - b
+                    for a, b in zip(*(accuracies(s[k], "test") for s in (own, others)), strict=True)
+                ]
+                for k in seeds
+            ]
+            told = bool(gaps) and row.strip("`") != other
+            expected += [statistics.fmean(g[i] for g in gaps) if told else None for i in (0, 1)]
+        for cell, value in zip(cells, expected, strict=True):
+            assert (float(cell.split()[0]) if cell else None) == pytest.approx(value, abs=0.0051)
+
+
+def test_the_plot_is_what_the_command_makes(page):
+    assert page.PLOT.read_text() == page.plot()
