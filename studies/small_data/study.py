@@ -56,7 +56,7 @@ ROWS = (
     "mcl_cutmix",
     "afd_cutmix",
 )
-# They cost in train1000 what its leader does, and mean nothing elsewhere: only where they are named.
+# In train1000 they cost what its leader does, elsewhere they mean nothing: only where named.
 OF_EQUAL_COST = ("independent_cutmix_longer", "one_wider_cutmix")
 KEPT = ("flags.cfg", "metrics.jsonl", "result.json")
 PLACES = ("--workdir=", "--data_dir=", "--export_dir=")
