@@ -76,12 +76,13 @@ def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         whole = pathlib.Path(scratch) / "whole"
         begin = time.perf_counter()
-        _go_on(whole, epochs)
-        seconds = time.perf_counter() - begin
+        seconds = _leave_in_peace(whole, epochs)
         tried: dict[str, list[tuple[bool, float]]] = {name: [] for name in _FAULTS}
         while not all(tried.values()) or (time.perf_counter() - begin < 60 * minutes and not quick):
             for name, fault in _FAULTS.items():
-                moment = moments.random() * seconds / 2
+                if quick and tried[name]:
+                    continue
+                moment = moments.random() * seconds
                 folder = pathlib.Path(scratch) / f"{name}{moment}".replace(" ", "_")
                 trial = _try(fault, folder, epochs, moment)
                 if trial is None:
@@ -105,6 +106,17 @@ def _command(folder: pathlib.Path, epochs: int) -> list[str]:
     return [sys.executable, "-m", "tf_cutnmix.train", *arguments, "--resume"]
 
 
+def _leave_in_peace(folder: pathlib.Path, epochs: int) -> float:
+    """Make a run; seconds from its first checkpoint to its end."""
+    (run,) = _start(folder, epochs, workers=1)
+    _await_checkpoint(run, folder)
+    begin = time.perf_counter()
+    _, said = run.communicate()
+    if run.returncode:
+        raise RuntimeError(f"the run that nothing happens to failed: {said}")
+    return time.perf_counter() - begin
+
+
 def _go_on(folder: pathlib.Path, epochs: int) -> None:
     """Make a run, or what is left of it."""
     subprocess.run(_command(folder, epochs), capture_output=True, check=True)
@@ -113,12 +125,16 @@ def _go_on(folder: pathlib.Path, epochs: int) -> None:
 def _try(fault: Fault, folder: pathlib.Path, epochs: int, seconds: float) -> Trial | None:
     """Break a run so many seconds after its first checkpoint; None if it ends before that."""
     runs = _start(folder, epochs, fault.workers)
-    while runs[0].poll() is None and not checkpoints.paths(folder):
-        time.sleep(0.01)
+    _await_checkpoint(runs[0], folder)
     deadline = time.perf_counter() + seconds
     while runs[0].poll() is None and time.perf_counter() < deadline:
         time.sleep(0.01)
     return fault.cause(*runs, folder, epochs)
+
+
+def _await_checkpoint(run: subprocess.Popen, folder: pathlib.Path) -> None:
+    while run.poll() is None and not checkpoints.paths(folder):
+        time.sleep(0.01)
 
 
 def _start(folder: pathlib.Path, epochs: int, workers: int) -> list[subprocess.Popen]:

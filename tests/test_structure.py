@@ -48,6 +48,7 @@ ORDER = [
         "data",
         *(
             "images",
+            "collecting",
             "held_out",
             "splits",
             "decode",
@@ -56,6 +57,7 @@ ORDER = [
             "digits",
             "folder",
             "tfds",
+            "cache",
         ),
         *("sources", "batches"),
     ),

@@ -31,6 +31,9 @@ class Settings:
     )
     dataset: str = setting("digits", "data", "'digits', a TFDS name or a folder of pictures")
     data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
+    cache_dir: str = setting(
+        "", "data", "folder where images, once read, lie ready, as that of tf_cutnmix.train"
+    )
     split: str = setting("test", "data", "split to evaluate on, in TFDS syntax")
     image_size: int = setting(
         0,
@@ -66,6 +69,7 @@ def main(settings: Settings) -> None:
         settings.split,
         data_dir=settings.data_dir,
         image_size=settings.image_size or export.image_size,
+        cache_dir=settings.cache_dir,
     )
     names = export.class_names if settings.classes_by_position else images.class_names
     columns = served.columns(settings.savedmodel, export.class_names, names)

@@ -43,7 +43,17 @@ def write(path: pathlib.Path, content: bytes) -> None:
         raise RunError(
             f"cannot write {path}: {error.strerror}; what it held before is still valid"
         ) from error
-    _sync(path.parent)
+    sync(path.parent)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Have a file, or the entries of a folder, outlive a loss of power, where that can be done."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def check_names(path: pathlib.Path) -> None:
@@ -55,7 +65,7 @@ def check_names(path: pathlib.Path) -> None:
         )
 
 
-def make_folder(folder: pathlib.Path) -> list[pathlib.Path]:
+def make_folder(folder: pathlib.Path, option: str = "workdir") -> list[pathlib.Path]:
     """Make a folder and those above it; the ones that were not there, the innermost first.
 
     Raises:
@@ -66,10 +76,16 @@ def make_folder(folder: pathlib.Path) -> list[pathlib.Path]:
         made = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error
+        raise InputError(f"--{option}={folder} cannot be written: {error.strerror}") from error
     for path in made:
-        _sync(path.parent)
+        sync(path.parent)
     return made
+
+
+def identity(path: pathlib.Path, name: str) -> str:
+    """A line that is another one for a file that was changed."""
+    found = path.stat()
+    return f"{name} {found.st_size} {found.st_mtime_ns}"
 
 
 def remove_half_written(folder: pathlib.Path) -> None:
@@ -99,6 +115,39 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
         for path in made:
             with contextlib.suppress(OSError):  # It is not empty.
                 path.rmdir()
+
+
+@contextlib.contextmanager
+def waiting(folder: pathlib.Path, name: str, option: str) -> Iterator[None]:
+    """Be the only process that makes something in a folder, after whoever makes it now.
+
+    Args:
+      folder: is made if it is not there.
+      name: of what is made.
+      option: that names the folder, for errors.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    make_folder(folder, option)
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        lock = os.open(folder / f".{name}{_LOCK}", flags, 0o666)
+    except OSError as error:
+        raise InputError(f"--{option}={folder} cannot be written: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process makes {folder / name}: waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            warnings.warn(f"{folder} cannot be locked: fill it once at a time", stacklevel=3)
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager
@@ -160,13 +209,3 @@ def _lock(folder: pathlib.Path) -> IO[str]:
     file.write(f"process {os.getpid()} on {platform.node()}")
     file.flush()
     return file
-
-
-def _sync(folder: pathlib.Path) -> None:
-    """Have the entries of a folder outlive a loss of power, where its file system can do that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -167,8 +167,7 @@ def _training_images(settings: Settings) -> data.Images:
         data_dir=settings.data_dir,
         image_size=settings.image_size,
     )
-    digests = data.digests(images)
-    return data.hold_out(images, digests, settings.validation_fraction, settings.hold_out)[0]
+    return data.hold_out(images, settings.validation_fraction, settings.hold_out)[0]
 
 
 if __name__ == "__main__":

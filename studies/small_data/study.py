@@ -59,7 +59,7 @@ ROWS = (
 # In train1000 they cost what its leader does, elsewhere they mean nothing: only where named.
 OF_EQUAL_COST = ("independent_cutmix_longer", "one_wider_cutmix")
 KEPT = ("flags.cfg", "metrics.jsonl", "result.json")
-PLACES = ("--workdir=", "--data_dir=", "--export_dir=")
+PLACES = ("--workdir=", "--data_dir=", "--cache_dir=", "--export_dir=")
 BASELINE = "method=independent,mix=cutmix,mix_probability=1.0,mix_until=1.0"
 
 

@@ -26,7 +26,7 @@ def labelled(*labels: int, twins: dict[int, int] | None = None) -> data.Images:
 def hold_out(
     images: data.Images, fraction: float, rule: str = "by_class"
 ) -> tuple[data.Images, data.Images]:
-    return data.hold_out(images, data.digests(images), fraction, rule)
+    return data.hold_out(images, fraction, rule)
 
 
 @hypothesis.given(

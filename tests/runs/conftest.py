@@ -8,5 +8,5 @@ from tf_cutnmix import data
 @pytest.fixture(scope="module")
 def training_images() -> data.Images:
     images = data.load("digits", "train[:240]")
-    train, _ = data.hold_out(images, data.digests(images), 0.4)
+    train, _ = data.hold_out(images, 0.4)
     return train

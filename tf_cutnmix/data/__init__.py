@@ -1,18 +1,18 @@
 """From the name of a data set to uint8 batches.
 
-Read `images` (what every source ends as), `held_out`, `splits`, `decode` (a file's bytes to
+Read `images` (what every source ends as), `held_out`, `collecting` (from a source to images),
+`cache` (images that lie ready), `splits`, `decode` (a file's bytes to
 pixels, in training and in exports), `by_pillow` (other files' bytes), `layout` (whose files are
 whose), the sources `digits`, `folder` and `tfds`, `sources` (which of them a name is), `batches`.
 """
 
 from tf_cutnmix.data.batches import ordered_batches, shuffled_batches
-from tf_cutnmix.data.held_out import digests, hold_out
+from tf_cutnmix.data.held_out import hold_out
 from tf_cutnmix.data.images import Images, resize
 from tf_cutnmix.data.sources import has_direction, load, own_validation
 
 __all__ = [
     "Images",
-    "digests",
     "has_direction",
     "hold_out",
     "load",

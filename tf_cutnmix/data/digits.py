@@ -1,16 +1,18 @@
 """scikit-learn's handwritten digits: real pictures that need no download."""
 
 import numpy as np
+import sklearn
 import tensorflow as tf
 
-from tf_cutnmix.data.images import Images, collect, prepare
+from tf_cutnmix.data.collecting import Source
+from tf_cutnmix.data.images import prepare
 from tf_cutnmix.data.splits import select
 
 _TEST = 360
 
 
-def load(split: str, image_size: int) -> Images:
-    """Read one split; the last 360 digits are the test split."""
+def source(split: str, image_size: int) -> Source:
+    """One split; the last 360 digits are the test split."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -19,10 +21,12 @@ def load(split: str, image_size: int) -> Images:
     splits = {"train": range(count - _TEST), "test": range(count - _TEST, count)}
     positions = select("digits", split, splits)
     chosen = (tf.gather(pixels, positions), digits.target[positions])
-    return collect(
+    return Source(
+        "digits",
         tf.data.Dataset.from_tensor_slices(chosen),
         lambda image, label: (prepare(image, image_size), label),
         len(positions),
         tuple(str(name) for name in digits.target_names),
         lambda i: f"digit {positions[i]}",
+        lambda: [sklearn.__version__],
     )

@@ -7,42 +7,37 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
+from tf_cutnmix import files
 from tf_cutnmix.data import by_pillow, decode, layout
-from tf_cutnmix.data.images import Images, collect, prepare
+from tf_cutnmix.data.collecting import Source
+from tf_cutnmix.data.images import prepare
 from tf_cutnmix.data.splits import select
-from tf_cutnmix.errors import InputError, listed
-
-_NAMED = 10
 
 
-def load(path: pathlib.Path, split: str, image_size: int) -> Images:
-    """Read one split.
+def source(path: pathlib.Path, split: str, image_size: int) -> Source:
+    """One split.
 
     Raises:
-      InputError: the folder is of neither kind, or a picture cannot be read.
+      InputError: the folder is of neither kind.
     """
     found = layout.read(path)
-    files = select(str(path), split, found.splits)
-    paths = [os.fsencode(file) for file, _ in files]
+    chosen = select(str(path), split, found.splits)
+    paths, labels = [file for file, _ in chosen], [label for _, label in chosen]
 
     def read(file: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return prepare(picture(tf.io.read_file(file)), image_size), label
 
-    examples = tf.data.Dataset.from_tensor_slices((paths, [label for _, label in files]))
-    try:
-        images = collect(examples, read, len(files), found.class_names, lambda i: str(files[i][0]))
-    except InputError as error:
-        if not isinstance(error.__cause__, tf.errors.OpError):
-            raise
-        # One at a time they would cost a run each.
-        broken = _broken(file for split in found.splits.values() for file, _ in split)
-        if len(broken) < 2:
-            raise
-        named = listed(list(map(str, broken)), _NAMED)
-        raise InputError(
-            f"{len(broken)} pictures of {path} cannot be read: {named}: repair or remove them"
-        ) from error
-    return images._replace(notes=found.notes)
+    return Source(
+        str(path),
+        tf.data.Dataset.from_tensor_slices(([os.fsencode(file) for file in paths], labels)),
+        read,
+        len(paths),
+        found.class_names,
+        lambda i: str(paths[i]),
+        lambda: [files.identity(file, f"{file.relative_to(path)} {k}") for file, k in chosen],
+        found.notes,
+        lambda: _broken(file for part in found.splits.values() for file, _ in part),
+    )
 
 
 def _broken(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:

@@ -1,7 +1,6 @@
 """A part of the training images that is held out, to choose the best epoch on."""
 
 import collections
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,14 +8,11 @@ import numpy as np
 from tf_cutnmix.data.images import Images
 
 
-def hold_out(
-    images: Images, digests: Sequence[bytes], fraction: float, rule: str = "by_class"
-) -> tuple[Images, Images]:
+def hold_out(images: Images, fraction: float, rule: str = "by_class") -> tuple[Images, Images]:
     """Cut a validation set from a training set, the same one for every seed.
 
     Args:
       images: `N` of them.
-      digests: theirs, as `digests` gives them.
       fraction: in [0, 1).
       rule: "by_class" holds out this part of each class, one image at least of a class that has
         two, and keeps images that are equal to the byte on one side; "at_random" holds out
@@ -29,20 +25,15 @@ def hold_out(
     if rule == "at_random":
         held[_at_random(len(held), fraction)] = True
     else:
-        held[_by_class(images, digests, fraction)] = True
+        held[_by_class(images, fraction)] = True
     return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
-
-
-def digests(images: Images) -> list[bytes]:
-    """Of each image some bytes that only images equal to the byte have in common."""
-    return [hashlib.blake2b(pixels.tobytes(), digest_size=16).digest() for pixels in images.pixels]
 
 
 def _at_random(count: int, fraction: float) -> np.ndarray:
     return np.random.default_rng(0).permutation(count)[: round(fraction * count)]
 
 
-def _by_class(images: Images, digests: Sequence[bytes], fraction: float) -> list[int]:
+def _by_class(images: Images, fraction: float) -> list[int]:
     if not fraction:
         return []
     counts = images.counts
@@ -58,7 +49,7 @@ def _by_class(images: Images, digests: Sequence[bytes], fraction: float) -> list
         added = collections.Counter(images.labels[twins].tolist())
         return all(held[label] + more <= most[label] for label, more in added.items())
 
-    groups = _twins(digests)
+    groups = _twins(images.digests())
     for twins in groups:
         if fit(twins, wanted):
             take(twins)

@@ -1,34 +1,87 @@
 """What every source ends as: all pixels of a split in one uint8 array."""
 
-import math
-import tempfile
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import hashlib
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import psutil
 import tensorflow as tf
 
-from tf_cutnmix.errors import InputError, first_line
+from tf_cutnmix.errors import InputError
 
 # Three channels as float32 before and after rounding, and as uint8.
 _BYTES_PER_PIXEL = 27
+
+
+class Pixels(Protocol):
+    """What is indexed as an array of images `[N, H, W, 3]` uint8 is."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+class Rows:
+    """Some images of an array, which may be on disk; copied when they are asked for, no sooner.
+
+    Args:
+      array: `[M, H, W, 3]`, or rows of another.
+      positions: `[N]`, of the rows, in their order.
+    """
+
+    def __init__(self, array: Pixels, positions: np.ndarray) -> None:
+        self._array, self._positions = array, positions
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """That of an array of these rows."""
+        return (len(self), *self._array.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, key: Any, /) -> np.ndarray:
+        """What NumPy would give, as a copy."""
+        rows, *rest = key if isinstance(key, tuple) else (key,)
+        return np.array(self._array[(self._positions[rows], *rest)])
+
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        return np.array(self[:], *args, **kwargs)
+
+
+class Facts(NamedTuple):
+    """What is known of each image once all of its pixels were read.
+
+    Attributes:
+      digests: `[N, 16]` uint8, equal for images that are equal to the byte, and for no others.
+      sums: `[N, 3]` int64, of the pixels of each channel.
+      squares: `[N, 3]` int64, of their squares.
+    """
+
+    digests: np.ndarray
+    sums: np.ndarray
+    squares: np.ndarray
 
 
 class Images(NamedTuple):
     """A labelled set of images.
 
     Attributes:
-      pixels: `[N, H, W, 3]` uint8; memory-mapped from disk where it would fill the memory.
+      pixels: `[N, H, W, 3]` uint8; on disk where they would fill the memory, or in a cache.
       labels: `[N]` int32, the positions of the classes in `class_names`.
       class_names: at least two.
       notes: what a user is to know about them, a line each.
+      facts: of each image, where they are known.
     """
 
-    pixels: np.ndarray
+    pixels: Pixels
     labels: np.ndarray
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    facts: Facts | None = None
 
     @property
     def counts(self) -> np.ndarray:
@@ -36,11 +89,45 @@ class Images(NamedTuple):
         return np.bincount(self.labels, minlength=len(self.class_names))
 
     def select(self, positions: np.ndarray) -> "Images":
-        """Some of the images, as a copy."""
-        pixels = _allocate((len(positions), *self.pixels.shape[1:]))
-        # mode="clip" fills the array in place; the default would first make it in memory.
-        np.take(self.pixels, positions, axis=0, out=pixels, mode="clip")
-        return self._replace(pixels=pixels, labels=self.labels[positions])
+        """Some of the images, which are not copied."""
+        return self._replace(
+            pixels=Rows(self.pixels, positions),
+            labels=self.labels[positions],
+            facts=self.facts and Facts(*(values[positions] for values in self.facts)),
+        )
+
+    def with_facts(self) -> "Images":
+        """The same images with their `facts`, for which all pixels are read if need be."""
+        return self if self.facts else self._replace(facts=facts_of(self.pixels))
+
+    def digests(self) -> list[bytes]:
+        """Of each image some bytes that only images equal to the byte have in common."""
+        return [row.tobytes() for row in self._known().digests]
+
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel, the latter at least 1, by exact sums."""
+        facts, (count, height, width, _) = self._known(), self.pixels.shape
+        mean = facts.sums.sum(axis=0) / (count * height * width)
+        squares = facts.squares.sum(axis=0) / (count * height * width)
+        return mean.tolist(), np.maximum(np.sqrt(squares - np.square(mean)), 1.0).tolist()
+
+    def _known(self) -> Facts:
+        return self.facts or facts_of(self.pixels)
+
+
+def facts_of(pixels: Pixels) -> Facts:
+    """Of each image, one after the other: they may not be in memory."""
+    count = len(pixels)
+    digests, *channels = (np.empty((count, 16), np.uint8), *np.empty((2, count, 3), np.int64))
+    facts = Facts(digests, *channels)
+    for position in range(count):
+        image = pixels[position]
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        facts.digests[position] = np.frombuffer(digest, np.uint8)
+        facts.sums[position] = image.sum(axis=(0, 1), dtype=np.int64)
+        squares = np.square(image.astype(np.uint16))
+        facts.squares[position] = squares.sum(axis=(0, 1), dtype=np.int64)
+    return facts
 
 
 def resize(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
@@ -61,38 +148,6 @@ def prepare(image: tf.Tensor, image_size: int) -> tf.Tensor:
     return resize(image, (image_size, image_size)) if image_size else image
 
 
-def collect(
-    examples: tf.data.Dataset,
-    read: Callable[..., tuple[tf.Tensor, tf.Tensor]],
-    count: int,
-    class_names: tuple[str, ...],
-    name: Callable[[int], str],
-) -> Images:
-    """Put the images and labels that `read` makes of examples into arrays, in their order.
-
-    `name(i)` is what an error calls example i.
-    """
-    made = examples.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    ready = made.as_numpy_iterator()
-    labels = np.empty(count, np.int32)
-    pixels: Any = None
-    position = 0
-    try:
-        for position, (image, label) in enumerate(ready):
-            if pixels is None:
-                pixels = _allocate((count, *image.shape))
-            if image.shape != pixels.shape[1:]:
-                raise InputError(
-                    f"{name(position)} has {_size(image)} pixels and the images before it "
-                    f"{_size(pixels[0])}: pass --image_size to resize them all"
-                )
-            pixels[position], labels[position] = image, label
-    except tf.errors.OpError as error:
-        broken = position if pixels is None else position + 1
-        raise InputError(f"{name(broken)} cannot be read: {_reason(error)}") from error
-    return Images(pixels, labels, class_names)
-
-
 def check_image_size(image_size: int) -> None:
     """Raise `InputError` if the memory does not take one image of this size while it is made."""
     needed, free = image_size**2 * _BYTES_PER_PIXEL, psutil.virtual_memory().available
@@ -101,30 +156,3 @@ def check_image_size(image_size: int) -> None:
             f"--image_size={image_size}: one image takes {needed / 2**30:.1f} GiB while it is "
             f"resized, and {free / 2**30:.1f} GiB are free: lower it"
         )
-
-
-def _reason(error: tf.errors.OpError) -> str:
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return "the memory does not suffice, lower --image_size"
-    if isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError)):
-        return first_line(error)
-    return "it is no whole image, repair or remove it"
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
-
-
-def _allocate(shape: tuple[int, ...]) -> np.ndarray:
-    """An array in memory, or on disk where it would take more than half of what is free."""
-    size = math.prod(shape)
-    if size <= psutil.virtual_memory().available // 2:
-        return np.empty(shape, np.uint8)
-    free = psutil.disk_usage(tempfile.gettempdir()).free
-    if size > free:
-        raise InputError(
-            f"the images take {size / 2**30:.1f} GiB, more than half of the free memory and more "
-            f"than {tempfile.gettempdir()} has: lower --image_size or select fewer images"
-        )
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.uint8, mode="w+", shape=shape)

@@ -3,14 +3,18 @@
 import os
 import pathlib
 
-from tf_cutnmix.data import digits, folder, layout, tfds
+from tf_cutnmix import files
+from tf_cutnmix.data import cache, digits, folder, layout, tfds
+from tf_cutnmix.data.collecting import Source, collect, in_memory
 from tf_cutnmix.data.images import Images, check_image_size
 from tf_cutnmix.errors import InputError
 
 _CHARACTERS = ("digits", "mnist", "emnist", "kmnist", "svhn_cropped", "omniglot")
 
 
-def load(dataset: str, split: str, *, data_dir: str = "", image_size: int = 0) -> Images:
+def load(
+    dataset: str, split: str, *, data_dir: str = "", image_size: int = 0, cache_dir: str = ""
+) -> Images:
     """Read one split of a data set.
 
     Args:
@@ -18,6 +22,7 @@ def load(dataset: str, split: str, *, data_dir: str = "", image_size: int = 0) -
       split: TFDS split syntax, for every kind of source: "train", "train[:2000]", "train+test".
       data_dir: where TFDS looks; its own default if empty.
       image_size: pixels a side that the images are resized to; 0 keeps them as stored.
+      cache_dir: where they lie ready for the next that asks, or are put; empty: nowhere.
 
     A folder holds either class sub-folders with images, of which every fifth image in the
     order of the names is the test split, or one folder of class sub-folders for each split
@@ -29,15 +34,13 @@ def load(dataset: str, split: str, *, data_dir: str = "", image_size: int = 0) -
     if not dataset:
         raise InputError("--dataset is empty: name 'digits', a TFDS data set or a folder")
     check_image_size(image_size)
-    path = _folder(dataset)
-    if dataset == "digits":
-        images = digits.load(split, image_size)
-    elif path:
-        images = folder.load(path, split, image_size)
-    elif dataset.startswith((".", "~", os.sep)):
-        raise InputError(f"--dataset={dataset}: there is no such folder")
+    source = _source(dataset, split, data_dir, image_size)
+    if cache_dir:
+        place = pathlib.Path(cache_dir)
+        files.check_names(place)
+        images = cache.load(place, source, split, image_size)
     else:
-        images = tfds.load(dataset, split, data_dir, image_size)
+        images = collect(source, in_memory)
     if len(images.class_names) < 2:
         raise InputError(f"{dataset} holds one class, {images.class_names[0]!r}: 2 are needed")
     wrong = (images.labels < 0) | (images.labels >= len(images.class_names))
@@ -63,6 +66,16 @@ def own_validation(dataset: str) -> str:
 def has_direction(dataset: str) -> bool:
     """Whether mirror images of this data set mean something else (it shows characters)."""
     return dataset.split("/")[0].split(":")[0] in _CHARACTERS
+
+
+def _source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
+    if dataset == "digits":
+        return digits.source(split, image_size)
+    if path := _folder(dataset):
+        return folder.source(path, split, image_size)
+    if dataset.startswith((".", "~", os.sep)):
+        raise InputError(f"--dataset={dataset}: there is no such folder")
+    return tfds.source(dataset, split, data_dir, image_size)
 
 
 def _folder(dataset: str) -> pathlib.Path | None:

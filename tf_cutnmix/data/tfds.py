@@ -5,7 +5,8 @@ import pathlib
 import tensorflow_datasets as tfds
 
 from tf_cutnmix import files
-from tf_cutnmix.data.images import Images, collect, prepare
+from tf_cutnmix.data.collecting import Source
+from tf_cutnmix.data.images import prepare
 from tf_cutnmix.data.splits import some
 from tf_cutnmix.errors import InputError, first_line, unknown
 
@@ -16,8 +17,8 @@ def knows(dataset: str) -> bool:
     return name in tfds.list_builders(with_community_datasets=False)
 
 
-def load(dataset: str, split: str, data_dir: str, image_size: int) -> Images:
-    """Read one split; downloads the data set where it is not there yet.
+def source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
+    """One split; downloads the data set where it is not there yet.
 
     Raises:
       InputError: there is no such data set or split, or it does not classify images.
@@ -38,13 +39,21 @@ def load(dataset: str, split: str, data_dir: str, image_size: int) -> Images:
     except ValueError as error:
         raise InputError(f"{dataset}: {first_line(error)}") from error
     class_names = tuple(builder.info.features[label].names)
-    return collect(
+    return Source(
+        dataset,
         builder.as_dataset(split=split, shuffle_files=False),
         lambda example: (prepare(example[image], image_size), example[label]),
         count,
         class_names,
         lambda i: f"image {i} of {dataset}",
+        lambda: [builder.info.full_name, *_files(builder)],
     )
+
+
+def _files(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """Names, sizes and dates: two folders may hold other images by one name and version."""
+    paths = sorted(path for path in pathlib.Path(builder.data_dir).iterdir() if path.is_file())
+    return [files.identity(path, path.name) for path in paths]
 
 
 def _image_and_label(builder: tfds.core.DatasetBuilder) -> tuple[str, str]:

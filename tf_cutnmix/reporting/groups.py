@@ -19,6 +19,7 @@ _NOT_COMPARED = (
     "max_pixels",
     "export_format",
     "data_dir",
+    "cache_dir",
     "threads",
     "resume",
     "overwrite",

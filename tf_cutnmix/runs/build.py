@@ -7,7 +7,6 @@ import zlib
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import psutil
 import tensorflow as tf
 
@@ -24,7 +23,6 @@ from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size, class_weights, load_images, validation_split
 
-_CHUNK = 1000
 # Networks of the literature are up to 40 times as wide as the first of their family.
 _WIDEST = 40
 # Of each weight: itself, its average, gradient and momentum, and what a checkpoint takes.
@@ -67,9 +65,9 @@ class Splits(NamedTuple):
         return {name: images.counts.tolist() for name, images in self._asdict().items()}
 
     def checksums(self) -> list[int]:
-        """Of all pixels and labels."""
-        arrays = [array for images in self for array in (images.pixels, images.labels)]
-        return [zlib.crc32(np.ascontiguousarray(array).data) for array in arrays]
+        """Of all images and labels."""
+        told = [b"".join([*images.digests(), images.labels.tobytes()]) for images in self]
+        return [zlib.crc32(content) for content in told]
 
 
 def load_splits(config: Config) -> Splits:
@@ -132,7 +130,7 @@ def build_model(
     """The compiled model of a run, with fresh weights, over the devices of a strategy."""
     shape, num_classes = train.pixels.shape[1:], len(train.class_names)
     _check_memory(config, shape, num_classes)
-    mean, deviation = _statistics(train.pixels)
+    mean, deviation = train.statistics()
     peers = [
         build_network(
             name, shape, num_classes, mean=mean, deviation=deviation, weights=_downloaded(config)
@@ -216,19 +214,6 @@ def _check_memory(config: Config, shape: tuple[int, int, int], num_classes: int)
 
 def _parameters(network: keras.Model) -> int:
     return sum(math.prod(variable.shape) for variable in network.trainable_variables)
-
-
-def _statistics(pixels: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel, at least 1, from exact sums over chunks."""
-    total, squares = np.zeros(3), np.zeros(3)
-    for start in range(0, len(pixels), _CHUNK):
-        chunk = pixels[start : start + _CHUNK].astype(np.float64)
-        total += chunk.sum(axis=(0, 1, 2))
-        squares += np.square(chunk).sum(axis=(0, 1, 2))
-    count = pixels[..., 0].size
-    mean = total / count
-    deviation = np.maximum(np.sqrt(squares / count - np.square(mean)), 1.0)
-    return mean.tolist(), deviation.tolist()
 
 
 def _from_file(config: Config) -> bool:

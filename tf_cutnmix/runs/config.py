@@ -11,7 +11,7 @@ from tf_cutnmix.runs.flags import Flags
 from tf_cutnmix.settings import NOT_NEGATIVE, check, split_names
 
 # Where a run finds and leaves its files, which says nothing about what it does.
-PLACES = ("workdir", "data_dir", "export_dir")
+PLACES = ("workdir", "data_dir", "cache_dir", "export_dir")
 EXPORTS = ("teacher", "peer", "ensemble", "soup")
 # What runs did before there was a setting, where it is not the setting's default.
 BEFORE: dict[str, Any] = {"hold_out": "at_random"}

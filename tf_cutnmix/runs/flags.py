@@ -40,6 +40,9 @@ class Flags:
         "sub-folders",
     )
     data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
+    cache_dir: str = setting(
+        "", "data", "folder where images, once read, lie ready for later runs and all workers"
+    )
     train_split: str = setting("train", "data", "split to train on, in TFDS syntax: 'train[:2000]'")
     test_split: str = setting("test", "data", "split to report the final figures on")
     validation_split: str = setting(
@@ -289,10 +292,7 @@ class Flags:
         10.0, "run", "minutes between checkpoints within an epoch; 0: none", rule=NOT_NEGATIVE
     )
     restarts: str = setting(
-        "",
-        "run",
-        "epochs after which --resume made the run longer, which records them itself",
-        rule=EPOCHS,
+        "", "run", "epochs after which --resume made the run longer; it sets them", rule=EPOCHS
     )
     resume: bool = setting(
         False, "run", "go on with the run in workdir, if any; to more --epochs if it is finished"

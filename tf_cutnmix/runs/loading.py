@@ -1,11 +1,10 @@
 """What a run makes of its images: their splits, its batches, the weights of its classes."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tf_cutnmix.data import Images, digests, hold_out, load, own_validation
+from tf_cutnmix.data import Images, hold_out, load, own_validation
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs.config import Config
 
@@ -22,18 +21,20 @@ def load_images(config: Config) -> tuple[Images, Images, Images]:
     Raises:
       InputError: they cannot be read or do not fit together.
     """
-    settings: dict[str, Any] = {"data_dir": config.data_dir, "image_size": config.image_size}
+    settings: dict[str, Any] = {
+        name: getattr(config, name) for name in ("data_dir", "image_size", "cache_dir")
+    }
     train = load(config.dataset, config.train_split, **settings)
     test = load(config.dataset, config.test_split, **settings)
     split = validation_split(config)
     own = [load(config.dataset, split, **settings)] if split else []
     if any(images.pixels.shape[1:] != train.pixels.shape[1:] for images in (test, *own)):
         raise InputError("training and test images differ in size: pass --image_size")
-    known = digests(train)
-    train = train._replace(notes=(*train.notes, *twins(known, test, *own)))
+    train = train.with_facts()
+    train = train._replace(notes=(*train.notes, *twins(train, test, *own)))
     if own:
         return train, own[0], test
-    train, validation = hold_out(train, known, config.validation_fraction, config.hold_out)
+    train, validation = hold_out(train, config.validation_fraction, config.hold_out)
     return train, validation, test
 
 
@@ -58,20 +59,21 @@ def class_weights(train: Images) -> list[float]:
     return (shares / np.maximum(train.counts, 1)).tolist()
 
 
-def twins(train: Sequence[bytes], test: Images, *validation: Images) -> list[str]:
+def twins(train: Images, test: Images, *validation: Images) -> list[str]:
     """A line about images that are there twice, equal to the byte; none where none is.
 
     Args:
-      train: the digests of the training images.
+      train: the training images.
       test: the test images.
       *validation: those that choose the best epoch, where they have a split of their own.
     """
-    seen = set(train)
+    digests = train.digests()
+    seen = set(digests)
     found = []
-    if repeated := len(train) - len(seen):
-        found.append(f"{repeated} of the {len(train)} training images repeat others")
+    if repeated := len(digests) - len(seen):
+        found.append(f"{repeated} of the {len(digests)} training images repeat others")
     others = [("test", test), *(("validation", images) for images in validation)]
     for name, images in others:
-        if known := sum(digest in seen for digest in digests(images)):
+        if known := sum(digest in seen for digest in images.digests()):
             found.append(f"{known} of the {len(images.labels)} {name} images are training images")
     return [f"equal images: {'; '.join(found)}"] if found else []

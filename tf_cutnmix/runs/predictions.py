@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from tf_cutnmix import files
+from tf_cutnmix.data.images import Pixels
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.runs import scores
 
@@ -35,7 +36,7 @@ class Predictions(NamedTuple):
 
 
 def collect(
-    probabilities: Mapping[str, np.ndarray], pixels: np.ndarray, labels: np.ndarray
+    probabilities: Mapping[str, np.ndarray], pixels: Pixels, labels: np.ndarray
 ) -> Predictions:
     """Predictions of images `[N, H, W, 3]` uint8, with those of the teacher's surest mistakes."""
     mistakes = scores.surest_mistakes(probabilities["teacher"], labels, _MISTAKES)
