@@ -71,7 +71,7 @@ def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
     """A row for each kind of fault, tried in turns until the minutes are over; quick: once each."""
     # What is started in the background ignores interrupts, and so would the runs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    epochs = 6 if quick else 40
+    epochs = 6 if quick else 12
     moments = random.Random(0)
     with tempfile.TemporaryDirectory() as scratch:
         whole = pathlib.Path(scratch) / "whole"
@@ -188,10 +188,12 @@ def _damage(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Tri
 
 
 def _write_twice(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
-    """A second process on the same folder; the first goes on."""
+    """A second process on the same folder; the first stands still meanwhile, and goes on."""
+    process.send_signal(signal.SIGSTOP)
     second = subprocess.run(_command(folder, epochs), capture_output=True, text=True, check=False)
     if process.poll() is not None:
         return None
+    process.send_signal(signal.SIGCONT)
     process.communicate()
     refused = second.returncode == 1 and _SAID_TWO in second.stderr
     return Trial(process.returncode == 0 and refused, 0.0)

@@ -19,7 +19,7 @@ ResNet-8 on scikit-learn's handwritten digits.
 def main(config: Config) -> None:
     """Train as `config` says, print how it went and draw the run's page."""
     with command.quiet_tensorflow():
-        from tf_cutnmix.runs import experiment
+        from tf_cutnmix.runs import experiment, interrupts
     from tf_cutnmix.reporting import run_page
 
     result = experiment.train_and_evaluate(config)
@@ -28,7 +28,8 @@ def main(config: Config) -> None:
     print(summary(config, result), flush=True)
     folder = pathlib.Path(config.folder)
     as_run = command.parse(Config, [f"--flagfile={folder / 'flags.cfg'}"])
-    print(f"page: {run_page.write(folder, as_run)}")
+    with interrupts.after_training(folder):
+        print(f"page: {run_page.write(folder, as_run)}")
 
 
 def summary(config: Config, result: dict) -> str:

@@ -1,11 +1,38 @@
 """Signals that ask a run to end, kept until its state is safe."""
 
+import contextlib
+import pathlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+from tf_cutnmix.errors import Interrupted
+
 _ASKED_TO_END = (signal.SIGTERM, signal.SIGINT)
+
+
+def message(reached: str, folder: pathlib.Path) -> str:
+    """The line of a run that ends because it was asked to, and whose state is saved."""
+    return (
+        f"interrupted after {reached}; that is saved in {folder}: the same command with --resume "
+        "goes on from there"
+    )
+
+
+@contextlib.contextmanager
+def after_training(folder: pathlib.Path) -> Iterator[None]:
+    """What is asked to end while a trained run is evaluated and exported says how to go on.
+
+    Raises:
+      Interrupted: SIGTERM or SIGINT came.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT
+        raise Interrupted(number, message("the last epoch", folder)) from interrupt
 
 
 class Interrupts:

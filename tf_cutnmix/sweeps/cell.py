@@ -18,6 +18,7 @@ from tf_cutnmix.errors import Interrupted, RunError
 from tf_cutnmix.reporting import run_page
 from tf_cutnmix.runs import build, experiment
 from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.interrupts import after_training
 
 
 def check_names(configs: Sequence[Config], answer: Connection) -> None:
@@ -44,7 +45,8 @@ def run(config: Config, cores: Sequence[int] | None) -> None:
     _print_into(folder / "log.txt")
     try:
         experiment.train_and_evaluate(config)
-        run_page.write(folder, config)
+        with after_training(folder):
+            run_page.write(folder, config)
     except Interrupted as interrupt:
         print(interrupt)
         sys.exit(128 + interrupt.number)
