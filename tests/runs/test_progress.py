@@ -12,7 +12,7 @@ import pytest
 from tests.runs.short_runs import ALONE, STEPS_PER_EPOCH, Run, progress_of, run, state
 from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, Interrupted, RunError
-from tf_cutnmix.runs import checkpoints, progress
+from tf_cutnmix.runs import checkpoints, predictions, progress
 from tf_cutnmix.runs.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("all_eagerly")
@@ -80,6 +80,19 @@ def test_a_signal_anywhere_saves_the_run_which_goes_on_to_the_bit(
     run(tmp_path / "run", BASE, resume=True)
     assert_equal_to_the_bit(tmp_path / "run", whole.folder)
     assert len(checkpoints.paths(tmp_path / "run")) == 2
+
+
+def test_who_is_interrupted_while_results_are_made_is_told_how_to_go_on(
+    whole, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions, "save", lambda *_: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(Interrupted, match="after the last epoch; that is saved") as caught:
+            run(tmp_path / "run", BASE)
+    assert caught.value.number == signal.SIGINT
+    assert "--resume" in str(caught.value)
+    assert run(tmp_path / "run", BASE, resume=True).result["last"] == whole.result["last"]
+    assert_equal_to_the_bit(tmp_path / "run", whole.folder)
 
 
 def test_who_asks_twice_does_not_wait(tmp_path, monkeypatch):

@@ -13,22 +13,39 @@ from tests.distillation.replicated import difference
 from tests.runs.short_runs import SMALL, module, progress_of, run, state
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.workers import Workers
+from tf_cutnmix.runs.workers import Workers, _resolver
 
 SMOOTH = {**SMALL, "arch": "tiny_networks:smooth", "learning_rate": 0.01}
 
 
-def start(folders: list[pathlib.Path], **settings) -> list[subprocess.Popen[str]]:
+def by_tf_config(count: int) -> list[dict[str, str]]:
+    return [{"TF_CONFIG": told} for told in cluster.configs(count)]
+
+
+def by_slurm(count: int, nodes: str = "localhost", tasks: str = "2") -> list[dict[str, str]]:
+    """As srun tells the tasks of a step."""
+    told = {
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_NUM_TASKS": str(count),
+        "SLURM_STEP_NODELIST": nodes,
+        "SLURM_STEP_TASKS_PER_NODE": tasks,
+    }
+    return [{**told, "SLURM_PROCID": str(number)} for number in range(count)]
+
+
+def start(
+    folders: list[pathlib.Path], told: list[dict[str, str]] | None = None, **settings
+) -> list[subprocess.Popen[str]]:
     """A worker in each folder, the chief in the first."""
     flags = {**SMOOTH, "workdir": "run", "distribute": "multi_worker", **settings}
     workers = []
-    for folder, told in zip(folders, cluster.configs(len(folders)), strict=True):
+    for folder, own in zip(folders, told or by_tf_config(len(folders)), strict=True):
         folder.mkdir(exist_ok=True)
         workers.append(
             subprocess.Popen(
                 module("train", *(f"--{name}={value}" for name, value in flags.items())),
                 cwd=folder,
-                env={**os.environ, "TF_CONFIG": told},
+                env={**os.environ, **own},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -41,9 +58,10 @@ def differ(one: pathlib.Path, other: pathlib.Path) -> float:
     return difference(state(one).values, state(other).values)
 
 
-def test_two_workers_make_the_run_that_one_process_makes(tmp_path):
+@pytest.mark.parametrize("told", [by_tf_config, pytest.param(by_slurm, marks=pytest.mark.slow)])
+def test_two_workers_make_the_run_that_one_process_makes(told, tmp_path):
     folders = [tmp_path / "chief", tmp_path / "other"]
-    workers = start(folders, epochs=2)
+    workers = start(folders, told(2), epochs=2)
     said = [worker.communicate(timeout=300) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
     assert said[1] == ("", "")
@@ -106,3 +124,26 @@ def test_a_process_alone_agrees_with_itself(tmp_path):
     assert workers.from_chief(lambda: {"epoch": 3}) == {"epoch": 3}
     with workers.place(Config(workdir=str(tmp_path))) as config:
         assert config.folder == str(tmp_path)
+
+
+@pytest.mark.parametrize("number", [0, 2, 3])
+def test_slurm_says_who_the_workers_are_with_and_without_gpus(number, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for name, value in by_slurm(4, "gpu[07-08],login", "2,1(x2)")[number].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_JOB_ID", "4711017")
+    found = _resolver()
+    hosts = ["gpu07:21017", "gpu07:21018", "gpu08:21017", "login:21017"]
+    assert found.cluster_spec().as_dict() == {"worker": hosts}
+    assert (found.task_type, found.task_id) == ("worker", number)
+    assert found.num_accelerators() == {"GPU": 0}
+
+
+@pytest.mark.parametrize("missing", ["SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS"])
+def test_a_command_that_slurm_did_not_start_is_refused(missing, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    for name, value in by_slurm(2)[0].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv(missing)
+    with pytest.raises(InputError, match=f"{missing} not found.* Start the command with srun"):
+        _resolver()

@@ -21,6 +21,8 @@ _LEFT_ALONE = (
     *(tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError),
     *(tf.errors.DeadlineExceededError, tf.errors.InternalError),
 )
+# Of SLURM's jobs, below those that systems give away.
+_FIRST_PORT, _PORTS, _MOST_TASKS = 20_000, 10_000, 1_000
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 )
@@ -161,7 +163,7 @@ def _resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
     """Of TF_CONFIG, or else of SLURM."""
     resolvers = tf.distribute.cluster_resolver
     if "TF_CONFIG" not in os.environ and "SLURM_PROCID" in os.environ:
-        return resolvers.SlurmClusterResolver()
+        return _slurm()
     try:
         told = json.loads(os.environ.get("TF_CONFIG", ""))
         kind, index = told["task"]["type"], int(told["task"]["index"])
@@ -175,3 +177,29 @@ def _resolver() -> tf.distribute.cluster_resolver.ClusterResolver:
             f"Received: TF_CONFIG={os.environ.get('TF_CONFIG', '')!r}"
         ) from error
     return resolvers.TFConfigClusterResolver()
+
+
+def _slurm() -> tf.distribute.cluster_resolver.ClusterResolver:
+    try:
+        told = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            # Two jobs of one machine are not to meet.
+            port_base=_FIRST_PORT + int(os.environ.get("SLURM_JOB_ID", "0")) % _PORTS,
+            # Which GPUs a process sees is for SLURM to say. Counted here, there would have to be
+            # some, and a program that lists them.
+            gpus_per_node=_MOST_TASKS,
+            gpus_per_task=1,
+            auto_set_gpu=False,
+        )
+        cluster = told.cluster_spec()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"--distribute=multi_worker: SLURM does not say which processes there are: {error} "
+            "Start the command with srun, or pass TF_CONFIG"
+        ) from error
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        cluster,
+        task_type=told.task_type,
+        task_id=told.task_id,
+        num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
+        rpc_layer="grpc",
+    )
