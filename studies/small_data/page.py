@@ -75,6 +75,7 @@ TABLES = {
     "train2500_h100": _table("train2500_h100"),
     "train5000_h100": _table("train5000_h100"),
     "letters_h100": _table("letters_h100"),
+    "letters": _table("letters"),
 }
 SIDE_BY_SIDE = "side by side"
 
@@ -113,7 +114,7 @@ def _ranked(of: Table) -> list[tuple[str, ...]]:
     found = read(of.regime)
     chosen = [row for row, group in found.items() if of.chosen(row, len(group.runs))]
     chosen.sort(key=lambda row: held_out(found[row]) or both(found[row]), reverse=True)
-    return [_HEADER, *(_line(row, found[row], found[of.baseline]) for row in chosen)]
+    return [_HEADER, *(_line(row, found[row], found.get(of.baseline)) for row in chosen)]
 
 
 def _side_by_side() -> list[tuple[str, ...]]:
@@ -125,7 +126,7 @@ def _side_by_side() -> list[tuple[str, ...]]:
         found = read(regime)
         for row in (row for row in COMPARED if row in found):
             cells = [
-                _difference(found[row], found[other], figure) if other in found else ""
+                _difference(found[row], found.get(other), figure)
                 for other in others.values()
                 for figure in FIGURES.values()
             ]
@@ -133,7 +134,7 @@ def _side_by_side() -> list[tuple[str, ...]]:
     return rows
 
 
-def _line(row: str, group: Group, baseline: Group) -> tuple[str, ...]:
+def _line(row: str, group: Group, baseline: Group | None) -> tuple[str, ...]:
     """Percent, nats, parts of 1; differences with the half width of their interval."""
     about = (HERE / "rows" / f"{row}.cfg").read_text().splitlines()[0]
     above = held_out(group)
@@ -162,7 +163,7 @@ def flags(path: pathlib.Path) -> Config:
 
 def row_of(group: Group) -> str:
     """The name of its file in rows/."""
-    return re.sub(r"_seed\d+$", "", next(iter(group.runs.values())).folder.name)
+    return re.sub(r"^seed=\d+,flagfile=|_seed\d+$", "", next(iter(group.runs.values())).folder.name)
 
 
 def _seeds(group: Group) -> str:
@@ -191,9 +192,11 @@ def _held_out(run: Run) -> float:
     return (statistics.fmean(peers) + said["teacher_accuracy"]) / 2
 
 
-def _difference(group: Group, baseline: Group, figure: str) -> str:
+def _difference(group: Group, baseline: Group | None, figure: str) -> str:
     """Points above the baseline, paired by seed, and the half width of the 95 % interval."""
-    found = None if group is baseline else comparison.difference(group, baseline, figure)
+    if baseline is None or group is baseline:
+        return ""
+    found = comparison.difference(group, baseline, figure)
     if found is None:
         return ""
     half = _half_width(found)

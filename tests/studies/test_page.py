@@ -64,8 +64,12 @@ def test_every_row_with_results_is_in_a_table(rows):
 
 def lasts(regime: str, row: str) -> dict[int, dict]:
     """By seed, the figures after the last epoch."""
-    paths = (STUDY / "results" / regime).glob(f"{row}_seed[0-9]/result.json")
-    return {int(path.parent.name[-1]): json.loads(path.read_text())["last"] for path in paths}
+    folders = (STUDY / "results" / regime).iterdir()
+    names = {f"{row}_seed{k}": k for k in range(10)} | {
+        f"seed={k},flagfile={row}": k for k in range(10)
+    }
+    chosen = {names[folder.name]: folder for folder in folders if folder.name in names}
+    return {k: json.loads((path / "result.json").read_text())["last"] for k, path in chosen.items()}
 
 
 def accuracies(last: dict, split: str) -> tuple[float, float]:

@@ -44,9 +44,9 @@ class Rows:
         return len(self._positions)
 
     def __getitem__(self, key: Any, /) -> np.ndarray:
-        """What NumPy would give, as a copy."""
+        """What NumPy would give."""
         rows, *rest = key if isinstance(key, tuple) else (key,)
-        return np.array(self._array[(self._positions[rows], *rest)])
+        return np.asarray(self._array[(self._positions[rows], *rest)])
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         return np.array(self[:], *args, **kwargs)

@@ -130,6 +130,8 @@ def build_model(
     """The compiled model of a run, with fresh weights, over the devices of a strategy."""
     shape, num_classes = train.pixels.shape[1:], len(train.class_names)
     _check_memory(config, shape, num_classes)
+    if strategy:
+        _check_batch(config, train, strategy.num_replicas_in_sync)
     mean, deviation = train.statistics()
     peers = [
         build_network(
@@ -139,10 +141,8 @@ def build_model(
     ]
     if _from_file(config):
         pretrained.load(peers, config.weights_from)
-    if strategy:
-        _check_batch(config, train, strategy.num_replicas_in_sync)
-        if config.batch_norm == "sync":
-            synchronise(peers)
+    if strategy and config.batch_norm == "sync":
+        synchronise(peers)
     if config.freeze != "none":
         pretrained.freeze(peers, config.freeze)
     # What grows, ends or is remembered over a part of the run goes on as it is in a longer one.
