@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Commands find the networks of tests by name.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [

@@ -114,7 +114,8 @@ def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
       InputError: Keras is told, in its own places, what this package cannot do.
     """
     keras_choices.check()
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # What ends a command is an exception too; what is only printed as an error ends none.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     said = ""
     try:
         with output.held_back() as held:
