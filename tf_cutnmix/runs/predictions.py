@@ -4,15 +4,17 @@ import io
 import pathlib
 import zipfile
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from tf_cutnmix import files
-from tf_cutnmix.data.images import Pixels
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.runs import scores
+
+if TYPE_CHECKING:  # a report needs no TensorFlow
+    from tf_cutnmix.data.images import Pixels
 
 _MISTAKES = 12
 _SIDE = 96
@@ -36,7 +38,7 @@ class Predictions(NamedTuple):
 
 
 def collect(
-    probabilities: Mapping[str, np.ndarray], pixels: Pixels, labels: np.ndarray
+    probabilities: Mapping[str, np.ndarray], pixels: "Pixels", labels: np.ndarray
 ) -> Predictions:
     """Predictions of images `[N, H, W, 3]` uint8, with those of the teacher's surest mistakes."""
     mistakes = scores.surest_mistakes(probabilities["teacher"], labels, _MISTAKES)

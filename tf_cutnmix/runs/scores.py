@@ -2,10 +2,12 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tf_cutnmix.data.images import Pixels
+if TYPE_CHECKING:  # a report needs no TensorFlow
+    from tf_cutnmix.data.images import Pixels
 
 _AT_ONCE = 500
 # Of each image in such a batch.
@@ -17,7 +19,7 @@ def images_at_once(height: int, width: int) -> int:
     return min(max(_AT_ONCE * _PIXELS // (height * width), 1), _AT_ONCE)
 
 
-def predictions(signature: Callable, pixels: Pixels, batch_size: int) -> np.ndarray:
+def predictions(signature: Callable, pixels: "Pixels", batch_size: int) -> np.ndarray:
     """Probabilities `[N, K]` for images `[N, H, W, 3]` uint8."""
     starts = range(0, len(pixels), batch_size)
     batches = (pixels[start : start + batch_size] for start in starts)
