@@ -30,7 +30,7 @@ def load_images(config: Config) -> tuple[Images, Images, Images]:
     own = [load(config.dataset, split, **settings)] if split else []
     if any(images.pixels.shape[1:] != train.pixels.shape[1:] for images in (test, *own)):
         raise InputError("training and test images differ in size: pass --image_size")
-    train = train.with_facts()
+    train, test, *own = (images.with_facts() for images in (train, test, *own))
     train = train._replace(notes=(*train.notes, *twins(train, test, *own)))
     if own:
         return train, own[0], test
