@@ -77,9 +77,9 @@ def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
         whole = pathlib.Path(scratch) / "whole"
         begin = time.perf_counter()
         seconds = _leave_in_peace(whole, epochs)
-        tried: dict[str, list[tuple[bool, float]]] = {name: [] for name in _FAULTS}
+        tried: dict[str, list[tuple[bool, float]]] = {name: [] for name in KINDS}
         while not all(tried.values()) or (time.perf_counter() - begin < 60 * minutes and not quick):
-            for name, fault in _FAULTS.items():
+            for name, fault in KINDS.items():
                 if quick and tried[name]:
                     continue
                 moment = moments.random() * seconds
@@ -241,7 +241,8 @@ def _figures(checkpoint: checkpoints.Checkpoint) -> list[dict[str, Any]]:
 
 
 _KILL = _signalled(signal.SIGKILL, -signal.SIGKILL, "")
-_FAULTS = {
+# By their names.
+KINDS = {
     "SIGKILL": Fault(_KILL),
     "SIGTERM": Fault(_signalled(signal.SIGTERM, 143, "--resume goes on from there")),
     "SIGINT": Fault(_signalled(signal.SIGINT, 130, "--resume goes on from there")),
