@@ -156,10 +156,10 @@ def _start(folder: pathlib.Path, epochs: int, workers: int) -> list[subprocess.P
 
 def _signalled(number: signal.Signals, code: int, words: str) -> Callable[..., Trial | None]:
     def fault(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
-        moment = time.time()
+        ended, moment = (folder / "result.json").exists(), time.time()
         process.send_signal(number)
         _, said = process.communicate()
-        if process.returncode == 0:  # It had ended, or was about to.
+        if ended or process.returncode == 0:
             return None
         return Trial(process.returncode == code and words in said, _lost(folder, moment))
 
@@ -190,9 +190,11 @@ def _damage(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Tri
 def _write_twice(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
     """A second process on the same folder; the first stands still meanwhile, and goes on."""
     process.send_signal(signal.SIGSTOP)
-    second = subprocess.run(_command(folder, epochs), capture_output=True, text=True, check=False)
-    if process.poll() is not None:
+    if process.poll() is not None or (folder / "result.json").exists():
+        process.send_signal(signal.SIGCONT)
+        process.communicate()
         return None
+    second = subprocess.run(_command(folder, epochs), capture_output=True, text=True, check=False)
     process.send_signal(signal.SIGCONT)
     process.communicate()
     refused = second.returncode == 1 and _SAID_TWO in second.stderr

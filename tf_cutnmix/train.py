@@ -28,7 +28,7 @@ def main(config: Config) -> None:
     print(summary(config, result), flush=True)
     folder = pathlib.Path(config.folder)
     as_run = command.parse(Config, [f"--flagfile={folder / 'flags.cfg'}"])
-    with interrupts.after_training(folder):
+    with interrupts.told(folder):
         print(f"page: {run_page.write(folder, as_run)}")
 
 

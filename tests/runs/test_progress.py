@@ -87,7 +87,9 @@ def test_who_is_interrupted_while_results_are_made_is_told_how_to_go_on(
 ):
     with monkeypatch.context() as patch:
         patch.setattr(predictions, "save", lambda *_: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(Interrupted, match="after the last epoch; that is saved") as caught:
+        with pytest.raises(
+            Interrupted, match="run has what was saved: the same command with --resume"
+        ) as caught:
             run(tmp_path / "run", BASE)
     assert caught.value.number == signal.SIGINT
     assert "--resume" in str(caught.value)

@@ -36,7 +36,7 @@ from tf_cutnmix.runs.build import (
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.display import Display
 from tf_cutnmix.runs.events import Events
-from tf_cutnmix.runs.interrupts import Interrupts, after_training
+from tf_cutnmix.runs.interrupts import Interrupts, told
 from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.runs.progress import Progress
 from tf_cutnmix.runs.workers import Workers
@@ -61,7 +61,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         was written.
       DivergenceError: the loss stopped being finite; the checkpoints are of before.
       RunError: something could not be written, or an export does not answer as it should.
-      Interrupted: SIGTERM or SIGINT came, and its state is saved.
+      Interrupted: SIGTERM or SIGINT came, and something is saved.
     """
     if not isinstance(config, Config):
         raise InputError(f"a run is given by its Config. Received: {config!r}")
@@ -72,6 +72,7 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
     check_installed(config.formats)
     workdir.check_writable(config)
     with (
+        told(pathlib.Path(config.folder)),
         workers.place(config) as config,
         files.locked(pathlib.Path(config.folder)),
         letting_go.forgotten(),
@@ -95,12 +96,11 @@ def _train_and_evaluate(config: Config, workers: Workers) -> dict[str, Any]:
         progress = _train(model, splits, earlier, config, workers)
         if not workers.chief:
             return workers.from_chief(dict)  # which comes when the chief is done
-        with after_training(folder):
-            result, said = results.collect(model, splits, progress, config)
-            result["flags"] = config.flagfile().splitlines()
-            result["versions"] = results.versions()
-            predictions.save(folder / "predictions.npz", said)
-            result["exports"] = exporting.export_networks(model, splits, result, said, config)
+        result, said = results.collect(model, splits, progress, config)
+        result["flags"] = config.flagfile().splitlines()
+        result["versions"] = results.versions()
+        predictions.save(folder / "predictions.npz", said)
+        result["exports"] = exporting.export_networks(model, splits, result, said, config)
     finally:
         keras.config.set_dtype_policy(policy)
     result["wall_seconds"] = round(time.perf_counter() - begin, 1)

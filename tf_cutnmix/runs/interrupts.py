@@ -9,21 +9,14 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from tf_cutnmix.errors import Interrupted
+from tf_cutnmix.runs import checkpoints
 
 _ASKED_TO_END = (signal.SIGTERM, signal.SIGINT)
 
 
-def message(reached: str, folder: pathlib.Path) -> str:
-    """The line of a run that ends because it was asked to, and whose state is saved."""
-    return (
-        f"interrupted after {reached}; that is saved in {folder}: the same command with --resume "
-        "goes on from there"
-    )
-
-
 @contextlib.contextmanager
-def after_training(folder: pathlib.Path) -> Iterator[None]:
-    """What is asked to end while a trained run is evaluated and exported says how to go on.
+def told(folder: pathlib.Path) -> Iterator[None]:
+    """A run that is asked to end, wherever it is, says how to go on if it has saved something.
 
     Raises:
       Interrupted: SIGTERM or SIGINT came.
@@ -31,8 +24,14 @@ def after_training(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
+        if not checkpoints.paths(folder) or "--resume" in str(interrupt):
+            raise
         number = interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT
-        raise Interrupted(number, message("the last epoch", folder)) from interrupt
+        raise Interrupted(
+            number,
+            f"interrupted; {folder} has what was saved: the same command with --resume goes on "
+            "from there",
+        ) from interrupt
 
 
 class Interrupts:

@@ -14,7 +14,7 @@ from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import Interrupted, RunError
 from tf_cutnmix.runs import checkpoints
 from tf_cutnmix.runs.events import Events
-from tf_cutnmix.runs.interrupts import Interrupts, message
+from tf_cutnmix.runs.interrupts import Interrupts
 
 _SELECTED_BY = "val_teacher_accuracy"
 # Saving within epochs takes at most this part of the time, however long one save takes.
@@ -184,8 +184,11 @@ class Progress(keras.callbacks.Callback):
         if self.interrupts.number is None:
             return
         within = f", step {self.batch} of {self.steps_per_epoch} of the next" if self.batch else ""
-        reached = f"epoch {self.epoch}{within}"
-        raise Interrupted(self.interrupts.number, message(reached, self.folder))
+        raise Interrupted(
+            self.interrupts.number,
+            f"interrupted after epoch {self.epoch}{within}; that is saved in {self.folder}: the "
+            "same command with --resume goes on from there",
+        )
 
     def _end_epoch(self, row: dict[str, float]) -> None:
         """Save a whole epoch; no line of `metrics.jsonl` is without its checkpoint."""

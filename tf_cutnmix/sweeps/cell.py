@@ -18,7 +18,7 @@ from tf_cutnmix.errors import Interrupted, RunError
 from tf_cutnmix.reporting import run_page
 from tf_cutnmix.runs import build, experiment
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.interrupts import after_training
+from tf_cutnmix.runs.interrupts import told
 
 
 def check_names(configs: Sequence[Config], answer: Connection) -> None:
@@ -45,7 +45,7 @@ def run(config: Config, cores: Sequence[int] | None) -> None:
     _print_into(folder / "log.txt")
     try:
         experiment.train_and_evaluate(config)
-        with after_training(folder):
+        with told(folder):
             run_page.write(folder, config)
     except Interrupted as interrupt:
         print(interrupt)
