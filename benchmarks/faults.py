@@ -77,7 +77,7 @@ def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
         whole = pathlib.Path(scratch) / "whole"
         begin = time.perf_counter()
         seconds = _leave_in_peace(whole, epochs)
-        tried: dict[str, list[tuple[bool, float]]] = {name: [] for name in KINDS}
+        tried: dict[str, list[tuple[bool, bool, float]]] = {name: [] for name in KINDS}
         while not all(tried.values()) or (time.perf_counter() - begin < 60 * minutes and not quick):
             for name, fault in KINDS.items():
                 if quick and tried[name]:
@@ -89,14 +89,16 @@ def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
                     continue
                 _go_on(folder, epochs)
                 same = fault.workers > 1 or _equal(folder, whole)
-                tried[name].append((trial.as_said and same, trial.lost))
+                tried[name].append((trial.as_said, same, trial.lost))
     for name, trials in tried.items():
         yield {
             "fault": name,
             "tried": len(trials),
-            "survived": sum(survived for survived, _ in trials),
-            "work lost, s": turns.summary([lost for _, lost in trials]),
-            "most work lost, s": float(f"{max(lost for _, lost in trials):.3g}"),
+            "survived": sum(as_said and same for as_said, same, _ in trials),
+            "ended as said": sum(as_said for as_said, _, _ in trials),
+            "equal": sum(same for _, same, _ in trials),
+            "work lost, s": turns.summary([lost for _, _, lost in trials]),
+            "most work lost, s": float(f"{max(lost for _, _, lost in trials):.3g}"),
         }
 
 
