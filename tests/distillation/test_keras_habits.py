@@ -308,6 +308,7 @@ def test_of_no_images_there_are_no_rows(images):
     assert answer.dtype == np.float32
 
 
+@pytest.mark.usefixtures("convolved_nothing")
 def test_each_network_says_nothing_of_nothing():
     assert {tuple(p.shape) for p in made().predict_each(IMAGES[:0]).values()} == {(0, 10)}
 

@@ -240,6 +240,7 @@ def test_one_request_holds_files_of_any_kind_and_size(of_one):
         np.testing.assert_allclose(answer["logits"][position], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("convolved_nothing")
 @pytest.mark.parametrize("size", [SIZE, (5, 13)])
 def test_no_images_are_answered_with_no_rows(of_two, size):
     nothing = tf.zeros([0, *size, 3], tf.uint8)
