@@ -19,13 +19,18 @@ class DivergenceError(RunError, ArithmeticError):
 class Interrupted(KeyboardInterrupt):
     """A signal has ended what was going on; the commands exit with 128 and its number.
 
+    Args:
+      number: of the signal.
+      told: how to go on, if there is something to go on from.
+
     Attributes:
       number: of the signal.
+      told: as it was passed.
     """
 
-    def __init__(self, number: int, message: str = "interrupted") -> None:
-        super().__init__(message)
-        self.number = number
+    def __init__(self, number: int, told: str = "") -> None:
+        super().__init__(told or "interrupted")
+        self.number, self.told = number, told
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:

@@ -130,24 +130,11 @@ def waiting(folder: pathlib.Path, name: str, option: str) -> Iterator[None]:
       InputError: the folder cannot be written.
     """
     make_folder(folder, option)
-    try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        lock = os.open(folder / f".{name}{_LOCK}", flags, 0o666)
-    except OSError as error:
-        raise InputError(f"--{option}={folder} cannot be written: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with _open_lock(folder, f".{name}{_LOCK}", option) as lock:
+        if _is_held(lock, folder):
             print(f"another process makes {folder / name}: waiting for it", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            warnings.warn(f"{folder} cannot be locked: fill it once at a time", stacklevel=3)
         yield
-    finally:
-        os.close(lock)
 
 
 @contextlib.contextmanager
@@ -183,23 +170,14 @@ def _lock(folder: pathlib.Path) -> IO[str]:
     """The open file whose lock says who writes into a folder."""
     path = folder / _LOCK
     while True:
-        try:
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
-        except OSError as error:
-            raise InputError(f"--workdir={folder} cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        file = _open_lock(folder, _LOCK, "workdir")
+        if _is_held(file, folder):
             holder = file.read() or "another process"
             file.close()
             raise InputError(
                 f"{folder} is being written by {holder}: wait until that ends, or name another "
                 "--workdir"
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            warnings.warn(f"{folder} cannot be locked: write to it once at a time", stacklevel=3)
+            )
         # Its holder may have removed the file between our opening and locking it.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.lstat()):
@@ -209,3 +187,24 @@ def _lock(folder: pathlib.Path) -> IO[str]:
     file.write(f"process {os.getpid()} on {platform.node()}")
     file.flush()
     return file
+
+
+def _open_lock(folder: pathlib.Path, name: str, option: str) -> IO[str]:
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        return os.fdopen(os.open(folder / name, flags, 0o666), "r+")
+    except OSError as error:
+        raise InputError(f"--{option}={folder} cannot be written: {error.strerror}") from error
+
+
+def _is_held(lock: IO[str], folder: pathlib.Path) -> bool:
+    """Whether another process holds a lock; if none does, this one holds it from now on."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        warnings.warn(f"{folder} cannot be locked: write to it once at a time", stacklevel=4)
+    return False

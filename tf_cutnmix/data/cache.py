@@ -40,6 +40,7 @@ def load(cache_dir: pathlib.Path, source: Source, split: str, image_size: int) -
     Raises:
       InputError: the source or the entry cannot be read, or the disk does not take it.
     """
+    files.check_names(cache_dir)
     entry = cache_dir / _name(source, split, image_size)
     if not entry.is_dir():
         with files.waiting(cache_dir, entry.name, option="cache_dir"):
@@ -62,7 +63,9 @@ def _build(entry: pathlib.Path, source: Source) -> None:
         new = made / "new"
         try:
             new.mkdir()
-            images = collect(source, lambda shape: _allocate(new / "pixels.npy", shape))
+            images = collect(
+                source, lambda shape: _allocate(entry.parent, new / "pixels.npy", shape)
+            )
             facts = facts_of(images.pixels)
             np.savez(new / "facts.npz", labels=images.labels, **facts._asdict())
             for path in (new / "pixels.npy", new / "facts.npz"):
@@ -72,12 +75,12 @@ def _build(entry: pathlib.Path, source: Source) -> None:
             raise InputError(f"--cache_dir: {entry} cannot be written: {error.strerror}") from error
 
 
-def _allocate(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
+def _allocate(cache_dir: pathlib.Path, path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
     """A uint8 array in a file, whose whole room is taken at once: a map on a full disk kills."""
-    size, free = math.prod(shape), shutil.disk_usage(path.parent).free
+    size, free = math.prod(shape), shutil.disk_usage(cache_dir).free
     if size > free:
         raise InputError(
-            f"--cache_dir: the images take {size / 2**30:.1f} GiB and {path.parent.parent.parent} "
+            f"--cache_dir: the images take {size / 2**30:.1f} GiB and {cache_dir} "
             f"has {free / 2**30:.1f}: name a folder on a larger disk, or lower --image_size"
         )
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)

@@ -3,7 +3,6 @@
 import os
 import pathlib
 
-from tf_cutnmix import files
 from tf_cutnmix.data import cache, digits, folder, layout, tfds
 from tf_cutnmix.data.collecting import Source, collect, in_memory
 from tf_cutnmix.data.images import Images, check_image_size
@@ -36,9 +35,7 @@ def load(
     check_image_size(image_size)
     source = _source(dataset, split, data_dir, image_size)
     if cache_dir:
-        place = pathlib.Path(cache_dir)
-        files.check_names(place)
-        images = cache.load(place, source, split, image_size)
+        images = cache.load(pathlib.Path(cache_dir), source, split, image_size)
     else:
         images = collect(source, in_memory)
     if len(images.class_names) < 2:

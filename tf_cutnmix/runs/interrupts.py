@@ -24,11 +24,11 @@ def told(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        if not checkpoints.paths(folder) or "--resume" in str(interrupt):
+        known = interrupt if isinstance(interrupt, Interrupted) else Interrupted(signal.SIGINT)
+        if known.told or not checkpoints.paths(folder):
             raise
-        number = interrupt.number if isinstance(interrupt, Interrupted) else signal.SIGINT
         raise Interrupted(
-            number,
+            known.number,
             f"interrupted; {folder} has what was saved: the same command with --resume goes on "
             "from there",
         ) from interrupt
