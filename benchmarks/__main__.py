@@ -8,7 +8,7 @@ from benchmarks import tables
 
 BENCHMARKS = (
     *("mixing", "pipeline", "step", "start", "export", "formats", "serving"),
-    *("saving", "faults", "scale", "cache"),
+    *("saving", "memory", "faults", "scale", "cache"),
 )
 RESULTS = pathlib.Path(__file__).with_name("results")
 

@@ -113,7 +113,7 @@ def _ours(start: Start) -> Callable:
 def _keras(start: Start) -> Callable:
     import keras
 
-    models = [_resnet(start.depth) for _ in range(start.count)]
+    models = [resnet(start.depth) for _ in range(start.count)]
     for model in models:
         optimizer = keras.optimizers.SGD(0.1, 0.9, nesterov=True)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -121,7 +121,7 @@ def _keras(start: Start) -> Callable:
     return lambda *batch: [model.train_on_batch(*batch) for model in models]
 
 
-def _resnet(depth: int) -> Any:
+def resnet(depth: int) -> Any:
     """The network of `build_network("resnet<depth>")`, of Keras' own layers alone."""
     from keras import Input, Model, layers, ops
 

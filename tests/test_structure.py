@@ -79,7 +79,7 @@ ORDER = [
     *METHODS,
     "distillation.methods",
     *(f"distillation.{file}" for file in ("teacher", "soup", "views", "replicas", "guard")),
-    *wing("distillation", "callbacks", "trainer", "predictor", "distiller"),
+    *wing("distillation", "callbacks", "graphs", "trainer", "predictor", "distiller"),
     "serving.resizing",
     *wing("serving.formats", "format", "litert", "litert_int8", "onnx", "openvino"),
     *wing("serving", "files", "conversion", "record", "warmup", "savedmodel"),

@@ -48,6 +48,7 @@ ROWS = (
     "independent_cutmix_until",
     # The third: what could come of them, and other methods.
     "cutnmix_both_lighter",
+    "cutnmix_mostly_mutual",
     "cutnmix_both_ramped_half",
     "kdcl_cutmix",
     "pcl_cutmix",

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_cutnmix.distillation.callbacks import LearnHeldOut, StopAtDivergence
 from tf_cutnmix.distillation.forward import HeldOutPart, Part
+from tf_cutnmix.distillation.graphs import called_as_traced
 from tf_cutnmix.distillation.guard import Guard
 from tf_cutnmix.distillation.method import Method
 
@@ -23,6 +24,7 @@ class Trainer(keras.Model):
     num_classes: int
     guard: Guard
     parts: Sequence[Part]
+    train_function: Any
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.compile`; a training that diverged may then begin anew.
@@ -86,11 +88,14 @@ class Trainer(keras.Model):
             raise ValueError("there is nothing to evaluate: pass at least one labelled image")
         return figures
 
-    def make_train_function(self, force: bool = False) -> Any:
+    def make_train_function(self, force: bool = False) -> None:
+        if self.train_function is not None and not force:
+            return
         if not self.optimizer.built:
             # Were it to make its variables inside the step, TensorFlow would trace that twice.
             self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
+        super().make_train_function(force)
+        self.train_function = called_as_traced(self.train_function)
 
     def check_finite(self) -> None:
         """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
