@@ -49,6 +49,7 @@ ROWS = (
     # The third: what could come of them, and other methods.
     "cutnmix_both_lighter",
     "cutnmix_mostly_mutual",
+    "cutnmix_feature01",
     "cutnmix_both_ramped_half",
     "kdcl_cutmix",
     "pcl_cutmix",

@@ -208,6 +208,16 @@ def test_a_save_is_measured_against_the_time_between_two(tmp_path: pathlib.Path)
 
 
 @pytest.mark.slow
+def test_memory_is_what_a_process_holds_more_after_a_call(tmp_path: pathlib.Path) -> None:
+    row = run_quickly("memory", tmp_path)
+    more = row["after the last, MiB"] - row["after the third, MiB"]
+    assert row["after the third, MiB"] > 300
+    assert (row["calls"] - 3) * row["a call, MiB"] == pytest.approx(more, abs=1.2)
+    # Of the millions of objects of a run, hundreds stay.
+    assert abs(row["a call, Python objects"]) < 2000
+
+
+@pytest.mark.slow
 def test_a_run_survives_every_fault(tmp_path: pathlib.Path) -> None:
     command.main(["faults", "--quick", f"--out={tmp_path}"])
     results = json.loads((tmp_path / "faults.json").read_text())

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import random
 import re
 import shutil
 import subprocess
@@ -92,7 +93,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, digits: dict) -> pathlib.Pa
 
 def tiny_distiller(method: str) -> OnlineDistiller:
     """Two tiny peers whose learning rate falls after three steps, always with the same weights."""
-    keras.utils.set_random_seed(0)
+    random.seed(0)
     model = OnlineDistiller(
         [tiny_peer(), tiny_peer(7)],
         CutNMix(2, num_classes=CLASSES, seed=1),
@@ -174,7 +175,7 @@ def test_two_resnets_train_in_jax_as_in_tensorflow(
     bundle: run_bundle.Bundle, folder: pathlib.Path, digits: dict
 ) -> None:
     settings = settings_of(folder)
-    keras.utils.set_random_seed(settings.seed)
+    random.seed(settings.seed)
     model = build.build_model(settings, digits["train"])
     bundles.seeded(model, settings.seed)
     assert_equal_variables(bundle, model)
@@ -207,7 +208,7 @@ def test_one_program_trains_runs_of_further_seeds_as_tensorflow_does(
 ) -> None:
     settings = settings_of(folder, seed=3)
     keras.utils.clear_session()
-    keras.utils.set_random_seed(3)
+    random.seed(3)
     model = build.build_model(settings, digits["train"])
     bundles.seeded(model, 3)
     bundle.load(folder / "state_3.npz")

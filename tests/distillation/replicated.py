@@ -5,6 +5,7 @@ device, `python replicated.py apart` what happens if the devices do not see the 
 """
 
 import json
+import random
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +34,7 @@ def trained(
     name: str, strategy: tf.distribute.Strategy | None, batch: int = 12, steps: int = STEPS
 ) -> tuple[OnlineDistiller, dict[str, float]]:
     """A model after some steps on random images, and its losses."""
-    keras.utils.set_random_seed(0)
+    random.seed(0)
     count, shares = METHODS[name]
     peers = [tiny_networks.smooth() for _ in range(count)]
     peers = share_stages(peers, "stage1") if shares else peers
@@ -47,9 +48,9 @@ def trained(
         strategy=strategy,
     )
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9, global_clipnorm=5.0))
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (steps * batch, 8, 8, 3), np.uint8)
-    labels = random.integers(0, 10, steps * batch)
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (steps * batch, 8, 8, 3), np.uint8)
+    labels = generator.integers(0, 10, steps * batch)
     history = model.fit(images, labels, batch_size=batch, shuffle=False, verbose=0).history
     return model, {key: values[0] for key, values in history.items()}
 

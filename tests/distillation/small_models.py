@@ -1,5 +1,7 @@
 """Small networks and distillers that the tests of training share."""
 
+import random
+
 import keras
 import numpy as np
 
@@ -42,7 +44,7 @@ def small_distiller(dropout: float = 0.0, **settings) -> OnlineDistiller:
 
     Unless a mixing is given, it is one for which XLA is not waited.
     """
-    keras.utils.set_random_seed(0)
+    random.seed(0)
     peers = [small_network(6, dropout=dropout), small_network(9, dropout=dropout)]
     mixing = CutNMix(2, seed=0)
     mixing.supports_jit = False

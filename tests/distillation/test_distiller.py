@@ -1,5 +1,7 @@
 """OnlineDistiller: its step, its evaluation, what it refuses."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -105,7 +107,7 @@ def unlike_peers() -> list[keras.Model]:
 
 
 def test_three_steps_of_unlike_peers_are_those_of_a_plain_implementation():
-    keras.utils.set_random_seed(1)
+    random.seed(1)
     mixing = CutNMix(2, num_classes=CLASSES, seed=5)
     method = Method("cutnmix", {"teacher": 0.7, "feature": 0.4}, temperature=2.0, ramp_steps=2)
     model = OnlineDistiller(unlike_peers(), mixing, method, momentum=0.3, weight_decay=0.01)
@@ -164,7 +166,7 @@ def test_a_method_without_features_makes_no_adapters():
 
 
 def test_the_model_trains_the_objects_that_it_was_given():
-    keras.utils.set_random_seed(0)
+    random.seed(0)
     peers = [small_network(), small_network()]
     before = [peer.get_weights()[0] for peer in peers]
     train(compiled(OnlineDistiller(peers)), steps=1)
@@ -176,7 +178,7 @@ def test_independent_peers_do_not_depend_on_each_other():
     """The first of two peers is trained as it is beside another peer, or alone."""
 
     def first_peer(others: int) -> list[np.ndarray]:
-        keras.utils.set_random_seed(0)
+        random.seed(0)
         peers = [small_network(), *(small_network(7 + i) for i in range(others))]
         model = OnlineDistiller(peers, CutMix(seed=3), "independent")
         return train(compiled(model), steps=2).peers[0].get_weights()

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import random
 from collections.abc import Callable
 
 import keras
@@ -40,7 +41,7 @@ def distiller(name: str, mixing: keras.layers.Layer | None = None, **how) -> Onl
 
     Where its steps are eager its views are too, for which XLA is not waited.
     """
-    keras.utils.set_random_seed(0)
+    random.seed(0)
     peers = [small_network() for _ in range(3)]
     recipe = METHODS[name]
     if recipe.shares:

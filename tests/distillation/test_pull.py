@@ -1,6 +1,7 @@
 """Peers drawn to their mean."""
 
-import keras
+import random
+
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from tf_cutnmix.errors import InputError
 
 def pulled(every: int, count: int = 3, **how) -> OnlineDistiller:
     """Peers that learn nothing: what moves their weights is the pull alone."""
-    keras.utils.set_random_seed(0)
+    random.seed(0)
     peers = [small_network() for _ in range(count)]
     model = OnlineDistiller(peers, None, Method("cutnmix", pull_every=every))
     return compiled(model, rate=0.0, **how)

@@ -1,6 +1,7 @@
 """Small networks and what the tests of networks ask of them."""
 
 import functools
+import random
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ def pixels(shape: tuple[int, ...] = (4, 8, 8, 3), seed: int = 0) -> np.ndarray:
 
 @functools.cache
 def small_network(name: str) -> keras.Model:
-    keras.utils.set_random_seed(0)
+    random.seed(0)
     return build_network(name, (8, 8, 3), 10)
 
 

@@ -1,6 +1,7 @@
 """A function of the user's by its name."""
 
-import keras
+import random
+
 import numpy as np
 import pytest
 
@@ -49,7 +50,7 @@ def _module(tmp_path, monkeypatch):
 
 
 def test_a_function_builds_the_network_of_its_name():
-    keras.utils.set_random_seed(3)
+    random.seed(3)
     network = build_network("my_networks:backbone", (8, 8, 3), 7)
     assert network.output["features"].shape == (None, 4)
     assert network.output["logits"].shape == (None, 7)

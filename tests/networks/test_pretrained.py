@@ -1,5 +1,7 @@
 """Weights to start from, and what of them stays."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from tf_cutnmix.serving import export
 
 @pytest.fixture(scope="module")
 def sources() -> list[keras.Model]:
-    keras.utils.set_random_seed(5)
+    random.seed(5)
     return [tiny_peer(), tiny_peer()]
 
 
