@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.distillation.small_models import batch_of, graph_of, small_distiller, train, values_of
+from tests.distillation.small_models import (
+    batch_of,
+    compiled,
+    graph_of,
+    small_distiller,
+    train,
+    values_of,
+)
+from tf_cutnmix import CutNMix
 from tf_cutnmix.distillation import graphs
 
 
@@ -43,6 +51,14 @@ def test_a_training_step_is_left_as_traced_and_nothing_else(watch: Watch) -> Non
     assert all(watch.seen)
     assert after == [False, False]
     assert not is_left_as_traced()
+
+
+def test_a_step_that_xla_compiles_is_prepared_as_ever(watch: Watch) -> None:
+    mixing = CutNMix(2, seed=0)
+    model = compiled(small_distiller(augment=watch, mixing=mixing), jit_compile=True)
+    train(model, steps=1)
+    assert watch.seen
+    assert not any(watch.seen)
 
 
 def test_what_a_user_chose_is_kept_also_when_a_step_fails() -> None:

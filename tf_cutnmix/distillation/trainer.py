@@ -95,7 +95,8 @@ class Trainer(keras.Model):
             # Were it to make its variables inside the step, TensorFlow would trace that twice.
             self.optimizer.build(self.trainable_variables)
         super().make_train_function(force)
-        self.train_function = called_as_traced(self.train_function)
+        if not self.jit_compile:
+            self.train_function = called_as_traced(self.train_function)
 
     def check_finite(self) -> None:
         """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
