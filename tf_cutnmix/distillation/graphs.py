@@ -11,9 +11,9 @@ import tensorflow as tf
 def called_as_traced(function: Callable) -> Callable:
     """A function whose graph TensorFlow runs as it was traced, where there is no GPU.
 
-    Its optimizer of graphs (Grappler) looks at the whole graph some twenty times before the first
-    call, which is half of the start of deep networks. On a CPU a step is none the faster for it
-    (`python -m benchmarks start`); on a GPU it also chooses how images lie in memory.
+    Its optimizer of graphs (Grappler) goes over the whole graph again and again before the first
+    call, which deep networks wait for (`python -m benchmarks start`). On a CPU no step was the
+    faster for it; on a GPU, where this was not tried, it also chooses how images lie in memory.
     """
 
     @functools.wraps(function)
