@@ -5,7 +5,6 @@ import dataclasses
 import gc
 import io
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from benchmarks import fresh
 from benchmarks.start import resnet
 from benchmarks.tables import Row
 
@@ -52,9 +52,7 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def _row(program: Program, calls: int) -> Row:
-    command = [sys.executable, "-m", __name__, json.dumps(program), str(calls)]
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    held = json.loads(process.stdout.splitlines()[-1])
+    held = fresh.answer(__name__, json.dumps(program), str(calls))
     (before, objects_before), (after, objects_after) = held[_FIRST - 1], held[-1]
     return {
         "program": program.name,
@@ -69,7 +67,6 @@ def _row(program: Program, calls: int) -> Row:
 
 def _measure(program: Program, calls: int) -> list[tuple[float, int]]:
     """Memory in MiB and Python objects after each call."""
-    # Imported in functions: the parent needs neither.
     call = {"ours": _ours, "Keras": _keras}[program.name](program.compiled)
     held = []
     for _ in range(calls):
@@ -80,6 +77,7 @@ def _measure(program: Program, calls: int) -> list[tuple[float, int]]:
 
 
 def _ours(compiled: str) -> Callable[[], Any]:
+    # Imported in functions: a row of the one is not to hold the other.
     from tf_cutnmix.runs.config import Config
     from tf_cutnmix.runs.experiment import train_and_evaluate
 

@@ -3,13 +3,12 @@
 import importlib
 import json
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from benchmarks import turns
+from benchmarks import fresh, turns
 from benchmarks.tables import Row
 
 TITLE = (
@@ -52,7 +51,8 @@ def _row(depth: int, count: int, xla: bool, repeats: int) -> Row:
     measured: dict[str, list[dict[str, float]]] = {"ours": [], "Keras": []}
     for _ in range(repeats):
         for program, runs in measured.items():
-            runs.append(_in_fresh_process(Start(program, depth, count, xla)))
+            start = Start(program, depth, count, xla)
+            runs.append(fresh.answer(__name__, json.dumps(start), str(time.time())))
     cells: dict[str, Any] = {"compiled": "xla" if xla else "graph", "depth": depth, "n": count}
     for program, runs in measured.items():
         for figure in runs[0]:
@@ -61,12 +61,6 @@ def _row(depth: int, count: int, xla: bool, repeats: int) -> Row:
         values = {program: [run[figure] for run in runs] for program, runs in measured.items()}
         cells[f"ours / Keras: {figure.split(',')[0]}"] = turns.ratio(values, "ours", "Keras")
     return cells
-
-
-def _in_fresh_process(start: Start) -> dict[str, float]:
-    command = [sys.executable, "-m", __name__, json.dumps(start), str(time.time())]
-    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(process.stdout.splitlines()[-1])
 
 
 def _measure(start: Start, begin: float) -> dict[str, float]:

@@ -213,7 +213,7 @@ def test_memory_is_what_a_process_holds_more_after_a_call(tmp_path: pathlib.Path
     more = row["after the last, MiB"] - row["after the third, MiB"]
     assert row["after the third, MiB"] > 300
     assert (row["calls"] - 3) * row["a call, MiB"] == pytest.approx(more, abs=1.2)
-    # Of the millions of objects of a run, hundreds stay.
+    # Of the hundreds of thousands of objects of a process, some hundreds more.
     assert abs(row["a call, Python objects"]) < 2000
 
 
