@@ -5,9 +5,10 @@ import pathlib
 import numpy as np
 import pytest
 
+from tests.distillation.small_models import small_network
 from tf_cutnmix import command, sweep
 from tf_cutnmix.data import Images
-from tf_cutnmix.distillation.method import METHODS
+from tf_cutnmix.distillation.method import METHODS, Method
 from tf_cutnmix.mixing.layers import MIXINGS
 from tf_cutnmix.networks import build
 from tf_cutnmix.runs.build import build_model
@@ -48,8 +49,22 @@ def test_config_is_the_published_recipe(path):
     config = read(path)
     recipe = (config.epochs, config.batch_size, config.learning_rate, config.weight_decay)
     assert recipe == (300, 128, 0.1, 5e-4)
-    assert round(config.ramp * config.epochs) == 80
     assert round(config.crop * 32) == 4
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_ramp_is_that_of_the_published_recipe(path):
+    config = read(path)
+    assert round(config.ramp * config.epochs) == 80
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_spells_out_what_cutnmix_does_by_default(path):
+    config, method = read(path), Method("cutnmix")
+    assert (config.ramp, config.temperature) == (method.recipe.ramp, method.temperature)
+    weights = {term.name: term.weight for term in method.terms([small_network()] * 2)}
+    assert {**weights, **config.term_weights} == weights
+    assert list(config.term_weights) == ["feature"]
 
 
 def test_a_flag_after_the_flagfile_wins():

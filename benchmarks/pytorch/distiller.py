@@ -137,7 +137,7 @@ class Distiller(nn.Module):
         if self.teaches:
             ramp = self._ramp()
             terms["teacher"] = ramp * self._teacher_term(views, logits)
-            terms["feature"] = ramp * self._feature_term([f for f, _ in outputs], adapted)
+            terms["feature"] = 0.1 * ramp * self._feature_term([f for f, _ in outputs], adapted)
         return {"loss": sum(terms.values()), **terms}
 
     def _teacher_term(self, views: list[Tensor], logits: list[Tensor]) -> Tensor:

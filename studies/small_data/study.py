@@ -18,12 +18,12 @@ import psutil
 
 HERE = pathlib.Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-REGIMES = ("train1000", "train2500", "train5000", "letters", "train1000_long")
+REGIMES = ("train1000", "train2500", "train5000", "letters", "digits", "train1000_long")
 ROWS = (
     "independent_cutmix",
     "dml_cutmix",
     "cutnmix_mutual",
-    "cutnmix",
+    "cutnmix_former",
     "cutnmix_t1",
     "cutnmix_teacher_mutual",
     "dml_cutnmix",
@@ -50,6 +50,14 @@ ROWS = (
     "cutnmix_both_lighter",
     "cutnmix_mostly_mutual",
     "cutnmix_feature01",
+    "cutnmix",
+    "cutnmix_feature03",
+    "cutnmix_feature01_others",
+    "cutnmix_all_soft",
+    "cutnmix_both_soft",
+    "cutnmix_both_soft_lighter",
+    "cutnmix_both_quarter",
+    "cutnmix_both_quarter_half",
     "cutnmix_both_ramped_half",
     "kdcl_cutmix",
     "pcl_cutmix",
@@ -58,8 +66,12 @@ ROWS = (
     "mcl_cutmix",
     "afd_cutmix",
 )
-# In train1000 they cost what its leader does, elsewhere they mean nothing: only where named.
-OF_EQUAL_COST = ("independent_cutmix_longer", "one_wider_cutmix")
+# Only where named. In train1000 the first two cost what cutnmix_both_ramped does, elsewhere they
+# mean nothing.
+WHERE_NAMED = (
+    *("independent_cutmix_longer", "one_wider_cutmix"),
+    *("independent_cutmix_3_peers", "dml_cutmix_3_peers", "cutnmix_3_peers"),
+)
 KEPT = ("flags.cfg", "metrics.jsonl", "result.json")
 PLACES = ("--workdir=", "--data_dir=", "--cache_dir=", "--export_dir=")
 BASELINE = "method=independent,mix=cutmix,mix_probability=1.0,mix_until=1.0"

@@ -232,7 +232,7 @@ def test_the_peers_own_logits_teach_in_cutnmix_only_if_they_are_given_a_weight()
     names = [term.name for term in Method("cutnmix").terms(peers_for("cutnmix", 2))]
     assert names == ["cross_entropy", "teacher", "feature"]
     terms = Method("cutnmix", {"teacher": 0, "mutual": 0.5}).terms(peers_for("cutnmix", 2))
-    assert [(t.name, t.weight) for t in terms][1:] == [("feature", 1.0), ("mutual", 0.5)]
+    assert [(t.name, t.weight) for t in terms][1:] == [("feature", 0.1), ("mutual", 0.5)]
     assert not any(term.uses_averages for term in terms)
 
 

@@ -67,7 +67,7 @@ def test_every_setting_reaches_the_model(training_images):
         "weights": "teacher=0.5,feature=0.25",
         "share": "stage1",
         "views": "own",
-        "ramp": 0.5,
+        "ramp": 0.75,
         "teacher_memory": 0.1,
         "weight_decay": 1e-3,
         "momentum": 0.8,
@@ -90,7 +90,7 @@ def test_every_setting_reaches_the_model(training_images):
         "name": "cutnmix",
         "weights": {"teacher": 0.5, "feature": 0.25},
         "temperature": 2.0,
-        "ramp_steps": steps // 2,
+        "ramp_steps": steps * 3 // 4,
         "options": {"ensemble_members": "others", "ensemble_view": "clean"},
         "pull_every": 7,
         "batch_size": 32,
@@ -164,12 +164,12 @@ def test_characters_are_mirrored_only_if_asked(dataset, flip, mirrored, training
         (
             {},
             "short run: 12 steps; the teacher remembers 1 (--teacher_memory), distillation grows "
-            "over 3 (--ramp); --batch_size=8 would give 54",
+            "over 6 (--ramp); --batch_size=8 would give 54",
         ),
         (
-            {"epochs": 30, "teacher_memory": 0.1, "ramp": 0.5},
+            {"epochs": 30, "teacher_memory": 0.1, "ramp": 0.25},
             "short run: 120 steps; the teacher remembers 12 (--teacher_memory), distillation grows "
-            "over 60 (--ramp); --batch_size=8 would give 540",
+            "over 30 (--ramp); --batch_size=8 would give 540",
         ),
         (
             {"method": "independent"},
@@ -177,7 +177,7 @@ def test_characters_are_mirrored_only_if_asked(dataset, flip, mirrored, training
             "give 54",
         ),
         (
-            {"epochs": 124},
+            {"epochs": 124, "method": "pcl"},
             "short run: 496 steps; the teacher remembers 5 (--teacher_memory), distillation grows "
             "over 124 (--ramp); --batch_size=16 would give 1116",
         ),

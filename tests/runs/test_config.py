@@ -271,7 +271,8 @@ def test_a_flagfile_leaves_out_how_to_treat_an_earlier_run(settings: dict) -> No
 
 
 def test_a_flagfile_names_every_other_setting() -> None:
-    unset = {"num_peers": 2, "temperature": 1.0, "batch_size": 8, "learning_rate_backbone": 0.1}
+    unset = {"num_peers": 2, "temperature": 1.0, "ramp": 0.5}
+    unset |= {"batch_size": 8, "learning_rate_backbone": 0.1}
     lines = Config(**unset).flagfile().splitlines()
     names = {line.removeprefix("--").split("=")[0] for line in lines}
     assert names == set(FIELDS) - {"resume", "overwrite"}

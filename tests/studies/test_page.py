@@ -9,6 +9,7 @@ import statistics
 import pytest
 
 STUDY = pathlib.Path(__file__).parents[2] / "studies" / "small_data"
+README = pathlib.Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,14 @@ def test_settings_side_by_side_are_paired_by_seed(text):
             expected += [statistics.fmean(g[i] for g in gaps) if told else None for i in (0, 1)]
         for cell, value in zip(cells, expected, strict=True):
             assert (float(cell.split()[0]) if cell else None) == pytest.approx(value, abs=0.0051)
+
+
+def test_the_readme_repeats_the_page(text):
+    wanted = ("train1000", "train2500", "train5000", "letters")
+    measured = re.findall(r"\| (\w+) \| `cutnmix` \| (\d+) \| ([^|]+) \| ([^|]+) \|", text)
+    told = re.findall(r"\| (\d+) \| ([+-][^|]+) \| ([+-][^|]+) \|", README.read_text())
+    assert told == [tuple(cells) for regime, *cells in measured if regime in wanted]
+    assert len(told) == len(wanted)
 
 
 def test_the_plot_is_what_the_command_makes(page):

@@ -53,7 +53,7 @@ def test_every_row_in_every_regime_is_a_run_of_its_own(regime, study, tmp_path):
 def test_every_row_that_there_is_belongs_to_the_study(study):
     assert {path.stem for path in (FOLDER / "rows").glob("*.cfg")} == {
         *study.ROWS,
-        *study.OF_EQUAL_COST,
+        *study.WHERE_NAMED,
     }
     regimes = {path.stem for path in (FOLDER / "regimes").glob("*.cfg")}
     assert regimes == {*study.REGIMES, "train1000_bfloat16"}

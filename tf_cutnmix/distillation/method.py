@@ -52,6 +52,7 @@ class Recipe:
     Attributes:
       terms: from the method's settings and the peers to its terms.
       temperature: unless the settings say otherwise.
+      ramp: part of a run over which ramped terms grow, unless its settings say otherwise.
       min_peers: that it can take.
       alike: whether the peers' features must be of one size.
       shares: whether the peers must share stages; by default all but the last.
@@ -65,6 +66,7 @@ class Recipe:
 
     terms: Callable[["Method", Sequence[keras.Model]], list[Term]]
     temperature: float = 3.0
+    ramp: float = 0.25
     min_peers: int = 1
     alike: bool = False
     shares: bool = False

@@ -147,11 +147,12 @@ def build_model(
         pretrained.freeze(peers, config.freeze)
     # What grows, ends or is remembered over a part of the run goes on as it is in a longer one.
     steps = steps_per_epoch(train, config) * config.stretches[0]
+    ramp = Method(config.method).recipe.ramp if config.ramp is None else config.ramp
     method = Method(
         config.method,
         weights=config.term_weights,
         temperature=config.temperature,
-        ramp_steps=round(config.ramp * steps),
+        ramp_steps=round(ramp * steps),
         options=config.method_options,
         pull_every=config.pull_every,
         batch_size=batch_size(config, train),

@@ -198,10 +198,10 @@ class Flags:
         "distillation",
         "take the classes of --teacher in their order, whatever they are called",
     )
-    ramp: float = setting(
-        0.25,
+    ramp: float | None = setting(
+        None,
         "distillation",
-        "part of the run, from its start, in which the distillation terms grow to full weight",
+        "part of the run in which distillation grows to its weight; by default the method's own",
         rule=FRACTION,
     )
     teacher_memory: float = setting(

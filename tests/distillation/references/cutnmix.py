@@ -28,7 +28,7 @@ def cutnmix_terms(s: Step, t: Step, parts: dict) -> dict:
     teacher = np.mean([softmax(z / TEMPERATURE, -1) for z in t.averages], 0)
     return {
         "teacher": sum(kl(teacher, z) for z in s.logits),
-        "feature": feature,
+        "feature": 0.1 * feature,
         "mutual": mutual(s, t.logits),
     }
 

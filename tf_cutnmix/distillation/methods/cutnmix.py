@@ -20,7 +20,7 @@ OPTIONS = {
 }
 
 
-@recipe(options=OPTIONS, pulls=True)
+@recipe(options=OPTIONS, pulls=True, ramp=0.5)
 def cutnmix(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     """Cross-entropy, the self-ensemble teacher and feature-level mutual learning (ours).
 
@@ -57,7 +57,13 @@ def cutnmix(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
             uses_averages=from_averages,
             unmixed=unmixed,
         ),
-        Term("feature", mutual_features, ramped=True, part=FeatureAdapters(peers)),
+        Term(
+            "feature",
+            mutual_features,
+            weight=0.1,
+            ramped=True,
+            part=FeatureAdapters(peers),
+        ),
         Term(
             "mutual",
             lambda forward: mutual(forward, method.temperature),
