@@ -216,6 +216,14 @@ def test_settings_that_came_later_have_their_defaults_in_a_run_of_before(whole, 
             run(copied, BASE, resume=True, **{name: value})
 
 
+def test_a_setting_that_the_method_has_a_default_for_is_to_be_said_again(copied):
+    first = state(copied)
+    facts = {**first.facts, "flags": first.facts["flags"] + "--ramp=0.25\n"}
+    checkpoints.save(checkpoints.paths(copied)[0], first._replace(facts=facts))
+    with pytest.raises(InputError, match=r"was begun with --ramp=0.25, not without: "):
+        run(copied, BASE, resume=True)
+
+
 def test_a_finished_run_is_made_longer_and_repeated_as_one(tmp_path, monkeypatch):
     first = run(tmp_path / "run", BASE, epochs=1)
     with monkeypatch.context() as patch:

@@ -67,9 +67,10 @@ def earlier_run(config: Config) -> tuple[Checkpoint | None, Config]:
     now = settings_in(config.flagfile())
     changed, added = _not_in(now, before), _not_in(before, now)
     if changed or added:
+        other = f"with {' '.join(added)}" if added else "without"
         raise InputError(
-            f"{folder} was begun with {' '.join(changed) or 'fewer settings'}, "
-            f"not with {' '.join(added) or 'fewer'}: resume it with the settings it has"
+            f"{folder} was begun with {' '.join(changed) or 'fewer settings'}, not {other}: resume "
+            "it with the settings it has"
         )
     return checkpoint, config
 
