@@ -117,7 +117,7 @@ def test_flags_of_one_call_do_not_reach_the_next() -> None:
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Config)])
 def test_every_setting_is_a_flag(name: str) -> None:
     default = getattr(Config(), name)
-    value = 2 if default is None else default
+    value = 1 if default is None else default
     assert parse(f"--{name}={value}") == dataclasses.replace(Config(), **{name: value})
 
 

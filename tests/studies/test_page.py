@@ -42,6 +42,10 @@ def test_the_tables_are_what_the_command_makes(page, text):
     assert page.filled(text) == text
 
 
+def test_what_follows_a_table_is_no_row_of_it(text):
+    assert re.findall(r"^\|.*\n(?=[^|\n])", text, re.M) == []
+
+
 def test_a_figure_that_was_changed_by_hand_is_made_anew(page, text, monkeypatch):
     monkeypatch.setattr(page, "table", lambda name: f"| {name} |\n")
     found = page.filled(text)

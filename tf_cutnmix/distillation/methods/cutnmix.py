@@ -25,7 +25,8 @@ def cutnmix(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     """Cross-entropy, the self-ensemble teacher and feature-level mutual learning (ours).
 
     Our reading of Shen et al. 2022 (arXiv 2206.12370). All distillation terms are ramped. The
-    term `mutual`, the peers' own logits as in `dml`, is off unless it is given a weight.
+    term `mutual`, the peers' own logits as in `dml`, is off unless it is given a weight. The
+    ramp and the weight of the features are what won in docs/when_it_pays.md.
 
     Who teaches is an option: the ensemble of all networks or, for each peer, of the others
     (`ensemble_members`); of the averaged networks or of the peers as they are, without gradient
