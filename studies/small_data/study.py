@@ -74,7 +74,7 @@ WHERE_NAMED = (
 )
 KEPT = ("flags.cfg", "metrics.jsonl", "result.json")
 PLACES = ("--workdir=", "--data_dir=", "--cache_dir=", "--export_dir=")
-BASELINE = "method=independent,mix=cutmix,mix_probability=1.0,mix_until=1.0"
+BASELINE = "method=independent,mix=cutmix,mix_probability=1.0,mix_until=1.0,num_peers=2"
 
 
 def main() -> None:

@@ -1,7 +1,10 @@
 """Plots: SVG that stands alone, with every run in it."""
 
+import dataclasses
 import pathlib
 import re
+import warnings
+from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
 
@@ -71,6 +74,18 @@ def test_groups_are_sorted_by_their_teachers(three: list[Group]) -> None:
     names = {group.name for group in three}
     shown = [text for text in texts(plots.accuracies(three)) if text in names]
     assert shown == ["independent + none", "cutnmix + cutnmix", "independent + cutmix"]
+
+
+@pytest.mark.parametrize("plot", [plots.accuracies, plots.curves])
+def test_long_names_of_many_groups_leave_room(three: list[Group], plot: Callable) -> None:
+    settings = "settings " * 20
+    many = [dataclasses.replace(g, name=f"{settings}{k}") for k, g in enumerate(three * 15)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's, where the axes have collapsed
+        svg = plot(many)
+    lines = re.findall(r'translate\(([-.\d]+) [-.\d]+\)">[^<]*setting', svg)
+    assert len(lines) > len(many)
+    assert min(map(float, lines)) >= 0
 
 
 def test_every_run_is_a_dot(three: list[Group]) -> None:

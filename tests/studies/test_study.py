@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.run_folders import write_run
-from tf_cutnmix import command, sweep
+from tf_cutnmix import command, report, sweep
 from tf_cutnmix.reporting import groups, runs
 from tf_cutnmix.runs import build
 from tf_cutnmix.runs.config import Config
@@ -57,6 +57,14 @@ def test_every_row_that_there_is_belongs_to_the_study(study):
     }
     regimes = {path.stem for path in (FOLDER / "regimes").glob("*.cfg")}
     assert regimes == {*study.REGIMES, "train1000_bfloat16"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regime", [path.name for path in sorted((FOLDER / "results").iterdir())])
+def test_the_results_of_a_regime_have_a_report_with_one_baseline(regime, study, tmp_path):
+    flags = [str(FOLDER / "results" / regime), f"--out={tmp_path}", f"--baseline={study.BASELINE}"]
+    report.main(command.parse(report.Settings, flags))
+    assert "independent" in (tmp_path / "report.md").read_text()
 
 
 def test_results_are_kept_without_places_and_count_as_done_elsewhere(study, tmp_path):

@@ -21,7 +21,7 @@ from tf_cutnmix.reporting.groups import (
     names,
     settings_of,
 )
-from tf_cutnmix.reporting.plots import STYLE, look, svg
+from tf_cutnmix.reporting.plots import STYLE, legend_below, look, svg
 from tf_cutnmix.reporting.tables import Table
 from tf_cutnmix.runs.config import Config
 
@@ -136,7 +136,7 @@ def heading(found: Across) -> str:
 def plot(found: Across) -> str:
     """The means of each line with their intervals, the teacher's beside the mean peer's."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 3.8), layout="constrained")
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
         panels = figure.subplots(1, len(_NETWORKS), sharey=True)
         for axes, (network, title) in zip(panels, _NETWORKS.items(), strict=True):
             for number, (name, members) in enumerate(found.lines.items()):
@@ -144,8 +144,7 @@ def plot(found: Across) -> str:
                 _line(axes, found, members, network, label=name, form=f"{colour}o{line}")
             axes.set_title(f"{title}: test accuracy (%)", fontsize=9, loc="left")
             _label_axis(axes, found)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+        legend_below(figure, axes, columns=2)
     return svg(figure)
 
 

@@ -1,8 +1,10 @@
 """The plots of groups of runs, as SVG to put into a page that is light or dark."""
 
 import io
+import math
+import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib
@@ -55,6 +57,8 @@ STYLE: Any = {
     "ytick.color": _INK,
 }
 _LINES = ("-", "--", ":")
+# Of names: letters in a line, and a line's height in inches.
+_LETTERS, _LINE = 44, 0.16
 _CURVES = {
     "val_teacher_accuracy": "Teacher: validation accuracy (%)",
     "val_mean_peer_accuracy": "Mean peer: validation accuracy (%)",
@@ -66,17 +70,19 @@ def accuracies(groups: Sequence[Group]) -> str:
     """A dot for each run and a bar for each mean, groups sorted by their teacher's accuracy."""
     groups = sorted(groups, key=lambda group: np.mean(recorded(group, "best_teacher_accuracy")))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9, 0.9 + 0.5 * len(groups)), layout="constrained")
+        names = _in_lines(group.name for group in groups)
+        height = max(0.5, _height(names) + _LINE)
+        figure = Figure(figsize=(9, 0.9 + height * len(groups)), layout="constrained")
         axes = figure.subplots()
         rows = np.arange(len(groups))
         for name, colour, shift in (("teacher", TEACHER, 0.13), ("mean_peer", PEER, -0.13)):
             for row, group in zip(rows, groups, strict=True):
                 values = [100 * value for value in recorded(group, f"best_{name}_accuracy")]
-                height = np.full(len(values), row + shift)
+                along = np.full(len(values), row + shift)
                 label = name.replace("_", " ") if row == 0 else None
-                axes.plot(values, height, "o", color=colour, alpha=0.55, ms=5, mew=0, label=label)
+                axes.plot(values, along, "o", color=colour, alpha=0.55, ms=5, mew=0, label=label)
                 axes.plot(np.mean(values), row + shift, "|", color=colour, ms=13, mew=2.2)
-        axes.set_yticks(rows, [group.name for group in groups])
+        axes.set_yticks(rows, names)
         axes.set_ylim(-0.6, len(groups) - 0.4)
         axes.set_xlabel("test accuracy (%)")
         figure.legend(loc="outside upper right", ncols=2, frameon=False)
@@ -86,7 +92,7 @@ def accuracies(groups: Sequence[Group]) -> str:
 def curves(groups: Sequence[Group]) -> str:
     """Figures by epoch: the mean over seeds, and a band from the lowest to the highest."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(12, 3.6), layout="constrained")
+        figure = Figure(figsize=(12, 3.4), layout="constrained")
         for axes, (name, title) in zip(figure.subplots(1, 3), _CURVES.items(), strict=True):
             for number, group in enumerate(groups):
                 _curve(axes, group, name, number)
@@ -95,9 +101,27 @@ def curves(groups: Sequence[Group]) -> str:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if not axes.lines:
                 axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
-        handles, labels = axes.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        legend_below(figure, axes, columns=3)
     return svg(figure)
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
+    """The names of what is drawn in `axes` under all panels; the figure grows by their height."""
+    handles, labels = axes.get_legend_handles_labels()
+    names = _in_lines(labels)
+    height = _height(names) * math.ceil(len(names) / columns)
+    figure.set_figheight(figure.get_figheight() + height)
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _in_lines(names: Iterable[str]) -> list[str]:
+    """Long ones in several lines."""
+    return [textwrap.fill(name, _LETTERS) for name in names]
+
+
+def _height(names: Sequence[str]) -> float:
+    """Of the longest name, in inches."""
+    return _LINE * max((name.count("\n") + 1 for name in names), default=0)
 
 
 def _curve(axes: Axes, group: Group, name: str, number: int) -> None:
