@@ -222,7 +222,7 @@ def _half_width(found: Difference) -> float | None:
 def plot() -> str:
     """Differences to mixing alone, along images and along epochs, as SVG."""
     with matplotlib.rc_context(plots.STYLE):
-        figure = Figure(figsize=(9, 6.4), layout="constrained")
+        figure = Figure(figsize=(9, 6.2), layout="constrained")
         panels = figure.subplots(len(AXES), len(FIGURES), sharey=True)
         for row, (title, places) in zip(panels, AXES.items(), strict=True):
             for axes, name in zip(row, FIGURES, strict=True):
@@ -232,9 +232,7 @@ def plot() -> str:
                 axes.set_xticks(list(places.values()), [f"{x:,}" for x in places.values()])
                 axes.set_xlabel(title)
                 axes.set_title(f"{name}: points above {BASELINE}", fontsize=9, loc="left")
-        figure.legend(
-            *panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5
-        )
+        plots.legend_below(figure, panels[0][0], columns=len(COMPARED))
     # On a page of its own the ink is black.
     return plots.svg(figure).replace("<svg", '<svg style="background: white"', 1)
 
@@ -246,7 +244,8 @@ def _draw(axes: Axes, places: dict[str, int], row: str, figure: str, number: int
         found = read(regime)
         if row in found and (gap := comparison.difference(found[row], found[BASELINE], figure)):
             # Beside each other, so that bars can be told apart.
-            shift = (number - 2) * 0.012 * (max(places.values()) - min(places.values()))
+            middle = (len(COMPARED) - 1) / 2
+            shift = (number - middle) * 0.012 * (max(places.values()) - min(places.values()))
             points.append((place + shift, 100 * gap.mean, _half_width(gap) or 0.0))
     if points:
         along, means, bars = zip(*points, strict=True)
