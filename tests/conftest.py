@@ -1,12 +1,15 @@
 """What every test may rely on."""
 
 import contextlib
+import gc
 import os
 import pathlib
 import random
 from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# What XLA compiles here runs for a few steps: making its code fast takes longer than that saves.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # Commands find the networks of tests by name.
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [
@@ -18,6 +21,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 import hypothesis
 import pytest
 import tensorflow as tf
+
+from tf_cutnmix.serving import fresh_process
 
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("suite")
@@ -34,6 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Only files change their places: the tests of each stay in their order."""
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: the garbage collector need not look for it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 @pytest.fixture
@@ -57,6 +69,13 @@ def _seeded_module() -> None:
 def _seeded(_seeded_module) -> None:
     """So are those of a test, alone or in the suite."""
     random.seed(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_fresh_process() -> Iterator[None]:
+    """Exports of all tests are tried in one process, which need not import TensorFlow again."""
+    with fresh_process():
+        yield
 
 
 @contextlib.contextmanager

@@ -82,7 +82,7 @@ ORDER = [
     *wing("distillation", "callbacks", "graphs", "trainer", "predictor", "distiller"),
     "serving.resizing",
     *wing("serving.formats", "format", "litert", "litert_int8", "onnx", "openvino"),
-    *wing("serving", "files", "conversion", "record", "warmup", "savedmodel"),
+    *wing("serving", "files", "conversion", "record", "warmup", "fresh", "savedmodel"),
     # The wing offers its settings alone: the rest waits for TensorFlow.
     *wing("runs", "names", "flags", "config"),
     *(f"runs.{file}" for file in ("begun", "checkpoints", "workdir", "workers", "events")),
@@ -139,7 +139,7 @@ def public_definitions(module: str) -> list[ast.FunctionDef | ast.ClassDef]:
 
 
 def test_every_file_has_its_place_in_the_order() -> None:
-    assert set(FILES) == {"__init__", *ORDER, "serving.serve_once"}
+    assert set(FILES) == {"__init__", *ORDER, "serving.serve_requests"}
     assert len(set(ORDER)) == len(ORDER)
 
 
@@ -175,7 +175,7 @@ def test_the_tests_stand_in_the_wings_of_the_package() -> None:
 
 
 def test_the_serving_script_knows_nothing_of_the_package() -> None:
-    assert not own_imports("serving.serve_once")
+    assert not own_imports("serving.serve_requests")
 
 
 @pytest.mark.parametrize("module", sorted({*FILES} - {"command", *DOORS}))

@@ -11,7 +11,7 @@ from tf_cutnmix.runs import card, checkpoints, predictions, workdir
 from tf_cutnmix.runs.build import Splits, build_model, check_classes, load_splits
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.soup import build_soup
-from tf_cutnmix.serving import check_installed, export, record
+from tf_cutnmix.serving import check_installed, export, fresh_process, record
 
 # Images to compare an export on, and to measure and calibrate its formats on.
 _COMPARED = 32
@@ -109,22 +109,23 @@ def export_networks(
     train = splits.train.pixels
     count = _MEASURED if config.formats else _COMPARED
     written = {}
-    for name in config.exports:
-        suffix = "" if name == "teacher" else f"_{name}"
-        version = export(
-            networks[name],
-            pathlib.Path(config.export_dir) / f"{config.name}{suffix}",
-            splits.train.class_names,
-            splits.test.pixels[:count],
-            labels=splits.test.labels[:count] if config.formats else None,
-            calibration=train[:: max(len(train) // _CALIBRATION, 1)][:_CALIBRATION],
-            max_pixels=config.max_pixels,
-            more=_card(result, said, name),
-            formats=config.formats,
-        )
-        for line in record.lines(version):
-            print(line, flush=True)
-        written[name] = str(version)
+    with fresh_process():
+        for name in config.exports:
+            suffix = "" if name == "teacher" else f"_{name}"
+            version = export(
+                networks[name],
+                pathlib.Path(config.export_dir) / f"{config.name}{suffix}",
+                splits.train.class_names,
+                splits.test.pixels[:count],
+                labels=splits.test.labels[:count] if config.formats else None,
+                calibration=train[:: max(len(train) // _CALIBRATION, 1)][:_CALIBRATION],
+                max_pixels=config.max_pixels,
+                more=_card(result, said, name),
+                formats=config.formats,
+            )
+            for line in record.lines(version):
+                print(line, flush=True)
+            written[name] = str(version)
     return written
 
 

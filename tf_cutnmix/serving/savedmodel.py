@@ -3,8 +3,6 @@
 import errno
 import functools
 import pathlib
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -13,10 +11,11 @@ import tensorflow as tf
 
 from tf_cutnmix import files
 from tf_cutnmix.data.images import resize
-from tf_cutnmix.errors import RunError, first_line, last_line
+from tf_cutnmix.errors import RunError, first_line
 from tf_cutnmix.networks.copies import copy_layer
 from tf_cutnmix.serving import conversion, record, resizing, warmup
 from tf_cutnmix.serving.files import decode_each
+from tf_cutnmix.serving.fresh import FreshProcess, fresh_process
 
 _TOLERANCE = 1e-4
 _COMPARED = 32
@@ -54,7 +53,8 @@ def export(
 
     Before the version gets its place, the export is loaded in a fresh process that has
     TensorFlow but not this package, and its answers to the examples are compared; so are those
-    of each further format in its own runtime.
+    of each further format in its own runtime. Exports within a block of `fresh_process` share
+    that process.
 
     Args:
       networks: as of `build_network`; exported in float32 whatever they train in.
@@ -78,9 +78,10 @@ def export(
     networks = [_in_float32(network) for network in networks]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with files.scratch(folder, ".export-") as scratch:
+        with files.scratch(folder, ".export-") as scratch, fresh_process() as elsewhere:
+            elsewhere.begin()
             written = _write(networks, scratch, class_names, max_pixels)
-            _compare(networks, written, examples[:_COMPARED])
+            _compare(networks, elsewhere, written, examples[:_COMPARED])
             tried = _examples(networks, examples, labels, calibration)
             figures = conversion.convert(formats, written, tried)
             record.write(written, networks, figures)
@@ -234,7 +235,12 @@ def _examples(
     )
 
 
-def _compare(networks: Sequence[keras.Model], written: pathlib.Path, examples: np.ndarray) -> None:
+def _compare(
+    networks: Sequence[keras.Model],
+    elsewhere: FreshProcess,
+    written: pathlib.Path,
+    examples: np.ndarray,
+) -> None:
     """Raise `RunError` unless a fresh process gets from the export what the networks say."""
     probabilities = _probabilities(networks, examples)
     features = [network(examples, training=False)["features"] for network in networks]
@@ -246,12 +252,7 @@ def _compare(networks: Sequence[keras.Model], written: pathlib.Path, examples: n
     encoded = np.array([tf.io.encode_png(image).numpy() for image in examples], dtype=object)
     request, answer = written.with_name("request.npz"), written.with_name("answer.npz")
     np.savez(request, images=examples, bytes=encoded)
-    script = pathlib.Path(__file__).with_name("serve_once.py")
-    command = [sys.executable, "-P", str(script), str(written), str(request), str(answer)]
-    process = subprocess.run(command, capture_output=True, text=True, check=False)
-    if process.returncode:
-        said = last_line(process.stderr)
-        raise RunError(f"the export does not load with TensorFlow alone: {said}")
+    elsewhere.answer(written, request, answer)
     with np.load(answer) as answers:
         for signature, values in expected.items():
             distance = np.abs(answers[signature] - values).max()

@@ -1,11 +1,14 @@
-"""Answer one request with an export, using TensorFlow alone, as a serving program would.
+"""Answer requests with exports, using TensorFlow alone, as a serving program would.
 
-    python -P serve_once.py SAVEDMODEL request.npz answer.npz
+    python -P serve_requests.py
 
-The request holds `images` and `bytes`; the answer holds the main output of each signature.
+Each line of the input is a JSON list of three paths: of a SavedModel, of a request that holds
+`images` and `bytes`, and of the answer, which is to hold the main output of each signature. Each
+line of the output says that an answer is written; what goes wrong ends the process.
 This file is run by its path, never imported, so that the package stays out of the process.
 """
 
+import json
 import os
 import sys
 
@@ -15,7 +18,14 @@ import numpy as np
 import tensorflow as tf
 
 
-def main(savedmodel: str, request: str, answer: str) -> None:
+def main() -> None:
+    """Answer request after request, until there are no more."""
+    for line in sys.stdin:
+        answer(*json.loads(line))
+        print("answered", flush=True)
+
+
+def answer(savedmodel: str, request: str, place: str) -> None:
     """Load the export, answer the request, write the answer."""
     signatures = tf.saved_model.load(savedmodel).signatures
     with np.load(request, allow_pickle=True) as content:
@@ -24,7 +34,7 @@ def main(savedmodel: str, request: str, answer: str) -> None:
     if "tf_cutnmix" in sys.modules:
         raise RuntimeError("the package was imported: this would prove nothing")
     np.savez(
-        answer,
+        place,
         serving_default=signatures["serving_default"](images=images)["probabilities"],
         serve_bytes=signatures["serve_bytes"](bytes=files)["probabilities"],
         features=signatures["features"](images=images)["features"],
@@ -34,4 +44,4 @@ def main(savedmodel: str, request: str, answer: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,0 +1,82 @@
+"""A process that has TensorFlow but not this package, in which exports are tried."""
+
+import contextlib
+import contextvars
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from tf_cutnmix.errors import RunError, last_line
+
+_SCRIPT = pathlib.Path(__file__).with_name("serve_requests.py")
+
+
+class FreshProcess:
+    """Such a process, which is there from the first call of `begin` or `answer` on."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def begin(self) -> subprocess.Popen[str]:
+        """Start it, if it is not there: it imports TensorFlow while the caller goes on."""
+        if self._process is None:
+            # In a file, as a pipe that nobody reads meanwhile may get full.
+            self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed in `close`
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(_SCRIPT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._said,
+                text=True,
+            )
+        return self._process
+
+    def answer(self, savedmodel: pathlib.Path, request: pathlib.Path, answer: pathlib.Path) -> None:
+        """Write what an export answers to a request, both files as `serve_requests` has them.
+
+        Raises:
+          RunError: it does not load, or does not answer; the process is gone.
+        """
+        process = self.begin()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        paths = [str(path.absolute()) for path in (savedmodel, request, answer)]
+        # One that has ended takes no request, and has said why.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(f"{json.dumps(paths)}\n")
+            process.stdin.flush()
+        if not process.stdout.readline():
+            process.wait()
+            self._said.seek(0)
+            reason = last_line(self._said.read())
+            self.close()
+            raise RunError(f"the export does not load with TensorFlow alone: {reason}")
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            with contextlib.suppress(BrokenPipeError):
+                self._process.communicate()
+            self._said.close()
+            self._process = None
+
+
+_outer: contextvars.ContextVar[FreshProcess] = contextvars.ContextVar("outer")
+
+
+@contextlib.contextmanager
+def fresh_process() -> Iterator[FreshProcess]:
+    """One for all exports of a block: a block within another has the other's."""
+    if outer := _outer.get(None):
+        yield outer
+        return
+    with contextlib.closing(FreshProcess()) as process:
+        token = _outer.set(process)
+        try:
+            yield process
+        finally:
+            _outer.reset(token)
