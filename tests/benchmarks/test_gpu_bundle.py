@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -51,6 +51,18 @@ def settings_of(folder: pathlib.Path, **changes: object) -> Settings:
         "learning_rate": 0.002,
     }
     return Settings(**(settings | changes))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """JAX compiles a program once for this process and those that it starts."""
+    path = str(tmp_path_factory.mktemp("programs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", path)
+        before = jax.config.jax_compilation_cache_dir
+        jax.config.update("jax_compilation_cache_dir", path)
+        yield
+        jax.config.update("jax_compilation_cache_dir", before)
 
 
 @pytest.fixture(scope="module")

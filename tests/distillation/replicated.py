@@ -1,7 +1,8 @@
 """Steps on two devices, in a process of its own: devices are made before the first operation.
 
-`python replicated.py compare dml okddip` prints how methods differ from what they do on one
-device, `python replicated.py apart` what happens if the devices do not see the same.
+`python replicated.py compare dml:12 okddip:13` prints how methods, on batches of so many images,
+differ from what they do on one device, `python replicated.py apart` what happens if the devices do
+not see the same.
 """
 
 import json
@@ -26,8 +27,6 @@ METHODS = {
     **{"mcl": (2, False), "afd": (2, False), "kdcl": (2, False), "kdcl_linear": (2, False)},
 }
 STEPS = 10
-# 13 images are 6 and 7.
-BATCHES = (12, 13)
 
 
 def trained(
@@ -62,14 +61,14 @@ def difference(some: Sequence[Any], others: Sequence[Any]) -> float:
     return max(float(np.max(np.abs(a - b) / np.maximum(1, np.abs(a)))) for a, b in arrays)
 
 
-def compare(strategy: tf.distribute.Strategy, names: list[str]) -> None:
-    for name in names:
-        for batch in BATCHES:
-            (alone, losses), (both, shared) = (trained(name, s, batch) for s in (None, strategy))
-            of_losses = max(abs(losses[key] - shared[key]) for key in losses)
-            found = {"method": name, "batch": batch, "losses": of_losses}
-            states = [[*m.variables, *m.optimizer.variables] for m in (alone, both)]
-            print(json.dumps({**found, "variables": difference(*states)}), flush=True)
+def compare(strategy: tf.distribute.Strategy, pairs: list[str]) -> None:
+    for pair in pairs:
+        name, batch = pair.split(":")
+        (alone, losses), (both, shared) = (trained(name, s, int(batch)) for s in (None, strategy))
+        of_losses = max(abs(losses[key] - shared[key]) for key in losses)
+        states = [[*m.variables, *m.optimizer.variables] for m in (alone, both)]
+        found = {"of": pair, "losses": of_losses, "variables": difference(*states)}
+        print(json.dumps(found), flush=True)
 
 
 def normalising_first(layer: keras.layers.Layer) -> keras.Model:

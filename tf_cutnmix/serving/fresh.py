@@ -49,9 +49,9 @@ class FreshProcess:
             process.stdin.write(f"{json.dumps(paths)}\n")
             process.stdin.flush()
         if not process.stdout.readline():
-            process.wait()
+            code = process.wait()
             self._said.seek(0)
-            reason = last_line(self._said.read())
+            reason = last_line(self._said.read()) if code > 0 else f"signal {-code} has ended it"
             self.close()
             raise RunError(f"the export does not load with TensorFlow alone: {reason}")
 
