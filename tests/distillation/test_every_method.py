@@ -37,23 +37,17 @@ def small_network() -> keras.Model:
 
 
 def distiller(name: str, mixing: keras.layers.Layer | None = None, **how) -> OnlineDistiller:
-    """Three peers, with the same weights every time.
-
-    Where its steps are eager its views are too, for which XLA is not waited.
-    """
+    """Three peers, with the same weights every time."""
     random.seed(0)
     peers = [small_network() for _ in range(3)]
     recipe = METHODS[name]
     if recipe.shares:
         peers = share_stages(peers, "stage1", mean_gradient=recipe.mean_gradient)
-    mixing, augment = mixing or CutNMix(3, seed=0), CropAndFlip(seed=0)
-    if how.get("run_eagerly"):
-        mixing.supports_jit = augment.supports_jit = False
     model = OnlineDistiller(
         peers,
-        mixing,
+        mixing or CutNMix(3, seed=0),
         Method(name, ramp_steps=2, batch_size=BATCH, teacher=TEACHER),
-        augment=augment,
+        augment=CropAndFlip(seed=0),
         momentum=0.6,
         weight_decay=1e-3,
     )

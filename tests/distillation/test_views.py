@@ -29,6 +29,31 @@ def test_each_peer_sees_its_own_view_of_cutnmix():
     np.testing.assert_array_equal(found, expected["labels"])
 
 
+def test_xla_compiles_the_views_of_a_graph_and_no_others():
+    eager = []
+
+    class Watched(CutNMix):
+        def call(self, inputs, training=None, step=None):
+            eager.append(tf.executing_eagerly())
+            return super().call(inputs, training=training, step=step)
+
+    mixing = Watched(2, num_classes=CLASSES, seed=3)
+    model = small_distiller(mixing=mixing, augment=CropAndFlip(0.25, seed=2))
+    batch = [*map(tf.constant, batch_of(0)), tf.constant(1, tf.int64)]
+    in_graph = tf.function(model.make_views, autograph=False).get_concrete_function(*batch)
+    compiled_by_xla = [
+        operation.get_attr("f").name
+        for operation in in_graph.graph.get_operations()
+        if "_XlaMustCompile" in operation.node_def.attr and operation.get_attr("_XlaMustCompile")
+    ]
+    assert len(compiled_by_xla) == 2
+    assert eager == [False]
+    (views, labels, _), (expected, expected_labels, _) = in_graph(*batch), model.make_views(*batch)
+    assert eager == [False, True]
+    np.testing.assert_array_equal(views, expected)
+    np.testing.assert_array_equal(labels, expected_labels)
+
+
 @pytest.mark.parametrize("layer", [CutMix, MixUp])
 def test_peers_share_the_views_of_a_mixing_that_makes_one(layer):
     mixing = layer(alpha=1.0, num_classes=CLASSES, seed=3)

@@ -150,10 +150,13 @@ def _called(layer: keras.layers.Layer, inputs: Any, step: tf.Tensor) -> Any:
 
 
 def _compiled(function: Callable, layer: keras.layers.Layer | None) -> Callable:
-    """A function of one layer, compiled by XLA unless the layer is somebody else's.
+    """A function of one layer, compiled by XLA in a graph unless the layer is somebody else's.
 
     XLA pays for augmenting and for mixing on a CPU too, where it does not for networks. Not for
-    both at once: it would compute the one anew for every pixel of the other.
+    both at once: it would compute the one anew for every pixel of the other. What is done once,
+    as for a picture of the first batch, takes longer to compile than to do.
     """
-    compiles = isinstance(layer, SteppedLayer) and layer.supports_jit
-    return tf.function(function, jit_compile=True if compiles else None, autograph=False)
+    if not (isinstance(layer, SteppedLayer) and layer.supports_jit):
+        return tf.function(function, autograph=False)
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+    return lambda *inputs: (function if tf.executing_eagerly() else compiled)(*inputs)

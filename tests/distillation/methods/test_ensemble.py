@@ -172,9 +172,6 @@ def test_a_foreign_mixing_cannot_mix_answers():
 def test_answers_for_unmixed_images_are_mixed_as_the_labels_are(mixing, own_views):
     layer = mixing and mixing(alpha=1.0, num_classes=CLASSES, seed=4)
     augment = CropAndFlip(seed=5)
-    for one in (layer, augment):
-        if one is not None:
-            one.supports_jit = False
     method = Method("cutnmix", temperature=T, options={"ensemble_view": "clean"})
     settings = {"mixing": layer, "augment": augment, "method": method, "own_views": own_views}
     model = compiled(small_distiller(**settings))
