@@ -103,6 +103,16 @@ def test_whole_files_end_well(photos, capsys) -> None:
     assert capsys.readouterr().err == ""
 
 
+def test_files_of_a_folder_that_are_left_out_are_named(photos, capsys) -> None:
+    (photos / "cut.png").unlink()
+    for name in ("notes.txt", "a\nb.pdf"):
+        (photos / name).write_text("no picture")
+    assert run(f"--savedmodel={EXPORT}", "photos") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("left out, being no pictures by their names: photos/a")
+    assert line.endswith("b.pdf, photos/notes.txt")
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
 def test_an_export_that_says_what_is_valid_is_believed(batch_size, photos, exports) -> None:
     export = served.load(str(exports / "1"), "savedmodel")

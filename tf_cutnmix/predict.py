@@ -5,8 +5,10 @@ import pathlib
 import sys
 
 from tf_cutnmix import command, escaping
-from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.errors import InputError, RunError, listed
 from tf_cutnmix.settings import AT_LEAST_1, check, setting
+
+_NAMED = 10
 
 SUMMARY = """\
 Prints what an exported SavedModel says of pictures: the class, its probability, and what else it
@@ -59,7 +61,10 @@ def main(settings: Settings) -> None:
         from tf_cutnmix.predicting import answers, documents, pictures
     import tqdm
 
-    paths = pictures.find(settings.pictures)
+    paths, left_out = pictures.find(settings.pictures)
+    if left_out:
+        names = escaping.one_line(listed(list(map(str, left_out)), _NAMED))
+        print(f"left out, being no pictures by their names: {names}", file=sys.stderr)
     export = served.load(settings.savedmodel, "savedmodel")
     asked = answers.ask(export, paths, batch_size=settings.batch_size)
     # Without a terminal it shows nothing.

@@ -43,9 +43,18 @@ def photos(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
     ],
 )
 def test_files_folders_and_patterns(places: list[str], found: list[str], photos) -> None:
-    names = [path.relative_to("photos").as_posix() for path in pictures.find(places)]
+    files, left_out = pictures.find(places)
+    names = [path.relative_to("photos").as_posix() for path in files]
     assert names[: len(found)] == found
     assert len(names) == len(set(names))
+    assert left_out == ([pathlib.Path("photos/notes.txt")] if "photos" in places else [])
+
+
+def test_who_names_a_file_gets_it_whatever_its_name(photos: pathlib.Path) -> None:
+    for places in (["photos", "photos/notes.txt"], ["photos/notes.txt", "photos"]):
+        files, left_out = pictures.find(places)
+        assert pathlib.Path("photos/notes.txt") in files
+        assert left_out == []
 
 
 @pytest.mark.parametrize(

@@ -15,21 +15,26 @@ from tf_cutnmix.errors import InputError, RunError, first_line
 _THUMBNAIL = 160
 
 
-def find(places: Iterable[str]) -> list[pathlib.Path]:
-    """The files in `places`, each once.
+def find(places: Iterable[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """The files in `places`, and those of its folders that are no pictures by their names.
 
     Args:
       places: files; folders, of which all pictures at any depth are taken that are not hidden;
         patterns such as "photos/**/*.jpg".
 
+    Returns:
+      Files, each once, and what is left out of the folders, each once.
+
     Raises:
       InputError: a place is not there or holds no picture.
     """
     files: dict[pathlib.Path, None] = {}
+    left_out: dict[pathlib.Path, None] = {}
     for place in places:
         path = pathlib.Path(place)
         if path.is_dir():
-            found, _ = layout.pictures_below(path)
+            found, others = layout.pictures_below(path)
+            left_out |= dict.fromkeys(others)
             if not found:
                 raise InputError(f"{place!r} holds no pictures: name another folder, or files")
         elif path.exists():
@@ -42,7 +47,7 @@ def find(places: Iterable[str]) -> list[pathlib.Path]:
             if not found:
                 raise InputError(f"{place!r}: there is no such file or folder")
         files |= dict.fromkeys(found)
-    return list(files)
+    return list(files), [file for file in left_out if file not in files]
 
 
 def decode(content: bytes) -> np.ndarray:
