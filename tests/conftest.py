@@ -29,9 +29,10 @@ hypothesis.settings.load_profile("suite")
 
 # The files that take longest begin first, so that none of them is what the others wait for.
 LONGEST = (
-    *("test_experiment", "test_sweep", "test_every_method", "test_gpu_bundle", "test_docs"),
-    *("test_bad_input", "test_benchmarks", "test_distiller", "test_methods", "test_pytorch_peer"),
-    *("test_savedmodel", "test_sharing", "test_augment", "test_build", "test_views", "test_guard"),
+    *("test_sweep", "test_docs", "test_experiment", "test_every_method", "test_bad_input"),
+    *("test_gpu_bundle", "test_augment", "test_cache", "test_keras_habits", "test_progress"),
+    *("test_replicas", "test_methods", "test_distiller", "test_folder", "test_build"),
+    *("test_layers", "test_guard", "test_families", "test_workers", "test_sharing"),
 )
 
 
