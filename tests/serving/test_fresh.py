@@ -1,6 +1,7 @@
 """The process in which exports are tried: one for a block, gone with it, made anew if it fails."""
 
 import contextvars
+import os
 import pathlib
 
 import keras
@@ -44,8 +45,14 @@ def test_a_block_has_one_process_which_ends_with_it() -> None:
 
 
 def test_after_one_that_does_not_load_the_next_is_answered(
-    version: pathlib.Path, request_file: pathlib.Path, tmp_path: pathlib.Path
+    version: pathlib.Path,
+    request_file: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # What somebody's Python prints as it starts is no answer.
+    (tmp_path / "sitecustomize.py").write_text("print('hello')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     answer = tmp_path / "answer.npz"
     with fresh_process() as process:
         with pytest.raises(RunError, match=r"TensorFlow alone: .*does not exist") as caught:
@@ -56,6 +63,11 @@ def test_after_one_that_does_not_load_the_next_is_answered(
     with np.load(answer) as answers:
         np.testing.assert_allclose(answers["serving_default"], np.full([2, 3], 1 / 3), rtol=1e-6)
         np.testing.assert_array_equal(answers["features"], np.full([2, 3], 7))
+
+
+def test_the_terminal_does_not_interrupt_it() -> None:
+    with fresh_process() as process:
+        assert os.getpgid(process.begin().pid) != os.getpgid(0)
 
 
 def test_a_process_that_is_killed_is_told_in_one_line(

@@ -31,6 +31,7 @@ class FreshProcess:
                 stdout=subprocess.PIPE,
                 stderr=self._said,
                 text=True,
+                start_new_session=True,  # Ctrl-C is for the caller
             )
         return self._process
 
@@ -48,10 +49,10 @@ class FreshProcess:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(f"{json.dumps(paths)}\n")
             process.stdin.flush()
-        if not process.stdout.readline():
+        if not any(line == "answered\n" for line in process.stdout):
             code = process.wait()
             self._said.seek(0)
-            reason = last_line(self._said.read()) if code > 0 else f"signal {-code} has ended it"
+            reason = last_line(self._said.read()) if code >= 0 else f"signal {-code} has ended it"
             self.close()
             raise RunError(f"the export does not load with TensorFlow alone: {reason}")
 
