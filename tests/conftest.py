@@ -46,7 +46,6 @@ def pytest_collection_finish() -> None:
     """What is imported stays: the garbage collector need not look for it again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
 
 
 @pytest.fixture
