@@ -91,6 +91,7 @@ def _checkpoint(folder: pathlib.Path) -> checkpoints.Checkpoint:
     return checkpoint
 
 
+@fresh_process()
 def export_networks(
     model: OnlineDistiller,
     splits: Splits,
@@ -109,23 +110,22 @@ def export_networks(
     train = splits.train.pixels
     count = _MEASURED if config.formats else _COMPARED
     written = {}
-    with fresh_process():
-        for name in config.exports:
-            suffix = "" if name == "teacher" else f"_{name}"
-            version = export(
-                networks[name],
-                pathlib.Path(config.export_dir) / f"{config.name}{suffix}",
-                splits.train.class_names,
-                splits.test.pixels[:count],
-                labels=splits.test.labels[:count] if config.formats else None,
-                calibration=train[:: max(len(train) // _CALIBRATION, 1)][:_CALIBRATION],
-                max_pixels=config.max_pixels,
-                more=_card(result, said, name),
-                formats=config.formats,
-            )
-            for line in record.lines(version):
-                print(line, flush=True)
-            written[name] = str(version)
+    for name in config.exports:
+        suffix = "" if name == "teacher" else f"_{name}"
+        version = export(
+            networks[name],
+            pathlib.Path(config.export_dir) / f"{config.name}{suffix}",
+            splits.train.class_names,
+            splits.test.pixels[:count],
+            labels=splits.test.labels[:count] if config.formats else None,
+            calibration=train[:: max(len(train) // _CALIBRATION, 1)][:_CALIBRATION],
+            max_pixels=config.max_pixels,
+            more=_card(result, said, name),
+            formats=config.formats,
+        )
+        for line in record.lines(version):
+            print(line, flush=True)
+        written[name] = str(version)
     return written
 
 
