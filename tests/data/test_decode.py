@@ -65,6 +65,8 @@ ALMOST = {
     "JPEG, grey": encoded(RGB.convert("L"), "JPEG"),
     "JPEG, CMYK": encoded(RGB.convert("CMYK"), "JPEG"),
 }
+# The sign of its height says so.
+EXACT["BMP, first row first"] = EXACT["BMP"][:22] + struct.pack("<i", -20) + EXACT["BMP"][26:]
 BY_PILLOW = {
     "TIFF": encoded(RGB, "TIFF"),
     "TIFF, turned": encoded(RGB, "TIFF", exif=PIL.Image.open(io.BytesIO(jpeg(6))).getexif()),

@@ -2,12 +2,15 @@
 
 import tensorflow as tf
 
+_JPEG = b"\xff\xd8\xff"
 _MARKER = 0xFF
 _APP1 = 0xE1
 # Markers after which no metadata come: the end of the file, and the start of its pixels.
 _LAST_MARKERS = (0xD9, 0xDA)
 _ORIENTATION = 0x0112
 _SHORT = 3
+# Files of all kinds but JPEG state their size in so many bytes.
+_HEADER = 34
 
 
 def decode(file: tf.Tensor, max_pixels: int | None = None) -> tf.Tensor:
@@ -30,7 +33,7 @@ def decode(file: tf.Tensor, max_pixels: int | None = None) -> tf.Tensor:
     stated = tf.reduce_prod(tf.maximum(size(file), 0))
     file = tf.where((stated > 0) & (stated <= (max_pixels or stated)), file, "")
     pixels = tf.cond(
-        _is(file, 0, b"RIFF"),
+        _is(_bytes(file, 0, 4), b"RIFF"),
         # A WebP file with an alpha channel is decoded with it or not at all.
         lambda: tf.io.decode_image(file, channels=0, expand_animations=False)[..., :3],
         lambda: tf.io.decode_image(file, channels=3, expand_animations=False),
@@ -49,18 +52,10 @@ def size(file: tf.Tensor) -> tf.Tensor:
     Raises:
       tf.errors.InvalidArgumentError: a JPEG file has no size.
     """
-    unknown = tf.zeros([2], tf.int64)
-    return tf.case(
-        [
-            (_is(file, 0, b"\x89PNG\r\n\x1a\n"), lambda: _pair(file, 20, 16, 4, big=True)),
-            (_is(file, 0, b"\xff\xd8\xff"), lambda: tf.io.extract_jpeg_shape(file, tf.int64)[:2]),
-            (_is(file, 0, b"GIF8"), lambda: _pair(file, 8, 6, 2)),
-            (_is(file, 0, b"BM"), lambda: tf.where(_bmp_has_colours(file), _bmp(file), unknown)),
-            (_is(file, 8, b"WEBPVP8 "), lambda: _pair(file, 28, 26, 2) & 0x3FFF),
-            (_is(file, 8, b"WEBPVP8L"), lambda: _webp_lossless(file)),
-            (_is(file, 8, b"WEBPVP8X"), lambda: tf.where(_still(file), _webp(file), unknown)),
-        ],
-        default=lambda: unknown,
+    return tf.cond(
+        _is(_bytes(file, 0, 3), _JPEG),
+        lambda: tf.io.extract_jpeg_shape(file, tf.int64)[:2],
+        lambda: _stated(_bytes(file, 0, _HEADER)),
     )
 
 
@@ -71,19 +66,20 @@ def orientation(file: tf.Tensor) -> tf.Tensor:
     """
 
     def goes_on(at: tf.Tensor) -> tf.Tensor:
-        marker = _number(file, at + 1, 1)
-        last = tf.reduce_any(marker == tf.constant(_LAST_MARKERS, tf.int64))
-        return (_number(file, at, 1) == _MARKER) & ~last & ~_is_exif(file, at)
+        segment = _bytes(file, at, 9)
+        last = tf.reduce_any(segment[1] == tf.constant(_LAST_MARKERS, tf.int64))
+        return (segment[0] == _MARKER) & ~last & ~_is_exif(segment)
 
     def next_segment(at: tf.Tensor) -> tuple[tf.Tensor]:
-        return (at + 2 + _number(file, at + 2, 2, big=True),)
+        return (at + 2 + _number(_bytes(file, at + 2, 2), big=True),)
 
     def search() -> tf.Tensor:
         (at,) = tf.while_loop(goes_on, next_segment, [tf.constant(2, tf.int64)])
-        return tf.cond(_is_exif(file, at), lambda: _orientation_in(file, at + 10), lambda: upright)
+        found = _is_exif(_bytes(file, at, 9))
+        return tf.cond(found, lambda: _orientation_in(file, at + 10), lambda: upright)
 
     upright = tf.ones([], tf.int64)
-    return tf.cond(_is(file, 0, b"\xff\xd8\xff"), search, lambda: upright)
+    return tf.cond(_is(_bytes(file, 0, 3), _JPEG), search, lambda: upright)
 
 
 def turn(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -94,77 +90,84 @@ def turn(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     return tf.reverse(transposed, tf.boolean_mask([0, 1], [upside_down, mirrored]))
 
 
+def _stated(header: tf.Tensor) -> tf.Tensor:
+    """What `size` says of all kinds but JPEG: a file is of one of them or of none."""
+    # The height of a BMP file is negative where its first row is the upper one.
+    bmp = _pair(header[22:26], header[18:22])
+    lossless = _number(header[21:25])
+    variant = header[8:]
+    kinds = [
+        (_is(header, b"\x89PNG\r\n\x1a\n"), _pair(header[20:24], header[16:20], big=True)),
+        (_is(header, b"GIF8"), _pair(header[8:10], header[6:8])),
+        (_is(header, b"BM") & _bmp_has_colours(header), tf.minimum(bmp, 2**32 - bmp)),
+        (_is(variant, b"WEBPVP8 "), _pair(header[28:30], header[26:28]) % 2**14),
+        (_is(variant, b"WEBPVP8L"), 1 + tf.stack([lossless // 2**14, lossless]) % 2**14),
+        (_is(variant, b"WEBPVP8X") & _still(header), 1 + _pair(header[27:30], header[24:27])),
+    ]
+    is_it, sizes = zip(*kinds, strict=True)
+    return tf.reduce_sum(tf.where(tf.stack(is_it)[:, tf.newaxis], tf.stack(sizes), 0), axis=0)
+
+
+def _bmp_has_colours(header: tf.Tensor) -> tf.Tensor:
+    """Whether a BMP file stores the colours themselves: others TensorFlow reads as if they were."""
+    length, bits, packing = (_number(header[a:b]) for a, b in [(14, 18), (28, 30), (30, 34)])
+    return (length >= 40) & ((bits == 24) & (packing == 0) | (bits == 32) & (packing % 3 == 0))
+
+
+def _still(header: tf.Tensor) -> tf.Tensor:
+    """Whether a WebP file with features is not animated."""
+    return header[20] // 2 % 2 == 0
+
+
+def _is_exif(segment: tf.Tensor) -> tf.Tensor:
+    """Whether a segment of a JPEG file holds EXIF."""
+    return (segment[1] == _APP1) & _is(segment[4:], b"Exif\x00")
+
+
 def _orientation_in(file: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """What the first directory of a TIFF header at `start` says."""
-    big = _is(file, start, b"MM\x00\x2a")
+    header = _bytes(file, start, 8)
+    big = _is(header, b"MM\x00\x2a")
 
-    def number(at: tf.Tensor, count: int) -> tf.Tensor:
-        return tf.where(big, _number(file, at, count, big=True), _number(file, at, count))
+    def number(found: tf.Tensor) -> tf.Tensor:
+        return tf.where(big, _number(found, big=True), _number(found))
 
-    directory = start + number(start + 4, 4)
+    directory = start + number(header[4:])
     # A tag is 12 bytes: its number, its type, how many values, the value.
-    bytes_of_tags = _bytes(file, directory + 2, 12 * number(directory, 2))
-    whole = tf.size(bytes_of_tags) // 12 * 12
-    tags = tf.cast(tf.reshape(bytes_of_tags[:whole], [-1, 6, 2]), tf.int64)
+    count = number(_bytes(file, directory, 2))
+    tags = _present(file, directory + 2, 12 * count)
+    tags = tf.cast(tf.reshape(tags[: tf.size(tags) // 12 * 12], [-1, 6, 2]), tf.int64)
     first, second = tf.unstack(tags, axis=-1)
     numbers = tf.where(big, 256 * first + second, first + 256 * second)
     is_it = (numbers[:, 0] == _ORIENTATION) & (numbers[:, 1] == _SHORT)
     found = tf.concat([numbers[:, 4][is_it], tf.ones([1], tf.int64)], axis=0)[0]
-    known = (big | _is(file, start, b"II\x2a\x00")) & (found >= 1) & (found <= 8)
+    known = (big | _is(header, b"II\x2a\x00")) & (found >= 1) & (found <= 8)
     return tf.where(known, found, 1)
 
 
-def _is_exif(file: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    """Whether a segment of a JPEG file holds EXIF."""
-    return (_number(file, at + 1, 1) == _APP1) & _is(file, at + 4, b"Exif\x00")
+def _pair(height: tf.Tensor, width: tf.Tensor, *, big: bool = False) -> tf.Tensor:
+    """Two numbers, `[2]`."""
+    return tf.stack([_number(height, big=big), _number(width, big=big)])
 
 
-def _bmp_has_colours(file: tf.Tensor) -> tf.Tensor:
-    """Whether a BMP file stores the colours themselves: others TensorFlow reads as if they were."""
-    header, bits, packing = _number(file, 14, 4), _number(file, 28, 2), _number(file, 30, 4)
-    return (header >= 40) & ((bits == 24) & (packing == 0) | (bits == 32) & (packing % 3 == 0))
+def _number(digits: tf.Tensor, *, big: bool = False) -> tf.Tensor:
+    """The number of some bytes, its lowest first unless it is big-endian."""
+    places = [256**place for place in range(digits.shape[0])]
+    return tf.reduce_sum(digits * tf.constant(places[::-1] if big else places, tf.int64))
 
 
-def _bmp(file: tf.Tensor) -> tf.Tensor:
-    """The height is negative where the first row is the upper one."""
-    return tf.abs(
-        tf.cast(tf.bitcast(tf.cast(_pair(file, 22, 18, 4), tf.uint32), tf.int32), tf.int64)
-    )
+def _is(found: tf.Tensor, text: bytes) -> tf.Tensor:
+    """Whether bytes begin with a text."""
+    return tf.reduce_all(found[: len(text)] == tf.constant(list(text), tf.int64))
 
 
-def _webp_lossless(file: tf.Tensor) -> tf.Tensor:
-    bits = _number(file, 21, 4)
-    return 1 + tf.stack([tf.bitwise.right_shift(bits, 14) & 0x3FFF, bits & 0x3FFF])
+def _bytes(file: tf.Tensor, at: tf.Tensor | int, count: int) -> tf.Tensor:
+    """So many bytes, `[count]` int64; past the end of the file they are 0."""
+    found = tf.cast(_present(file, at, count), tf.int64)
+    return tf.ensure_shape(tf.pad(found, [[0, count - tf.size(found)]]), [count])
 
 
-def _webp(file: tf.Tensor) -> tf.Tensor:
-    return 1 + _pair(file, 27, 24, 3)
-
-
-def _still(file: tf.Tensor) -> tf.Tensor:
-    return _number(file, 20, 1) & 0x02 == 0
-
-
-def _pair(file: tf.Tensor, height: int, width: int, count: int, *, big: bool = False) -> tf.Tensor:
-    """Two numbers of so many bytes, `[2]`."""
-    return tf.stack([_number(file, at, count, big=big) for at in (height, width)])
-
-
-def _number(file: tf.Tensor, at: tf.Tensor, count: int, *, big: bool = False) -> tf.Tensor:
-    """A number of `count` bytes, its lowest byte first unless it is big-endian; 0 past the end."""
-    found = tf.cast(_bytes(file, at, count), tf.int64)
-    padded = tf.pad(found, [[0, count - tf.size(found)]])
-    places = [256**place for place in range(count)]
-    return tf.reduce_sum(padded * tf.constant(places[::-1] if big else places, tf.int64))
-
-
-def _bytes(file: tf.Tensor, at: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Up to `count` bytes, uint8, as many as there are."""
+def _present(file: tf.Tensor, at: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
+    """As many bytes of those, uint8, as the file has."""
     at = tf.minimum(tf.cast(at, tf.int64), tf.cast(tf.strings.length(file), tf.int64))
     return tf.io.decode_raw(tf.strings.substr(file, at, tf.cast(count, tf.int64)), tf.uint8)
-
-
-def _is(file: tf.Tensor, at: tf.Tensor, text: bytes) -> tf.Tensor:
-    """Whether the file has this text at a place."""
-    at = tf.minimum(tf.cast(at, tf.int64), tf.cast(tf.strings.length(file), tf.int64))
-    return tf.strings.substr(file, at, tf.constant(len(text), tf.int64)) == text
