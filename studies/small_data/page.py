@@ -1,6 +1,7 @@
 """Tables and plot of docs/when_it_pays.md, from results/: `python studies/small_data/page.py`."""
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import re
@@ -43,6 +44,8 @@ AXES = {
     },
     "epochs, 1,000 images": {"train1000_h100": 400, "train1000_long_h100": 1200},
 }
+# Where a regime has further seeds, all rows of a seed on one machine.
+FURTHER = {"train2500_h100": ("train2500",)}
 _HEADER = (
     *("row", "seeds", "held out", "mean peer", "teacher", "NLL", "ECE"),
     *("mean peer, difference", "teacher, difference"),
@@ -163,9 +166,14 @@ def _line(row: str, group: Group, baseline: Group | None) -> tuple[str, ...]:
 @functools.cache
 def read(regime: str) -> dict[str, Group]:
     """The rows of a regime by the names of their files in rows/, each with its seeds."""
-    folders = runs.find([str(HERE / "results" / regime)])
-    found = groups.collect([runs.read(folder, flags) for folder in folders]).groups
-    return {row_of(group): group for group in found}
+    found: dict[str, Group] = {}
+    for place in (regime, *FURTHER.get(regime, ())):
+        folders = runs.find([str(HERE / "results" / place)])
+        for group in groups.collect([runs.read(folder, flags) for folder in folders]).groups:
+            row = row_of(group)
+            before = found[row].runs if row in found else {}
+            found[row] = dataclasses.replace(group, runs=before | group.runs)
+    return found
 
 
 def flags(path: pathlib.Path) -> Config:
