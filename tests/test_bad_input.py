@@ -449,6 +449,7 @@ def test_a_folder_that_the_system_does_not_make_is_refused(refuse):
     assert "/proc/inside cannot be written" in line
 
 
+@pytest.mark.long
 def test_a_folder_that_holds_a_run_is_refused_with_the_ways_out(begun, refuse):
     line = refuse("train", *PETS)
     assert line.startswith("run holds a run already: ")
@@ -491,6 +492,7 @@ def test_an_array_file_that_is_copied_over_a_checkpoint_is_refused(begun, refuse
     assert "is no checkpoint" in refuse("train", *PETS, "--resume")
 
 
+@pytest.mark.long
 def test_a_checkpoint_survives_a_full_disk(on_digits, capfd):
     before = the_checkpoint(on_digits).read_bytes()
     with largest_file(20_000):
@@ -504,6 +506,7 @@ def test_a_checkpoint_survives_a_full_disk(on_digits, capfd):
     assert [json.loads(row)["epoch"] for row in rows] == [1, 2]
 
 
+@pytest.mark.long
 def test_a_resume_that_cannot_write_the_small_files_costs_no_run(on_digits):
     limited = (
         "import os, resource, sys\n"
@@ -604,6 +607,7 @@ def test_evaluating_on_other_classes_tells_both(begun, refuse):
     assert "'0', '1', '2', '3', '4' and 5 more" in line
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "argument", "words"),
     [

@@ -71,6 +71,7 @@ def test_a_flag_after_the_flagfile_wins():
     assert read(CONFIGS[0], "--epochs=10").epochs == 10
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "path",
     [p if "resnet32" in p.stem else pytest.param(p, marks=pytest.mark.slow) for p in CONFIGS],

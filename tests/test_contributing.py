@@ -10,9 +10,12 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+@pytest.mark.long
 def test_the_file_that_contributors_are_shown_is_all_that_a_method_needs(tmp_path: pathlib.Path):
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
     shutil.copytree(ROOT / "tf_cutnmix", tmp_path / "tf_cutnmix")

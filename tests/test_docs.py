@@ -100,6 +100,7 @@ def added_methods() -> Iterator[set[str]]:
     METHODS.update(before)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_shows_runs_in_order(page, folder, monkeypatch, added_methods):

@@ -121,6 +121,7 @@ def test_a_model_without_its_weights_is_no_export(
     load_error(tmp_path)
 
 
+@pytest.mark.long
 def test_evaluate_prints_the_scores_as_json(exports: pathlib.Path, tmp_path: pathlib.Path) -> None:
     pixels = write_folder(tmp_path, classes=4)
     arguments = [
@@ -182,6 +183,7 @@ def test_evaluate_refuses_other_names_unless_told_to_go_by_position(
     assert json.loads(capsys.readouterr().out)["images"] == 8
 
 
+@pytest.mark.long
 def test_evaluate_resizes_images(
     exports: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

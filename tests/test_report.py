@@ -196,6 +196,7 @@ def test_without_a_run_that_can_be_used_there_is_no_report(
 # The command
 
 
+@pytest.mark.long
 def test_the_command_reports_a_real_run_without_tensorflow(tmp_path: pathlib.Path) -> None:
     settings = (
         "--train_split=train[:100]",

@@ -153,6 +153,7 @@ def test_a_grid_that_cannot_be_used_is_refused(flags: list[str], words: list[str
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_name_that_nothing_knows_ends_the_sweep_before_its_first_run(
     tmp_path: pathlib.Path, run_here: Callable
 ) -> None:
@@ -184,6 +185,7 @@ def test_a_second_sweep_in_the_same_folder_is_refused(
 # Whole sweeps
 
 
+@pytest.mark.long
 def test_a_failed_run_does_not_end_the_sweep_and_the_rest_is_not_repeated(
     tmp_path: pathlib.Path, run_here: Callable
 ) -> None:
@@ -220,6 +222,7 @@ def test_a_failed_run_does_not_end_the_sweep_and_the_rest_is_not_repeated(
     assert (good / "result.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 def test_a_run_of_a_sweep_is_the_run_that_train_makes(
     tmp_path: pathlib.Path, run_here: Callable
 ) -> None:
@@ -232,6 +235,7 @@ def test_a_run_of_a_sweep_is_the_run_that_train_makes(
     assert made["last"] == result["last"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_sweep_that_is_ended_goes_on_where_it_stopped(
     number: signal.Signals, tmp_path: pathlib.Path, run_here: Callable
@@ -264,6 +268,7 @@ def test_a_sweep_that_is_ended_goes_on_where_it_stopped(
     assert len([line for line in log if re.match(r" +1[* ] ", line)]) == 1
 
 
+@pytest.mark.long
 def test_a_run_whose_process_dies_and_one_with_other_settings_fail_alone(
     tmp_path: pathlib.Path,
 ) -> None:
@@ -412,6 +417,7 @@ def train_apart(config: Config) -> None:
     assert process.exitcode == 0
 
 
+@pytest.mark.long
 def test_two_runs_at_once_are_the_runs_that_train_makes(
     tmp_path: pathlib.Path, run_here: Callable
 ) -> None:
@@ -485,6 +491,7 @@ def test_a_run_that_hangs_is_ended_and_counts_as_failed(tmp_path: pathlib.Path) 
     assert not pathlib.Path(f"/proc/{cells[0]}").exists()
 
 
+@pytest.mark.long
 def test_an_interrupt_ends_all_runs_and_the_same_command_goes_on(
     tmp_path: pathlib.Path, run_here: Callable
 ) -> None:
@@ -508,6 +515,7 @@ def test_an_interrupt_ends_all_runs_and_the_same_command_goes_on(
         assert len([line for line in log if re.match(r" +1[* ] ", line)]) == 1
 
 
+@pytest.mark.long
 def test_the_first_run_shows_how_many_fit(tmp_path: pathlib.Path, run_here: Callable) -> None:
     code, stdout, stderr = run_here(tmp_path / "x", "--grid=seed=0,1,2", "--jobs=auto")
     assert (code, stderr) == (0, "")

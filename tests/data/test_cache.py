@@ -182,6 +182,7 @@ def reader(pets: pathlib.Path, cache: pathlib.Path, allowed: pathlib.Path) -> su
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 def test_of_two_that_ask_at_once_one_reads(pets, cache, tmp_path) -> None:
     first = reader(pets, cache, tmp_path / "go")
     assert first.stdout.readline() == "reads\n"
@@ -194,6 +195,7 @@ def test_of_two_that_ask_at_once_one_reads(pets, cache, tmp_path) -> None:
     assert [process.communicate()[0] for process in (first, second)] == [total, total]
 
 
+@pytest.mark.long
 def test_what_a_killed_reader_left_is_removed_by_the_next(pets, cache) -> None:
     killed = reader(pets, cache, pets / "never")
     assert killed.stdout.readline() == "reads\n"

@@ -199,6 +199,7 @@ def test_a_run_repeats_to_the_bit(trained):
     assert_same_state(train(graph_of(regularised()), steps=5), state_of(trained))
 
 
+@pytest.mark.long
 def test_eager_execution_graphs_and_xla_agree():
     eager = train(compiled(small_distiller()), steps=2)
     views = {"mixing": CutNMix(2, seed=0)}
@@ -207,6 +208,7 @@ def test_eager_execution_graphs_and_xla_agree():
     assert_close_state(train(xla, steps=2), eager)
 
 
+@pytest.mark.long
 def test_several_steps_per_execution_are_the_same_steps(trained):
     images = np.concatenate([batch_of(seed)[0] for seed in range(5)])
     labels = np.concatenate([batch_of(seed)[1] for seed in range(5)])

@@ -120,6 +120,7 @@ def test_every_weight_is_trained(name, eager, fresh):
         assert not np.array_equal(before, after), before.path
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SOME_FAST)
 def test_a_saved_model_goes_on_in_a_graph_as_if_there_had_been_no_break(name, eager, tmp_path):
     whole = distiller(name, jit_compile=False)
@@ -132,6 +133,7 @@ def test_a_saved_model_goes_on_in_a_graph_as_if_there_had_been_no_break(name, ea
     assert_close(loaded, whole, tolerance=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", COMPILED)
 def test_steps_under_xla_are_those_of_eager_execution(name, eager):
     compiled = distiller(name, jit_compile=True)
@@ -139,6 +141,7 @@ def test_steps_under_xla_are_those_of_eager_execution(name, eager):
     assert_close(compiled, eager(name)[0], tolerance=2e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SOME_FAST)
 def test_mixed_precision_trains(name):
     policy = keras.config.dtype_policy()

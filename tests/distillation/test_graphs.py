@@ -53,6 +53,7 @@ def test_a_training_step_is_left_as_traced_and_nothing_else(watch: Watch) -> Non
     assert not is_left_as_traced()
 
 
+@pytest.mark.long
 def test_a_step_that_xla_compiles_is_prepared_as_ever(watch: Watch) -> None:
     mixing = CutNMix(2, seed=0)
     model = compiled(small_distiller(augment=watch, mixing=mixing), jit_compile=True)
@@ -73,6 +74,7 @@ def test_what_a_user_chose_is_kept_also_when_a_step_fails() -> None:
         assert is_left_as_traced() == chosen
 
 
+@pytest.mark.long
 def test_a_step_is_the_same_as_tensorflow_would_have_made_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

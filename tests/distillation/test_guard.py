@@ -35,6 +35,7 @@ def square_root_network() -> keras.Model:
     return keras.Model(images, {"features": features, "logits": logits})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["eager", "graph", "xla", "mixed_float16"])
 def test_a_step_that_is_not_finite_changes_nothing_nor_does_any_after_it(how, policy):
     if how == "mixed_float16":

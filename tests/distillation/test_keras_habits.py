@@ -57,6 +57,7 @@ def test_class_numbers_must_be_whole():
         losses(made(), IMAGES, CLASSES + 0.5)
 
 
+@pytest.mark.long
 def test_a_model_goes_on_with_columns_after_plain_labels():
     model = OnlineDistiller([tiny_peer(), tiny_peer()], CutNMix(2, num_classes=10, seed=0))
     model.compile(keras.optimizers.SGD(0.0))
@@ -162,6 +163,7 @@ class Batches(keras.utils.PyDataset):
         return IMAGES[part], CLASSES[part, None]
 
 
+@pytest.mark.long
 def test_held_out_images_may_come_in_every_way():
     whole = made("kdcl_general")
     losses(whole, IMAGES, CLASSES, validation_data=(IMAGES, CLASSES))

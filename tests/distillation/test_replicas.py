@@ -33,6 +33,7 @@ def printed(*arguments: str) -> list[dict]:
     return [json.loads(line) for line in process.stdout.splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "pairs",
     [
@@ -49,6 +50,7 @@ def test_two_devices_train_as_one(pairs):
         assert max(line["losses"], line["variables"]) < 1e-5, line
 
 
+@pytest.mark.long
 def test_what_only_one_device_sees_is_for_all():
     (found,) = printed("apart")
     variances, expected = found["variances"], found["expected"]
@@ -73,6 +75,7 @@ def test_a_model_in_a_scope_is_told_where_to_go():
             OnlineDistiller(peers, method="independent")
 
 
+@pytest.mark.long
 def test_a_strategy_of_one_device_changes_nothing():
     weights = []
     for strategy in (None, tf.distribute.MirroredStrategy(["CPU:0"])):

@@ -77,6 +77,7 @@ def test_a_model_exports_as_any_keras_model_does(trained, saved, tmp_path):
     np.testing.assert_allclose(answer, model.predict(images, verbose=0), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_saved_model_loads_in_a_fresh_process(saved, tmp_path):
     program = """
         import sys

@@ -50,6 +50,7 @@ def trained_by_hand(method: Method | str) -> tuple[list, list]:
     return statistics_of(model.averages[0]), means
 
 
+@pytest.mark.long
 def test_the_teacher_stays_better_than_a_guess_at_a_high_rate():
     model = distiller(Method("cutnmix", ramp_steps=50), rate=0.3, momentum=0.5)
     images, labels = digits(320)

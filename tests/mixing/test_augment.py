@@ -228,6 +228,7 @@ def test_outside_training_nothing_is_augmented(name):
     assert layer.calls == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_augmentation_is_saved_and_ignores_the_precision(name, tmp_path):
     images, layer = photos(), Augment(name, crop=0.25, flip=False, seed=3)
@@ -250,6 +251,7 @@ def test_global_precision_does_not_matter(name):
     np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["augmix", "randaugment"])
 def test_a_parallel_map_repeats_a_serial_one(name):
     layer, images = Augment(name, seed=0), photos()
@@ -261,6 +263,7 @@ def test_a_parallel_map_repeats_a_serial_one(name):
     np.testing.assert_array_equal(augmented(8), augmented(None))
 
 
+@pytest.mark.long
 def test_only_crops_and_mirror_images_compile():
     assert CropAndFlip().supports_jit
     for name in NAMES:

@@ -103,6 +103,7 @@ def harness_batch(layer, image_dtype, mask_dtype):
     return batch | {"images": batch["images"].astype(image_dtype)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layer", [CutNMix, CutMix, FMix])
 @pytest.mark.parametrize(
     ("settings", "image_dtype", "mask_dtype"),

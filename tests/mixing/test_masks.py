@@ -63,6 +63,7 @@ def test_mask_holds_as_many_pixels_where_all_are_equal():
     np.testing.assert_array_equal(equal.sum(axis=1), range(6))
 
 
+@pytest.mark.long
 def test_mask_is_the_same_under_xla_but_for_near_ties():
     def draw(step):
         return masks.sample_mask(0, step, (32, 32, 32), alpha=1.0)

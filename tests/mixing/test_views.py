@@ -43,6 +43,7 @@ def test_outside_training_views_stay_as_they_are(layer):
     np.testing.assert_array_equal(unmixed["images"], batch["images"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("layer", [CutNMix, FMix])
 def test_views_pass_the_harness(layer, tmp_path):
     layer, batch = of_three_peers(layer), own_views()

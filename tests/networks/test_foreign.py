@@ -31,6 +31,7 @@ def user_model(**settings) -> keras.Model:
     return model
 
 
+@pytest.mark.long
 def test_a_model_of_keras_becomes_a_peer_with_its_weights(tmp_path):
     keras.utils.clear_session()  # its layer is called "activation" in a new process alone
     model = keras.applications.MobileNetV3Small((32, 32, 3), include_top=False, weights=None)

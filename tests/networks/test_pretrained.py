@@ -62,6 +62,7 @@ def exported(sources, tmp_path_factory) -> str:
     return str(export(sources, folder, names, pixels((2, 8, 8, 3))))
 
 
+@pytest.mark.long
 def test_an_export_of_as_many_networks_gives_each_its_own(sources, exported):
     networks = [tiny_peer(), tiny_peer()]
     pretrained.load(networks, exported)
@@ -86,6 +87,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("part", "kept"), [("batchnorm", 8), ("backbone", 13)])
 def test_training_leaves_what_is_frozen_as_it_is(part, kept):
     peers = [tiny_peer(), tiny_peer()]

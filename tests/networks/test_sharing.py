@@ -276,6 +276,7 @@ def test_maps_of_unlike_shapes_are_refused() -> None:
         share_stages([tiny_peer(), tiny_peer(stem=7)], "stem")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FAMILIES)
 def test_networks_of_every_family_can_be_shared_at_each_of_their_stages(name: str) -> None:
     size = 32 if name.startswith("vgg") else 8

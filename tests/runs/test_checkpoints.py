@@ -204,6 +204,7 @@ def test_the_checkpoint_of_another_model_is_refused_and_changes_nothing(others, 
     assert bits(state) == before
 
 
+@pytest.mark.long
 def test_a_failing_write_leaves_the_former_file_and_nothing_beside_it(saved):
     """A limit on the size of files stands for a full disk: the kernel stops the write midway."""
     program = """

@@ -37,6 +37,8 @@ from tf_cutnmix.runs import (
 )
 from tf_cutnmix.runs.config import Config
 
+pytestmark = pytest.mark.long
+
 NETWORKS = ("average1", "average2", "peer1", "peer2")
 TERMS = {"cross_entropy", "teacher", "feature", "weight_decay"}
 VALIDATION = {"val_loss", *(f"val_{n}_accuracy" for n in ("teacher", "ensemble", *NETWORKS))}

@@ -41,6 +41,7 @@ def test_too_few_images_for_the_smallest_batch_are_refused(tmp_path) -> None:
         build.load_splits(Config(dataset=str(tmp_path)))
 
 
+@pytest.mark.long
 def test_a_folder_of_its_own_chooses_the_epoch_and_nothing_is_held_out(tmp_path) -> None:
     for split, values in {"train": range(0, 40, 2), "val": (50, 60), "Test": (70,)}.items():
         write_split(tmp_path / split, *values)

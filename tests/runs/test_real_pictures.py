@@ -41,6 +41,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_real_folder_is_trained_on_and_its_export_reads_its_files(photos, tmp_path, capsys):
     config = Config(
         dataset=str(photos),

@@ -72,6 +72,7 @@ def test_the_end_of_the_run_its_page_and_reports_tell_of_it(finished):
     assert fact in run_page.write(finished.folder, finished.config).read_text()
 
 
+@pytest.mark.long
 def test_a_resumed_run_has_the_same(finished, tmp_path):
     run(tmp_path / "run", PULLED, steps=3)
     resumed = run(tmp_path / "run", PULLED, resume=True)

@@ -58,6 +58,7 @@ def differ(one: pathlib.Path, other: pathlib.Path) -> float:
     return difference(state(one).values, state(other).values)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("told", [by_tf_config, pytest.param(by_slurm, marks=pytest.mark.slow)])
 def test_two_workers_make_the_run_that_one_process_makes(told, tmp_path):
     folders = [tmp_path / "chief", tmp_path / "other"]

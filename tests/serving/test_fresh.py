@@ -44,6 +44,7 @@ def test_a_block_has_one_process_which_ends_with_it() -> None:
     contextvars.Context().run(in_a_block)  # in no block of the suite
 
 
+@pytest.mark.long
 def test_after_one_that_does_not_load_the_next_is_answered(
     version: pathlib.Path,
     request_file: pathlib.Path,

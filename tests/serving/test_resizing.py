@@ -32,6 +32,7 @@ def weights(before: int, after: int) -> np.ndarray:
     return np.array(rows)
 
 
+@pytest.mark.long
 @hypothesis.settings(max_examples=60)
 @hypothesis.given(before=st.tuples(sides, sides), after=st.tuples(sides, sides), seed=sides)
 @hypothesis.example(before=(5, 6), after=(480, 640), seed=0)

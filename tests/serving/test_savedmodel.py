@@ -104,6 +104,7 @@ def of_two(version_of_two):
     return tf.saved_model.load(str(version_of_two)).signatures
 
 
+@pytest.mark.long
 def test_the_first_version_is_1_and_holds_a_savedmodel(version_of_two, folder):
     assert version_of_two == folder / TWO / "1"
     assert contents(version_of_two.parent) == ["1"]
@@ -125,6 +126,7 @@ def test_the_savedmodel_holds_the_variables_of_the_networks_and_no_others(versio
     assert shapes == sorted(tuple(v.shape) for network in two for v in network.variables)
 
 
+@pytest.mark.long
 def test_a_fresh_process_loads_it_with_tensorflow_alone(version_of_two, two, tmp_path):
     images = random_images(4)
     np.save(tmp_path / "images.npy", images)

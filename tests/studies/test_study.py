@@ -161,6 +161,7 @@ def test_a_copy_that_was_broken_off_is_made_again(study, tmp_path):
     assert "--seed=0\n" in (tmp_path / "results/train1000/seed=0/flags.cfg").read_text()
 
 
+@pytest.mark.long
 def test_reports_are_drawn_of_each_regime_and_of_the_precisions(study, tmp_path):
     with pytest.raises(SystemExit, match="there are no results"):
         study.report(tmp_path / "report")

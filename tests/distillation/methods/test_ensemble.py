@@ -200,6 +200,7 @@ def test_answers_for_unmixed_images_are_mixed_as_the_labels_are(mixing, own_view
     assert total > 0.001
 
 
+@pytest.mark.long
 def test_all_options_train_alike_eagerly_in_a_graph_and_under_xla():
     options = {
         "ensemble_members": "others",

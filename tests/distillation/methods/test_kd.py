@@ -31,6 +31,7 @@ def answer(images: np.ndarray) -> np.ndarray:
     return export.signatures["serving_default"](tf.constant(images))["logits"].numpy()
 
 
+@pytest.mark.long
 def test_the_frozen_teacher_says_of_each_view_what_its_export_says(
     frozen: FrozenTeacher,
 ) -> None:
