@@ -31,7 +31,11 @@ def decode(file: tf.Tensor, max_pixels: int | None = None) -> tf.Tensor:
     """
     # What TensorFlow cannot read it must not see: an animated WebP ends its process.
     stated = tf.reduce_prod(tf.maximum(size(file), 0))
-    file = tf.where((stated > 0) & (stated <= (max_pixels or stated)), file, "")
+    return decode_known(tf.where((stated > 0) & (stated <= (max_pixels or stated)), file, ""))
+
+
+def decode_known(file: tf.Tensor) -> tf.Tensor:
+    """What `decode` says of a file whose `size` is known not to be 0."""
     pixels = tf.cond(
         _is(_bytes(file, 0, 4), b"RIFF"),
         # A WebP file with an alpha channel is decoded with it or not at all.

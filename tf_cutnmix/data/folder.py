@@ -58,7 +58,7 @@ def picture(file: tf.Tensor) -> tf.Tensor:
     """The picture `[H, W, 3]` uint8 in a file of any kind, by Pillow where TensorFlow cannot."""
     return tf.cond(
         tf.reduce_all(decode.size(file) > 0),
-        lambda: decode.decode(file),
+        lambda: decode.decode_known(file),
         lambda: tf.ensure_shape(tf.numpy_function(_by_pillow, [file], tf.uint8), [None, None, 3]),
     )
 
