@@ -193,6 +193,7 @@ def trained(request) -> tuple[OnlineDistiller, pytorch.Distiller, list[tuple[dic
     return ours, theirs, terms
 
 
+@pytest.mark.long
 def test_terms_of_three_steps_are_ours(trained):
     _, theirs, terms = trained
     names = {"independent": [], "cutnmix": ["teacher", "feature"]}[theirs.method]
@@ -362,6 +363,7 @@ def test_the_fast_pipeline_passes_every_image_once_an_epoch():
     assert total.sum().item() == pytest.approx(50)
 
 
+@pytest.mark.long
 def test_the_program_writes_a_row_for_each_configuration(tmp_path):
     out = tmp_path / "times.json"
     command = [sys.executable, "-m", "benchmarks.gpu.run_pytorch", f"--out={out}", "--depths=8,9"]
