@@ -204,6 +204,7 @@ def test_terms_of_three_steps_are_ours(trained):
             np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 def test_weights_and_averages_after_three_steps_are_ours(trained):
     ours, theirs, _ = trained
     for network, peer in zip(ours.peers, theirs.peers, strict=True):
@@ -215,6 +216,7 @@ def test_weights_and_averages_after_three_steps_are_ours(trained):
         np.testing.assert_allclose(their.weight.detach().T, adapter.kernel, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_averages_have_moved_and_lag_behind_the_peers(trained):
     _, theirs, _ = trained
     for peer, average in zip(theirs.peers, theirs.averages, strict=True):
