@@ -57,7 +57,7 @@ def size(file: tf.Tensor) -> tf.Tensor:
       tf.errors.InvalidArgumentError: a JPEG file has no size.
     """
     return tf.cond(
-        _is(_bytes(file, 0, 3), _JPEG),
+        _is_jpeg(file),
         lambda: tf.io.extract_jpeg_shape(file, tf.int64)[:2],
         lambda: _stated(_bytes(file, 0, _HEADER)),
     )
@@ -70,7 +70,7 @@ def orientation(file: tf.Tensor) -> tf.Tensor:
     """
 
     def goes_on(at: tf.Tensor) -> tf.Tensor:
-        segment = _bytes(file, at, 9)
+        segment = _segment(file, at)
         last = tf.reduce_any(segment[1] == tf.constant(_LAST_MARKERS, tf.int64))
         return (segment[0] == _MARKER) & ~last & ~_is_exif(segment)
 
@@ -79,11 +79,11 @@ def orientation(file: tf.Tensor) -> tf.Tensor:
 
     def search() -> tf.Tensor:
         (at,) = tf.while_loop(goes_on, next_segment, [tf.constant(2, tf.int64)])
-        found = _is_exif(_bytes(file, at, 9))
+        found = _is_exif(_segment(file, at))
         return tf.cond(found, lambda: _orientation_in(file, at + 10), lambda: upright)
 
     upright = tf.ones([], tf.int64)
-    return tf.cond(_is(_bytes(file, 0, 3), _JPEG), search, lambda: upright)
+    return tf.cond(_is_jpeg(file), search, lambda: upright)
 
 
 def turn(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
@@ -121,6 +121,15 @@ def _bmp_has_colours(header: tf.Tensor) -> tf.Tensor:
 def _still(header: tf.Tensor) -> tf.Tensor:
     """Whether a WebP file with features is not animated."""
     return header[20] // 2 % 2 == 0
+
+
+def _is_jpeg(file: tf.Tensor) -> tf.Tensor:
+    return _is(_bytes(file, 0, len(_JPEG)), _JPEG)
+
+
+def _segment(file: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
+    """A JPEG file's segment as it begins: its marker, its length, the name of what it holds."""
+    return _bytes(file, at, 9)
 
 
 def _is_exif(segment: tf.Tensor) -> tf.Tensor:
