@@ -157,7 +157,7 @@ def test_a_link_to_nowhere_is_named(tmp_path: pathlib.Path) -> None:
     write_class(tmp_path / "dog", range(3))
     link = tmp_path / "dog" / "link.png"
     link.symlink_to(tmp_path / "gone.png")
-    with pytest.raises(InputError, match=str(link)):
+    with pytest.raises(InputError, match=f"^{link} cannot be read: No such file or directory$"):
         data.load(str(tmp_path), "train")
 
 

@@ -3,7 +3,7 @@
 import math
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,8 +21,8 @@ class Source(NamedTuple):
 
     Attributes:
       place: what its data set is called.
-      examples: in their order, as they are stored.
-      read: makes an image `[H, W, 3]` uint8 and its label of an example.
+      examples: reads them: images `[H, W, 3]` uint8 and their labels, in the order of the split.
+        Where one cannot be read, an OSError or an error of TensorFlow says why.
       size: the number of examples.
       class_names: of all labels.
       name: what an error calls example i.
@@ -32,8 +32,7 @@ class Source(NamedTuple):
     """
 
     place: str
-    examples: tf.data.Dataset
-    read: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    examples: Callable[[], Iterable[tuple[np.ndarray, int]]]
     size: int
     class_names: tuple[str, ...]
     name: Callable[[int], str]
@@ -52,30 +51,22 @@ def collect(source: Source, allocate: Callable[[tuple[int, ...]], np.ndarray]) -
     Raises:
       InputError: an image cannot be read, or has another size than those before it.
     """
-    made = source.examples.map(source.read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     labels = np.empty(source.size, np.int32)
     pixels: Any = None
-    position = 0
-    try:
-        for position, (image, label) in enumerate(made.as_numpy_iterator()):
-            if pixels is None:
-                pixels = allocate((source.size, *image.shape))
-            if image.shape != pixels.shape[1:]:
-                raise InputError(
-                    f"{source.name(position)} has {_size(image)} pixels and the images before it "
-                    f"{_size(pixels[0])}: pass --image_size to resize them all"
-                )
-            pixels[position], labels[position] = image, label
-    except tf.errors.OpError as error:
-        # One at a time they would cost a run each.
-        if len(broken := source.broken()) > 1:
-            named = listed(list(map(str, broken)), _NAMED)
+    examples = iter(source.examples())
+    for position in range(source.size):
+        try:
+            image, label = next(examples)
+        except (OSError, tf.errors.OpError) as error:
+            raise InputError(_unreadable(source, position, error)) from error
+        if pixels is None:
+            pixels = allocate((source.size, *image.shape))
+        if image.shape != pixels.shape[1:]:
             raise InputError(
-                f"{len(broken)} pictures of {source.place} cannot be read: {named}: repair or "
-                "remove them"
-            ) from error
-        first = source.name(position if pixels is None else position + 1)
-        raise InputError(f"{first} cannot be read: {_reason(error)}") from error
+                f"{source.name(position)} has {_size(image)} pixels and the images before it "
+                f"{_size(pixels[0])}: pass --image_size to resize them all"
+            )
+        pixels[position], labels[position] = image, label
     return Images(pixels, labels, source.class_names, source.notes)
 
 
@@ -98,7 +89,21 @@ def in_memory(shape: tuple[int, ...]) -> np.ndarray:
         return np.memmap(file, np.uint8, mode="w+", shape=shape)
 
 
-def _reason(error: tf.errors.OpError) -> str:
+def _unreadable(source: Source, position: int, error: OSError | tf.errors.OpError) -> str:
+    """What is said of the first example that cannot be read, and of others where they are known."""
+    # One at a time they would cost a run each.
+    if len(broken := source.broken()) > 1:
+        named = listed(list(map(str, broken)), _NAMED)
+        return (
+            f"{len(broken)} pictures of {source.place} cannot be read: {named}: repair or remove "
+            "them"
+        )
+    return f"{source.name(position)} cannot be read: {_reason(error)}"
+
+
+def _reason(error: OSError | tf.errors.OpError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or first_line(error)
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return "the memory does not suffice, lower --image_size"
     if isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError)):

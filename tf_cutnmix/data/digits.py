@@ -1,5 +1,7 @@
 """scikit-learn's handwritten digits: real pictures that need no download."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import sklearn
 import tensorflow as tf
@@ -16,15 +18,18 @@ def source(split: str, image_size: int) -> Source:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    pixels = tf.constant(np.round(digits.images[..., np.newaxis] * (255 / 16)), tf.uint8)
+    pixels = np.round(digits.images[..., np.newaxis] * (255 / 16)).astype(np.uint8)
     count = len(digits.target)
     splits = {"train": range(count - _TEST), "test": range(count - _TEST, count)}
     positions = select("digits", split, splits)
-    chosen = (tf.gather(pixels, positions), digits.target[positions])
+
+    def examples() -> Iterable[tuple[np.ndarray, int]]:
+        images = prepare(tf.constant(pixels[positions]), image_size).numpy()
+        return zip(images, digits.target[positions], strict=True)
+
     return Source(
         "digits",
-        tf.data.Dataset.from_tensor_slices(chosen),
-        lambda image, label: (prepare(image, image_size), label),
+        examples,
         len(positions),
         tuple(str(name) for name in digits.target_names),
         lambda i: f"digit {positions[i]}",

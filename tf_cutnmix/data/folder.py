@@ -1,8 +1,11 @@
 """A folder of pictures: a sub-folder for each class, or for each split and in it each class."""
 
+import functools
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +15,10 @@ from tf_cutnmix.data import by_pillow, decode, layout
 from tf_cutnmix.data.collecting import Source
 from tf_cutnmix.data.images import prepare
 from tf_cutnmix.data.splits import select
+
+# That wait in memory for the slowest of them.
+_FILES_A_THREAD = 8
+_Made = TypeVar("_Made")
 
 
 def source(path: pathlib.Path, split: str, image_size: int) -> Source:
@@ -23,36 +30,55 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
     found = layout.read(path)
     chosen = select(str(path), split, found.splits)
     paths, labels = [file for file, _ in chosen], [label for _, label in chosen]
-
-    def read(file: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return prepare(picture(tf.io.read_file(file)), image_size), label
-
+    every = [file for part in found.splits.values() for file, _ in part]
     return Source(
         str(path),
-        tf.data.Dataset.from_tensor_slices(([os.fsencode(file) for file in paths], labels)),
-        read,
+        lambda: zip(_each(_reader(image_size), paths), labels, strict=True),
         len(paths),
         found.class_names,
         lambda i: str(paths[i]),
         lambda: [files.identity(file, f"{file.relative_to(path)} {k}") for file, k in chosen],
         found.notes,
-        lambda: _broken(file for part in found.splits.values() for file, _ in part),
+        lambda: _broken(every, _reader(image_size)),
     )
 
 
-def _broken(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """Those of some files that are no whole pictures."""
-    paths = {os.fsencode(file): file for file in files}
-    sizes = tf.data.Dataset.from_tensor_slices(list(paths)).map(
-        lambda path: (path, tf.size(picture(tf.io.read_file(path)))),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    for whole, _ in sizes.ignore_errors().as_numpy_iterator():
-        del paths[whole]
-    return list(paths.values())
+def _broken(files: Sequence[pathlib.Path], read: Callable) -> list[pathlib.Path]:
+    """Those of some files that cannot be read."""
+
+    def is_whole(file: pathlib.Path) -> bool:
+        try:
+            read(file)
+        except (OSError, tf.errors.OpError):
+            return False
+        return True
+
+    whole = _each(is_whole, files)
+    return [file for file, good in zip(files, whole, strict=True) if not good]
 
 
-# Once for all splits: its graph is large.
+def _each(call: Callable[[pathlib.Path], _Made], files: Sequence[pathlib.Path]) -> Iterator[_Made]:
+    """What is made of each file, in their order; several are at work at once."""
+    # One before all: each of several would make TensorFlow's graph ready.
+    yield from map(call, files[:1])
+    workers = os.cpu_count() or 1
+    with futures.ThreadPoolExecutor(workers) as threads:
+        for start in range(1, len(files), _FILES_A_THREAD * workers):
+            yield from threads.map(call, files[start : start + _FILES_A_THREAD * workers])
+
+
+# Once for all splits: TensorFlow takes longer to make it ready than to read a small folder.
+@functools.cache
+def _reader(image_size: int) -> Callable[[pathlib.Path], np.ndarray]:
+    """Makes an image `[H, W, 3]` of a file."""
+    image = tf.function(
+        lambda content: prepare(picture(content), image_size),
+        input_signature=[tf.TensorSpec([], tf.string)],
+        autograph=False,
+    ).get_concrete_function()
+    return lambda file: image(tf.constant(file.read_bytes())).numpy()
+
+
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def picture(file: tf.Tensor) -> tf.Tensor:
     """The picture `[H, W, 3]` uint8 in a file of any kind, by Pillow where TensorFlow cannot."""

@@ -1,7 +1,10 @@
 """A data set of TensorFlow Datasets, by its name."""
 
 import pathlib
+from collections.abc import Iterable
 
+import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tf_cutnmix import files
@@ -38,13 +41,20 @@ def source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
         count = some(builder.info.splits[split].num_examples)
     except ValueError as error:
         raise InputError(f"{dataset}: {first_line(error)}") from error
-    class_names = tuple(builder.info.features[label].names)
+
+    def examples() -> Iterable[tuple[np.ndarray, int]]:
+        stored = builder.as_dataset(split=split, shuffle_files=False)
+        return stored.map(
+            lambda example: (prepare(example[image], image_size), example[label]),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        ).as_numpy_iterator()
+
     return Source(
         dataset,
-        builder.as_dataset(split=split, shuffle_files=False),
-        lambda example: (prepare(example[image], image_size), example[label]),
+        examples,
         count,
-        class_names,
+        tuple(builder.info.features[label].names),
         lambda i: f"image {i} of {dataset}",
         lambda: [builder.info.full_name, *_files(builder)],
     )
