@@ -1,4 +1,7 @@
-"""What every test may rely on."""
+"""What every test may rely on.
+
+TensorFlow is imported where it is used: the process that hands the tests out does without.
+"""
 
 import contextlib
 import gc
@@ -20,9 +23,6 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 import hypothesis
 import pytest
-import tensorflow as tf
-
-from tf_cutnmix.serving import fresh_process
 
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=20, derandomize=True)
 hypothesis.settings.load_profile("suite")
@@ -51,6 +51,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture
 def convolved_nothing() -> None:
     """TensorFlow convolves no images to none, which its oneDNN on some processors does not."""
+    import tensorflow as tf
+
     if tf.nn.conv2d(tf.zeros([0, 4, 4, 3]), tf.zeros([3, 3, 3, 5]), 1, "SAME").shape[-1] != 5:
         pytest.skip("here TensorFlow gives the convolution of no images another shape")
 
@@ -74,12 +76,16 @@ def _seeded(_seeded_module) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _one_fresh_process() -> Iterator[None]:
     """Exports of all tests are tried in one process, which need not import TensorFlow again."""
+    from tf_cutnmix.serving import fresh_process
+
     with fresh_process():
         yield
 
 
 @contextlib.contextmanager
 def _without_graphs() -> Iterator[None]:
+    import tensorflow as tf
+
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
