@@ -13,6 +13,8 @@ from tf_cutnmix import data, export
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import exporting, predictions
 
+pytestmark = pytest.mark.long
+
 SPLIT = {"validation_fraction": 0.4, "train_split": "train[:160]", "test_split": "test[:40]"}
 
 
@@ -37,7 +39,6 @@ def probabilities(version: pathlib.Path) -> np.ndarray:
     return served(images=tf.constant(images))["probabilities"].numpy()
 
 
-@pytest.mark.long
 def test_it_is_what_the_run_exported(finished, again):
     first = probabilities(pathlib.Path(finished.result["exports"]["peer"]))
     np.testing.assert_allclose(probabilities(again), first, atol=1e-6)
@@ -157,7 +158,6 @@ def test_checkpoints_of_another_moment_than_the_result_are_refused(finished, tmp
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.long
 def test_a_run_that_was_cut_short_is_exported_as_it_was_then(tmp_path):
     cut = run(tmp_path / "run", {**ALONE, **SPLIT}, steps=2)
     settings = export.Settings(str(cut.folder), export="peer", export_dir=str(tmp_path / "out"))

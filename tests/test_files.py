@@ -10,16 +10,20 @@ import pytest
 from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, RunError
 
-HOLD = """
+# What a command begins with, for which the package does not import TensorFlow.
+START = """
 import pathlib, sys
+sys.argv[0] = "-m"
+"""
+
+HOLD = f"""{START}
 from tf_cutnmix import files
 with files.locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
 
-MAKE = """
-import pathlib, sys
+MAKE = f"""{START}
 from tf_cutnmix import files
 with files.scratch(pathlib.Path(sys.argv[1]), ".export-") as made:
     (made / "half").touch()

@@ -301,6 +301,7 @@ def cell_processes(sweep_process: int) -> list[int]:
     return [cell for child in children[sweep_process] for cell in children.get(child, [])]
 
 
+@pytest.mark.long
 def test_a_method_that_cannot_take_the_peers_is_recorded_and_the_rest_goes_on(tmp_path, run_here):
     code, stdout, stderr = run_here(tmp_path / "sweep", "--grid=method=okddip,independent")
     assert code == 1

@@ -197,6 +197,7 @@ def test_peers_may_have_lambda_layers():
     assert np.isfinite(losses(model, IMAGES, CLASSES)).all()
 
 
+@pytest.mark.long
 def test_a_peer_with_a_lambda_layer_is_exported(tmp_path):
     names = [str(number) for number in range(10)]
     peer = lambda_peer()

@@ -15,7 +15,7 @@ from tf_cutnmix.errors import InputError, Interrupted, RunError
 from tf_cutnmix.runs import checkpoints, predictions, progress
 from tf_cutnmix.runs.progress import Progress
 
-pytestmark = pytest.mark.usefixtures("all_eagerly")
+pytestmark = [pytest.mark.usefixtures("all_eagerly"), pytest.mark.long]
 
 BASE: dict[str, Any] = {**ALONE, "train_split": "train[:192]", "validation_fraction": 0.25}
 
@@ -56,7 +56,6 @@ def send_at(monkeypatch: pytest.MonkeyPatch, event: str, call: int, number: sign
     monkeypatch.setattr(Progress, event, counted)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "event", "call", "saved", "words"),
     [
@@ -225,7 +224,6 @@ def test_a_setting_that_the_method_has_a_default_for_is_to_be_said_again(copied)
         run(copied, BASE, resume=True)
 
 
-@pytest.mark.long
 def test_a_finished_run_is_made_longer_and_repeated_as_one(tmp_path, monkeypatch):
     first = run(tmp_path / "run", BASE, epochs=1)
     with monkeypatch.context() as patch:

@@ -14,7 +14,7 @@ from tf_cutnmix.runs import predictions
 from tf_cutnmix.runs.config import Config
 
 # How peers are drawn together under XLA is tested where the pull is.
-pytestmark = pytest.mark.usefixtures("all_eagerly")
+pytestmark = [pytest.mark.usefixtures("all_eagerly"), pytest.mark.long]
 
 PULLED = {**SMALL, "epochs": 2, "pull_every": 1, "mix": "none", "weights": "teacher=0,feature=0"}
 
@@ -72,7 +72,6 @@ def test_the_end_of_the_run_its_page_and_reports_tell_of_it(finished):
     assert fact in run_page.write(finished.folder, finished.config).read_text()
 
 
-@pytest.mark.long
 def test_a_resumed_run_has_the_same(finished, tmp_path):
     run(tmp_path / "run", PULLED, steps=3)
     resumed = run(tmp_path / "run", PULLED, resume=True)
