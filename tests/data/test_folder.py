@@ -34,6 +34,15 @@ def test_folders_take_tfds_splits(split: str, expected: list[int], pets: pathlib
     assert images.labels.tolist() == [value // 10 for value in expected]
 
 
+def test_many_files_keep_their_order(tmp_path: pathlib.Path) -> None:
+    for value in range(100):
+        side = 2 if value % 7 else 300
+        write(tmp_path / "ab"[value // 50] / f"{value:03}.png", plain(value, side, side))
+    images = data.load(str(tmp_path), "train", image_size=2)
+    assert values(images) == [value for value in range(100) if value % 5 != 4]
+    assert images.labels.tolist() == [0] * 40 + [1] * 40
+
+
 def test_class_names_are_the_sorted_folders(pets: pathlib.Path) -> None:
     assert data.load(str(pets), "train").class_names == ("cat", "dog")
 
