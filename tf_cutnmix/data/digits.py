@@ -1,10 +1,9 @@
 """scikit-learn's handwritten digits: real pictures that need no download."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import numpy as np
 import sklearn
-import tensorflow as tf
 
 from tf_cutnmix.data.collecting import Source
 from tf_cutnmix.data.images import prepare
@@ -18,14 +17,15 @@ def source(split: str, image_size: int) -> Source:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    pixels = np.round(digits.images[..., np.newaxis] * (255 / 16)).astype(np.uint8)
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    pixels = np.repeat(grey[..., np.newaxis], 3, axis=-1)
     count = len(digits.target)
     splits = {"train": range(count - _TEST), "test": range(count - _TEST, count)}
     positions = select("digits", split, splits)
 
-    def examples() -> Iterable[tuple[np.ndarray, int]]:
-        images = prepare(tf.constant(pixels[positions]), image_size).numpy()
-        return zip(images, digits.target[positions], strict=True)
+    def examples() -> Iterator[tuple[np.ndarray, int]]:
+        for position in positions:
+            yield np.asarray(prepare(pixels[position], image_size)), digits.target[position]
 
     return Source(
         "digits",

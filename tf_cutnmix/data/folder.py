@@ -43,7 +43,9 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
     )
 
 
-def _broken(files: Sequence[pathlib.Path], read: Callable) -> list[pathlib.Path]:
+def _broken(
+    files: Sequence[pathlib.Path], read: Callable[[pathlib.Path], np.ndarray]
+) -> list[pathlib.Path]:
     """Those of some files that cannot be read."""
 
     def is_whole(file: pathlib.Path) -> bool:
@@ -79,6 +81,7 @@ def _reader(image_size: int) -> Callable[[pathlib.Path], np.ndarray]:
     return lambda file: image(tf.constant(file.read_bytes())).numpy()
 
 
+# Once for all sizes: its graph is large.
 @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 def picture(file: tf.Tensor) -> tf.Tensor:
     """The picture `[H, W, 3]` uint8 in a file of any kind, by Pillow where TensorFlow cannot."""

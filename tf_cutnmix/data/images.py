@@ -143,10 +143,10 @@ def resize(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     return tf.ensure_shape(resized, [*images.shape[:-3], *size, images.shape[-1]])
 
 
-def prepare(images: tf.Tensor, image_size: int) -> tf.Tensor:
-    """Images `[..., H, W, C]` of any number of channels as RGB, resized if asked."""
-    images = tf.image.grayscale_to_rgb(images) if images.shape[-1] == 1 else images[..., :3]
-    return resize(images, (image_size, image_size)) if image_size else images
+def prepare(image: tf.Tensor | np.ndarray, image_size: int) -> tf.Tensor | np.ndarray:
+    """One image of any number of channels as RGB, resized if asked."""
+    image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image[..., :3]
+    return resize(image, (image_size, image_size)) if image_size else image
 
 
 def check_image_size(image_size: int) -> None:

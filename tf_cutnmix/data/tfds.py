@@ -1,7 +1,7 @@
 """A data set of TensorFlow Datasets, by its name."""
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -42,7 +42,7 @@ def source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
     except ValueError as error:
         raise InputError(f"{dataset}: {first_line(error)}") from error
 
-    def examples() -> Iterable[tuple[np.ndarray, int]]:
+    def examples() -> Iterator[tuple[np.ndarray, int]]:
         stored = builder.as_dataset(split=split, shuffle_files=False)
         return stored.map(
             lambda example: (prepare(example[image], image_size), example[label]),
