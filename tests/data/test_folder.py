@@ -1,8 +1,10 @@
 """Folders of pictures."""
 
 import io
+import os
 import pathlib
 import re
+import threading
 
 import numpy as np
 import PIL.Image
@@ -11,7 +13,7 @@ import tensorflow as tf
 
 from tests.data.pictures import noise, plain, values, write, write_class
 from tf_cutnmix import data
-from tf_cutnmix.data.folder import picture
+from tf_cutnmix.data.folder import _each, picture
 from tf_cutnmix.errors import InputError
 
 
@@ -41,6 +43,17 @@ def test_many_files_keep_their_order(tmp_path: pathlib.Path) -> None:
     images = data.load(str(tmp_path), "train", image_size=2)
     assert values(images) == [value for value in range(100) if value % 5 != 4]
     assert images.labels.tolist() == [0] * 40 + [1] * 40
+
+
+def test_as_many_files_are_read_at_once_as_tensorflow_has_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count = 1 + (os.cpu_count() or 1)
+    monkeypatch.setattr(tf.config.threading, "get_inter_op_parallelism_threads", lambda: count)
+    together = threading.Barrier(count, timeout=30)
+    paths = [pathlib.Path(str(number)) for number in range(1 + 2 * count)]
+    made = _each(lambda path: path.name == "0" or together.wait() >= 0, paths)
+    assert all(made)
 
 
 def test_class_names_are_the_sorted_folders(pets: pathlib.Path) -> None:

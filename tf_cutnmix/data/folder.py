@@ -16,7 +16,7 @@ from tf_cutnmix.data.collecting import Source
 from tf_cutnmix.data.images import prepare
 from tf_cutnmix.data.splits import select
 
-# That wait in memory for the slowest of them.
+# So many for each thread are read before the first of them is needed: all lie in memory then.
 _FILES_A_THREAD = 8
 _Made = TypeVar("_Made")
 
@@ -30,7 +30,6 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
     found = layout.read(path)
     chosen = select(str(path), split, found.splits)
     paths, labels = [file for file, _ in chosen], [label for _, label in chosen]
-    every = [file for part in found.splits.values() for file, _ in part]
     return Source(
         str(path),
         lambda: zip(_each(_reader(image_size), paths), labels, strict=True),
@@ -39,12 +38,14 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
         lambda i: str(paths[i]),
         lambda: [files.identity(file, f"{file.relative_to(path)} {k}") for file, k in chosen],
         found.notes,
-        lambda: _broken(every, _reader(image_size)),
+        lambda: _broken(
+            [file for part in found.splits.values() for file, _ in part], _reader(image_size)
+        ),
     )
 
 
 def _broken(
-    files: Sequence[pathlib.Path], read: Callable[[pathlib.Path], np.ndarray]
+    paths: Sequence[pathlib.Path], read: Callable[[pathlib.Path], np.ndarray]
 ) -> list[pathlib.Path]:
     """Those of some files that cannot be read."""
 
@@ -55,18 +56,18 @@ def _broken(
             return False
         return True
 
-    whole = _each(is_whole, files)
-    return [file for file, good in zip(files, whole, strict=True) if not good]
+    whole = _each(is_whole, paths)
+    return [path for path, good in zip(paths, whole, strict=True) if not good]
 
 
-def _each(call: Callable[[pathlib.Path], _Made], files: Sequence[pathlib.Path]) -> Iterator[_Made]:
-    """What is made of each file, in their order; several are at work at once."""
+def _each(call: Callable[[pathlib.Path], _Made], paths: Sequence[pathlib.Path]) -> Iterator[_Made]:
+    """What is made of each file, in their order, by as many threads as TensorFlow has."""
     # One before all: each of several would make TensorFlow's graph ready.
-    yield from map(call, files[:1])
-    workers = os.cpu_count() or 1
+    yield from map(call, paths[:1])
+    workers = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
     with futures.ThreadPoolExecutor(workers) as threads:
-        for start in range(1, len(files), _FILES_A_THREAD * workers):
-            yield from threads.map(call, files[start : start + _FILES_A_THREAD * workers])
+        for start in range(1, len(paths), _FILES_A_THREAD * workers):
+            yield from threads.map(call, paths[start : start + _FILES_A_THREAD * workers])
 
 
 # Once for all splits: TensorFlow takes longer to make it ready than to read a small folder.
