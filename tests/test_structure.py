@@ -161,11 +161,6 @@ def test_a_method_is_known_by_its_name_alone() -> None:
         assert own_imports(module).isdisjoint(METHODS), module
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_a_file_can_be_seen_at_a_glance(module: str) -> None:
-    assert len(FILES[module].read_text().splitlines()) <= 300
-
-
 def test_the_tests_stand_in_the_wings_of_the_package() -> None:
     folders = {path.parent.relative_to(ROOT / "tests") for path in ROOT.glob("tests/*/**/*.py")}
     others = {pathlib.Path(name) for name in ("benchmarks", "studies", "own_networks")}
