@@ -74,7 +74,7 @@ ORDER = [
     ),
     *(
         f"distillation.{file}"
-        for file in ("losses", "peers", "forward", "method", "terms", "unpacking")
+        for file in ("losses", "ramp", "peers", "forward", "method", "terms", "unpacking")
     ),
     *METHODS,
     "distillation.methods",

@@ -65,12 +65,14 @@ class Learnt(NamedTuple):
     Attributes:
       logits: of each peer, `[B, K]` float32; none unless something remembers them.
       terms: of the loss, weighted, scalars.
+      ramp: what its ramped terms were multiplied by, a scalar.
       gradients: of the loss, of each trained variable; None where it does not depend on one.
       statistics: new values of variables without a gradient; None where there is none.
     """
 
     logits: Sequence[tf.Tensor]
     terms: Sequence[tf.Tensor]
+    ramp: tf.Tensor
     gradients: Sequence[tf.Tensor | None]
     statistics: Sequence[tf.Tensor | None]
 

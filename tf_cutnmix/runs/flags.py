@@ -17,6 +17,7 @@ from tf_cutnmix.settings import (
     PEERS,
     PIXELS,
     POSITIVE,
+    RAMP,
     SEED,
     setting,
 )
@@ -64,6 +65,13 @@ class Flags:
         "how that part is drawn: by_class, with equal images on one side, or at_random, as runs "
         "were before there was this flag",
         choices=("by_class", "at_random"),
+    )
+    train_images: int = setting(
+        0,
+        "data",
+        "train on so many of the training images that are not held out, drawn by --seed from each "
+        "class in proportion; 0: on all",
+        rule=NOT_NEGATIVE,
     )
     image_size: int = setting(
         0, "data", "resize images to this many pixels a side; 0: as stored", rule=PIXELS
@@ -198,11 +206,12 @@ class Flags:
         "distillation",
         "take the classes of --teacher in their order, whatever they are called",
     )
-    ramp: float | None = setting(
+    ramp: float | str | None = setting(
         None,
         "distillation",
-        "part of the run in which distillation grows to its weight; by default the method's own",
-        rule=FRACTION,
+        "part of the run in which distillation grows to its weight, by default the method's own; "
+        "or fit: it counts the more, the better the peers fit their mixed labels",
+        rule=RAMP,
     )
     teacher_memory: float = setting(
         0.01,
