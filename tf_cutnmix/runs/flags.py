@@ -66,6 +66,12 @@ class Flags:
         "were before there was this flag",
         choices=("by_class", "at_random"),
     )
+    validation_every: int = setting(
+        1,
+        "data",
+        "epochs from one look at the held-out images to the next; more where epochs are short",
+        rule=COUNT,
+    )
     train_images: int = setting(
         0,
         "data",
@@ -199,7 +205,10 @@ class Flags:
         rule=NOT_NEGATIVE,
     )
     teacher: str = setting(
-        "", "distillation", "what --method=kd learns from: an export, or a run that exported one"
+        "",
+        "distillation",
+        "what --method=kd learns from: an export, a run that exported one, or a comma "
+        "list of them, whose ensemble teaches",
     )
     classes_by_position: bool = setting(
         False,
