@@ -48,8 +48,9 @@ class OnlineDistiller(Predictor, Trainer):
 
     The method is the loss: `compile` takes an optimizer and how to run, no loss and no
     metrics. `fit` takes `sample_weight` and `class_weight`: they weigh the cross-entropies to the
-    labels, a mixed sample's as its label is mixed. Should a term or a gradient stop being finite,
-    that step and all after it change nothing, and `fit` raises.
+    labels, a mixed sample's as its label is mixed. `evaluate` counts samples by them as Keras does:
+    the loss is the mean of `weight * loss`, an accuracy the weighted mean. Should a term or a
+    gradient stop being finite, that step and all after it change nothing, and `fit` raises.
 
     Args:
       peers: models from images `[B, H, W, C]` to `{"features": [B, D_k], "logits": [B, K]}`;
@@ -173,7 +174,8 @@ class OnlineDistiller(Predictor, Trainer):
         # An optimizer that scales the loss skips overflown gradients by itself.
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         gradients = [] if scales else found.gradients
-        watched = (labels, found.terms, gradients, [value for _, value in statistics])
+        given = (images, labels, sample_weights)
+        watched = (given, found.terms, gradients, [value for _, value in statistics])
         scale = self.optimizer.dynamic_scale if scales else 1.0
         tf.cond(self.guard.allows(*watched, step, scale), take_step, lambda: None)
         return {metric.name: metric.result() for metric in self._step_metrics}

@@ -118,8 +118,10 @@ class Memory(Part):
 class HeldOutPart(Part):
     """A part that learns after each epoch from images that the peers do not train on."""
 
-    def learn(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
-        """Learn from the peers' predictions `[n, N, K]` for labels `[N, K]`."""
+    def learn(
+        self, probabilities: np.ndarray, labels: np.ndarray, sample_weights: np.ndarray
+    ) -> None:
+        """Learn from the peers' predictions `[n, N, K]` for labels `[N, K]` of weights `[N]`."""
         raise NotImplementedError
 
 
