@@ -85,6 +85,14 @@ def test_all_rows_of_a_seed_are_of_one_machine(page):
         assert sum(len(seeds) for seeds in made) == len(set.union(*made))
 
 
+def test_results_on_held_out_images_name_them():
+    for regime in REGIMES:
+        for path in folders(regime):
+            result = json.loads((path / "result.json").read_text())
+            named = "--validation_split=train[" in (path / "flags.cfg").read_text()
+            assert named == ("validation" in result["last"]), path
+
+
 def test_every_row_with_results_is_in_a_table(rows):
     for regime in REGIMES:
         names = [path.name for path in (STUDY / "results" / regime).glob("*_seed*")]
