@@ -167,7 +167,7 @@ class Flags:
     method: str = setting(
         "cutnmix",
         "distillation",
-        f"how peers learn from each other: {', '.join(names.methods())}; independent: not at all",
+        f"how peers learn from each other: {', '.join(names.METHODS)}; independent: not at all",
     )
     weights: str = setting(
         "",
@@ -301,7 +301,7 @@ class Flags:
     export_format: str = setting(
         "savedmodel",
         "run",
-        f"a comma list of {', '.join(names.formats())}; the SavedModel is always there",
+        f"a comma list of {', '.join(names.FORMATS)}; the SavedModel is always there",
     )
     steps: int = setting(
         0, "run", "stop after so many training steps, for trying; 0: no limit", rule=NOT_NEGATIVE
