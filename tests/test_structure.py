@@ -52,6 +52,7 @@ ORDER = [
             "held_out",
             "splits",
             "decode",
+            "raw",
             "by_pillow",
             "layout",
             "digits",
