@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from tests.data.test_decode import EXACT
+from tests.data.test_decode import EXACT, RGB, encoded, tiff
+from tf_cutnmix import data
 from tf_cutnmix.data import layout
 from tf_cutnmix.errors import InputError
 
@@ -101,3 +102,45 @@ def test_pictures_lie_anywhere_below_their_class_under_any_ending(tmp_path) -> N
     assert read.notes == (
         f"{tmp_path}: 7 pictures of 2 classes; skipped 2 .txt, 1 without an ending, 1 .heic",
     )
+
+
+def raw(name: str, *tags: tuple[int, int, int]) -> tuple[str, bytes]:
+    return name, tiff((0x100, 4, 160), *tags) + bytes(4)
+
+
+THUMBNAIL, DNG = (0xFE, 4, 1), (0xC612, 4, 0x401)
+CANON = b"II\x2a\x00\x10\x00\x00\x00CR\x02\x00" + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *(raw(f"1{ending}") for ending in (".CR2", ".NEF", ".dng", ".ARW", ".ORF", ".pef", ".RAW")),
+        *(raw(f"1{ending}", THUMBNAIL) for ending in ("", ".old", ".nef.1")),
+        *(raw(f"1{ending}", DNG) for ending in ("", ".old")),
+        ("1", CANON),
+        ("1.NEF", b"MM" + bytes([0, 42, 0, 0, 0, 8, 0, 0])),
+    ],
+)
+def test_raw_files_of_cameras_are_skipped_and_counted(name, content, tmp_path) -> None:
+    put(tmp_path, "cat/0.png", "dog/0.png", "dog/2.NEF")  # The last is a PNG file by its content.
+    put(tmp_path, f"cat/{name}", content=content)
+    kind = pathlib.Path(name).suffix.lower() or "without an ending"
+    assert layout.read(tmp_path).notes == (
+        f"{tmp_path}: 3 pictures of 2 classes; skipped 1 {kind}",
+    )
+
+
+@pytest.mark.parametrize("content", [raw("", THUMBNAIL)[1], raw("", DNG)[1], CANON])
+def test_a_raw_file_that_is_called_a_picture_is_refused_by_name(content, tmp_path) -> None:
+    put(tmp_path, "cat/0.png", "dog/0.png")
+    put(tmp_path, "dog/1.tif", content=content)
+    words = "dog/1.tif cannot be read: it is a camera's raw file: turn it into JPEG"
+    with pytest.raises(InputError, match=words):
+        data.load(str(tmp_path), "train")
+
+
+def test_a_tiff_file_is_a_picture_under_any_name(tmp_path) -> None:
+    put(tmp_path, "cat/0.png", "dog/0.png")
+    put(tmp_path, "dog/scan", content=encoded(RGB, "TIFF"))
+    assert data.load(str(tmp_path), "train", image_size=4).counts.tolist() == [1, 2]

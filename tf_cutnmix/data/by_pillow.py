@@ -6,19 +6,48 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
+from tf_cutnmix.data import raw
+from tf_cutnmix.errors import InputError, RunError, first_line
+
+_BITS_PER_SAMPLE = 258
+
 
 def read(file: bytes) -> PIL.Image.Image:
     """The picture in a file, RGB, turned as its camera was held.
 
     Raises:
-      Exception: of whatever kind Pillow has for a broken file of its kind.
+      InputError: it is of a kind that is not taken: raw, or of numbers that may mean anything.
+      RunError: it is no whole picture.
     """
-    with PIL.Image.open(io.BytesIO(file)) as opened:
-        return _in_8_bits(PIL.ImageOps.exif_transpose(opened)).convert("RGB")
+    if raw.is_raw(io.BytesIO(file)):
+        raise InputError("it is a camera's raw file: turn it into JPEG")
+    try:
+        with PIL.Image.open(io.BytesIO(file)) as opened:
+            return _in_8_bits(opened).convert("RGB")
+    except InputError:
+        raise
+    except PIL.UnidentifiedImageError as error:
+        raise RunError("it is no picture, or of an unknown kind") from error
+    except Exception as error:
+        # What Pillow raises for a broken file depends on the kind of the file.
+        raise RunError(first_line(error)) from error
 
 
-def _in_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Pillow itself cuts off what is above 255; the upper 8 of 16 bits are the picture."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return PIL.Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+def _in_8_bits(opened: PIL.Image.Image) -> PIL.Image.Image:
+    """The upper 8 of a picture's bits: Pillow itself cuts off what is above 255."""
+    turned = PIL.ImageOps.exif_transpose(opened)
+    # Of PGM files Pillow makes 16 bits whatever they state.
+    if opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format == "PPM"):
+        more = _bits(opened) - 8
+        return PIL.Image.fromarray((np.asarray(turned) >> more).astype(np.uint8))
+    if opened.mode in ("I", "F"):
+        raise InputError(
+            "its pixels are signed, of 32 bits or fractions, and it does not say which of them is "
+            "white: turn it into 8 or 16 bits"
+        )
+    return turned
+
+
+def _bits(opened: PIL.Image.Image) -> int:
+    """How many bits deep a deep picture is: TIFF files state it."""
+    return getattr(opened, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]

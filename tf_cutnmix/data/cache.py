@@ -17,7 +17,7 @@ from tf_cutnmix.data.images import Facts, Images, facts_of
 from tf_cutnmix.errors import InputError
 
 # Another number where what is in an entry, or how images are made for it, becomes another.
-_FORMAT = 1
+_FORMAT = 2
 
 
 def load(cache_dir: pathlib.Path, source: Source, split: str, image_size: int) -> Images:

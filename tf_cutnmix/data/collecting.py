@@ -11,7 +11,7 @@ import psutil
 import tensorflow as tf
 
 from tf_cutnmix.data.images import Images
-from tf_cutnmix.errors import InputError, first_line, listed
+from tf_cutnmix.errors import InputError, RunError, first_line, listed
 
 _NAMED = 10
 
@@ -22,7 +22,7 @@ class Source(NamedTuple):
     Attributes:
       place: what its data set is called.
       examples: reads them: images `[H, W, 3]` uint8 and their labels, in the order of the split.
-        Where one cannot be read, an OSError or an error of TensorFlow says why.
+        Where one cannot be read, an OSError, a RunError or an error of TensorFlow says why.
       size: the number of examples.
       class_names: of all labels.
       name: what an error calls example i.
@@ -51,13 +51,13 @@ def collect(source: Source, allocate: Callable[[tuple[int, ...]], np.ndarray]) -
     Raises:
       InputError: an image cannot be read, or has another size than those before it.
     """
-    labels = np.empty(source.size, np.int32)
+    labels = np.empty(source.size, np.int64)
     pixels: Any = None
     examples = iter(source.examples())
     for position in range(source.size):
         try:
             image, label = next(examples)
-        except (OSError, tf.errors.OpError) as error:
+        except (OSError, tf.errors.OpError, RunError) as error:
             raise InputError(_unreadable(source, position, error)) from error
         if pixels is None:
             pixels = allocate((source.size, *image.shape))
@@ -89,21 +89,22 @@ def in_memory(shape: tuple[int, ...]) -> np.ndarray:
         return np.memmap(file, np.uint8, mode="w+", shape=shape)
 
 
-def _unreadable(source: Source, position: int, error: OSError | tf.errors.OpError) -> str:
+def _unreadable(source: Source, position: int, error: Exception) -> str:
     """What is said of the first example that cannot be read, and of others where they are known."""
+    first = f"{source.name(position)} cannot be read: {_reason(error)}"
     # One at a time they would cost a run each.
-    if len(broken := source.broken()) > 1:
-        named = listed(list(map(str, broken)), _NAMED)
-        return (
-            f"{len(broken)} pictures of {source.place} cannot be read: {named}: repair or remove "
-            "them"
-        )
-    return f"{source.name(position)} cannot be read: {_reason(error)}"
+    if len(broken := source.broken()) < 2:
+        return first
+    named = listed(list(map(str, broken)), _NAMED)
+    remedy = first if isinstance(error, InputError) else "repair or remove them"
+    return f"{len(broken)} pictures of {source.place} cannot be read: {named}: {remedy}"
 
 
-def _reason(error: OSError | tf.errors.OpError) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or first_line(error)
+    if isinstance(error, InputError):
+        return str(error)
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return "the memory does not suffice, lower --image_size"
     if isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError)):

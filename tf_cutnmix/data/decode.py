@@ -8,7 +8,12 @@ _APP1 = 0xE1
 # Markers after which no metadata come: the end of the file, and the start of its pixels.
 _LAST_MARKERS = (0xD9, 0xDA)
 _ORIENTATION = 0x0112
-_SHORT = 3
+# The types that hold one whole number: 2 bytes long, and 4.
+_SHORTS, _LONGS = (3, 8), (4, 9)
+# An empty segment by Adobe, as it precedes CMYK: version 100, no flags, no transformation.
+_ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+# Bytes of a JPEG file that are looked at together.
+_WINDOW = 64
 # Files of all kinds but JPEG state their size in so many bytes.
 _HEADER = 34
 
@@ -17,7 +22,7 @@ def decode(file: tf.Tensor, max_pixels: int | None = None) -> tf.Tensor:
     """The picture in a PNG, JPEG, GIF, BMP or WebP file, turned as its camera was held.
 
     Grey becomes three equal channels and an alpha channel is left out; of 16 bits the upper 8
-    count, of an animation the first picture.
+    count, of an animation the first picture. CMYK is read as Adobe writes it, as Pillow does.
 
     Args:
       file: the bytes, a scalar.
@@ -40,7 +45,7 @@ def decode_known(file: tf.Tensor) -> tf.Tensor:
         _is(_bytes(file, 0, 4), b"RIFF"),
         # A WebP file with an alpha channel is decoded with it or not at all.
         lambda: tf.io.decode_image(file, channels=0, expand_animations=False)[..., :3],
-        lambda: tf.io.decode_image(file, channels=3, expand_animations=False),
+        lambda: tf.io.decode_image(_by_adobe(file), channels=3, expand_animations=False),
     )
     pixels = tf.ensure_shape(pixels, [None, None, 3])
     held = orientation(file)
@@ -69,17 +74,24 @@ def orientation(file: tf.Tensor) -> tf.Tensor:
     It is 1, upright, where the file is no JPEG, or does not say or says it in a wrong way.
     """
 
+    length = tf.strings.length(file, "BYTE")
+
     def goes_on(at: tf.Tensor) -> tf.Tensor:
-        segment = _segment(file, at)
+        segment = _bytes(file, at, _WINDOW)
         last = tf.reduce_any(segment[1] == tf.constant(_LAST_MARKERS, tf.int64))
-        return (segment[0] == _MARKER) & ~last & ~_is_exif(segment)
+        ends = _is_segment(segment)[0] & (last | _is_exif(segment))
+        return (at < tf.cast(length, tf.int64)) & ~ends
 
     def next_segment(at: tf.Tensor) -> tuple[tf.Tensor]:
-        return (at + 2 + _number(_bytes(file, at + 2, 2), big=True),)
+        begins = _is_segment(_bytes(file, at, _WINDOW))
+        # Bytes between the segments, which fill or are junk, may be many.
+        first = tf.argmax(tf.concat([begins, [True]], axis=0))
+        own = 2 + _number(_bytes(file, at + 2, 2), big=True)
+        return (at + tf.where(begins[0], own, first),)
 
     def search() -> tf.Tensor:
         (at,) = tf.while_loop(goes_on, next_segment, [tf.constant(2, tf.int64)])
-        found = _is_exif(_segment(file, at))
+        found = _is_exif(_bytes(file, at, _WINDOW))
         return tf.cond(found, lambda: _orientation_in(file, at + 10), lambda: upright)
 
     upright = tf.ones([], tf.int64)
@@ -127,14 +139,26 @@ def _is_jpeg(file: tf.Tensor) -> tf.Tensor:
     return _is(_bytes(file, 0, len(_JPEG)), _JPEG)
 
 
-def _segment(file: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    """A JPEG file's segment as it begins: its marker, its length, the name of what it holds."""
-    return _bytes(file, at, 9)
+def _by_adobe(file: tf.Tensor) -> tf.Tensor:
+    """A CMYK JPEG file with Adobe's marker: without it, TensorFlow alone takes ink for light."""
+
+    def marked() -> tf.Tensor:
+        cmyk = tf.io.extract_jpeg_shape(file)[2] == 4
+        parts = [tf.strings.substr(file, 0, 2), _ADOBE, tf.strings.substr(file, 2, 2**31 - 1)]
+        return tf.cond(cmyk, lambda: tf.strings.join(parts), lambda: file)
+
+    return tf.cond(_is_jpeg(file), marked, lambda: file)
+
+
+def _is_segment(window: tf.Tensor) -> tf.Tensor:
+    """Where in a part of a JPEG file a segment may begin, `[_WINDOW - 1]`: at its marker."""
+    after = window[1:]
+    return (window[:-1] == _MARKER) & (after != _MARKER) & (after != 0)
 
 
 def _is_exif(segment: tf.Tensor) -> tf.Tensor:
-    """Whether a segment of a JPEG file holds EXIF."""
-    return (segment[1] == _APP1) & _is(segment[4:], b"Exif\x00")
+    """Whether a segment of a JPEG file, its marker and its length before it, holds EXIF."""
+    return (segment[1] == _APP1) & _is(segment[4:], b"Exif\x00\x00")
 
 
 def _orientation_in(file: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
@@ -152,8 +176,15 @@ def _orientation_in(file: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     tags = tf.cast(tf.reshape(tags[: tf.size(tags) // 12 * 12], [-1, 6, 2]), tf.int64)
     first, second = tf.unstack(tags, axis=-1)
     numbers = tf.where(big, 256 * first + second, first + 256 * second)
-    is_it = (numbers[:, 0] == _ORIENTATION) & (numbers[:, 1] == _SHORT)
-    found = tf.concat([numbers[:, 4][is_it], tf.ones([1], tf.int64)], axis=0)[0]
+    short, long = (
+        tf.reduce_any(numbers[:, 1:2] == tf.constant(types, tf.int64), axis=1)
+        for types in (_SHORTS, _LONGS)
+    )
+    first, second = numbers[:, 4], numbers[:, 5]
+    wide = tf.where(big, 2**16 * first + second, first + 2**16 * second)
+    values = tf.where(long, wide, first)
+    is_it = (numbers[:, 0] == _ORIENTATION) & (short | long)
+    found = tf.concat([values[is_it], tf.ones([1], tf.int64)], axis=0)[0]
     known = (big | _is(header, b"II\x2a\x00")) & (found >= 1) & (found <= 8)
     return tf.where(known, found, 1)
 

@@ -14,7 +14,8 @@ from tf_cutnmix import files
 from tf_cutnmix.data import by_pillow, decode, layout
 from tf_cutnmix.data.collecting import Source
 from tf_cutnmix.data.images import prepare
-from tf_cutnmix.data.splits import select
+from tf_cutnmix.data.splits import in_proportion, select
+from tf_cutnmix.errors import RunError
 
 # So many for each thread are read before the first of them is needed: all lie in memory then.
 _FILES_A_THREAD = 8
@@ -22,13 +23,17 @@ _Made = TypeVar("_Made")
 
 
 def source(path: pathlib.Path, split: str, image_size: int) -> Source:
-    """One split.
+    """One split; of a slice of one, each class has its share.
 
     Raises:
       InputError: the folder is of neither kind.
     """
     found = layout.read(path)
     chosen = select(str(path), split, found.splits)
+    if "[" in split:
+        # Of them as they are listed, by class, a slice would be the first classes.
+        drawn = {name: _drawn(listed) for name, listed in found.splits.items()}
+        chosen = sorted(select(str(path), split, drawn), key=lambda one: one[::-1])
     paths, labels = [file for file, _ in chosen], [label for _, label in chosen]
     return Source(
         str(path),
@@ -44,6 +49,10 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
     )
 
 
+def _drawn(listed: Sequence[tuple[pathlib.Path, int]]) -> list[tuple[pathlib.Path, int]]:
+    return [listed[position] for position in in_proportion([label for _, label in listed])]
+
+
 def _broken(
     paths: Sequence[pathlib.Path], read: Callable[[pathlib.Path], np.ndarray]
 ) -> list[pathlib.Path]:
@@ -52,7 +61,7 @@ def _broken(
     def is_whole(file: pathlib.Path) -> bool:
         try:
             read(file)
-        except (OSError, tf.errors.OpError):
+        except (OSError, tf.errors.OpError, RunError):
             return False
         return True
 
@@ -70,29 +79,41 @@ def _each(call: Callable[[pathlib.Path], _Made], paths: Sequence[pathlib.Path]) 
             yield from threads.map(call, paths[start : start + _FILES_A_THREAD * workers])
 
 
-# Once for all splits: TensorFlow takes longer to make it ready than to read a small folder.
-@functools.cache
 def _reader(image_size: int) -> Callable[[pathlib.Path], np.ndarray]:
     """Makes an image `[H, W, 3]` of a file."""
-    image = tf.function(
-        lambda content: prepare(picture(content), image_size),
-        input_signature=[tf.TensorSpec([], tf.string)],
-        autograph=False,
-    ).get_concrete_function()
-    return lambda file: image(tf.constant(file.read_bytes())).numpy()
+    return lambda file: picture(file.read_bytes(), image_size)
 
 
-# Once for all sizes: its graph is large.
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-def picture(file: tf.Tensor) -> tf.Tensor:
-    """The picture `[H, W, 3]` uint8 in a file of any kind, by Pillow where TensorFlow cannot."""
-    return tf.cond(
-        tf.reduce_all(decode.size(file) > 0),
-        lambda: decode.decode_known(file),
-        lambda: tf.ensure_shape(tf.numpy_function(_by_pillow, [file], tf.uint8), [None, None, 3]),
+def picture(file: bytes, image_size: int = 0) -> np.ndarray:
+    """The picture `[H, W, 3]` uint8 in a file of any kind, by Pillow where TensorFlow cannot.
+
+    Raises:
+      InputError: it is of a kind that is not taken.
+      RunError: it is no whole picture, and Pillow says so.
+      tf.errors.OpError: likewise, TensorFlow.
+    """
+    image = _decoder(image_size)(tf.constant(file)).numpy()
+    return (
+        image if image.size else np.asarray(prepare(np.asarray(by_pillow.read(file)), image_size))
     )
 
 
-def _by_pillow(file: bytes | np.ndarray) -> np.ndarray:
-    # Outside of a graph TensorFlow hands on an array that holds the bytes.
-    return np.asarray(by_pillow.read(file if isinstance(file, bytes) else file.item()))
+# Once for all splits: TensorFlow takes longer to make it ready than to read a small folder.
+@functools.cache
+def _decoder(image_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Makes an image `[H, W, 3]` of a file; one without pixels where TensorFlow knows no such."""
+    return tf.function(
+        lambda file: tf.cond(
+            tf.reduce_all(decode.size(file) > 0),
+            lambda: prepare(_known(file), image_size),
+            lambda: tf.zeros([0, image_size, 3] if image_size else [0, 0, 3], tf.uint8),
+        ),
+        input_signature=[tf.TensorSpec([], tf.string)],
+        autograph=False,
+    ).get_concrete_function()
+
+
+# Once for all sizes: its graph is large.
+_known = tf.function(
+    decode.decode_known, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from tf_cutnmix.data import raw
 from tf_cutnmix.errors import InputError
 
 ENDINGS = (
@@ -195,6 +196,9 @@ def _is_picture(file: pathlib.Path) -> bool:
         return True
     try:
         with open(file, "rb") as opened:
-            return bool(_BEGINNINGS.match(opened.read(16)))
+            if not _BEGINNINGS.match(opened.read(16)):
+                return False
+            opened.seek(0)
+            return not raw.is_raw(opened, file.name)
     except OSError:
         return False

@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+import numpy as np
+
 from tf_cutnmix.data import cache, digits, folder, layout, tfds
 from tf_cutnmix.data.collecting import Source, collect, in_memory
 from tf_cutnmix.data.images import Images, check_image_size
@@ -47,7 +49,7 @@ def load(
             f"label of the {len(images.class_names)} classes, such as {images.labels[wrong][0]}: "
             "it may be withheld, name a split that has labels"
         )
-    return images
+    return images._replace(labels=images.labels.astype(np.int32))
 
 
 def own_validation(dataset: str) -> str:

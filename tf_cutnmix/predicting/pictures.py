@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from tf_cutnmix.data import by_pillow, layout
-from tf_cutnmix.errors import InputError, RunError, first_line
+from tf_cutnmix.errors import InputError, RunError
 
 _THUMBNAIL = 160
 
@@ -76,13 +76,7 @@ def thumbnail(path: pathlib.Path) -> bytes:
 
 
 def _open(content: bytes) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns of pictures that are up to twice as large as it allows.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return by_pillow.read(content)
-    except UnidentifiedImageError as error:
-        raise RunError("it is no picture, or of an unknown kind") from error
-    except Exception as error:
-        # What Pillow raises for a broken file depends on the kind of the file.
-        raise RunError(first_line(error)) from error
+    with warnings.catch_warnings():
+        # Pillow only warns of pictures that are up to twice as large as it allows.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return by_pillow.read(content)
