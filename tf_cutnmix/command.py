@@ -49,7 +49,10 @@ def run(name: str, summary: str, settings: type, main: Callable[[Any], None]) ->
         return 1
     except OSError as error:
         # Of a place that nobody foresaw: a name too long, a disk that is gone.
-        print(f"error: {str(error.filename)[:200]}: {error.strerror}", file=sys.stderr)
+        if not error.strerror:
+            raise
+        place = f"{str(error.filename)[:200]}: " if error.filename else ""
+        print(f"error: {place}{error.strerror}", file=sys.stderr)
         return 1
     except Interrupted as interrupt:
         print(interrupt, file=sys.stderr)

@@ -57,12 +57,17 @@ class Trainer(keras.Model):
                 given |= _held_out(given)
                 own.append(LearnHeldOut(part, self.method.name, given.get("validation_data")))
         if isinstance(callbacks, keras.callbacks.CallbackList):
+            before = list(callbacks.callbacks)
             for callback in own:
-                callbacks.append(callback)
-        else:
-            callbacks = [*own, *keras.tree.flatten(callbacks or [])]
-            for callback in callbacks:
-                _set_mode(callback)
+                callback.set_model(self)
+            callbacks.callbacks += own
+            try:
+                return super().fit(**given, callbacks=callbacks)
+            finally:
+                callbacks.callbacks[:] = before
+        callbacks = [*own, *keras.tree.flatten(callbacks or [])]
+        for callback in callbacks:
+            _set_mode(callback)
         return super().fit(**given, callbacks=callbacks)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,13 +1,10 @@
 """From the settings of a run to its data and its model."""
 
-import math
 import pathlib
-import re
 import zlib
 from typing import NamedTuple
 
 import keras
-import psutil
 import tensorflow as tf
 
 from tf_cutnmix.data import Images, has_direction, ordered_batches, shuffled_batches
@@ -22,11 +19,6 @@ from tf_cutnmix.runs import contradictions, optimizer, scores
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size, class_weights, load_images, validation_split
-
-# Networks of the literature are up to 40 times as wide as the first of their family.
-_WIDEST = 40
-# Of each weight: itself, its average, gradient and momentum, and what a checkpoint takes.
-_COPIES = 6
 
 
 def check_names(config: Config) -> None:
@@ -134,7 +126,6 @@ def build_model(
 ) -> OnlineDistiller:
     """The compiled model of a run, with fresh weights, over the devices of a strategy."""
     shape, num_classes = train.pixels.shape[1:], len(train.class_names)
-    _check_memory(config, shape, num_classes)
     if strategy:
         _check_batch(config, train, strategy.num_replicas_in_sync)
     mean, deviation = train.statistics()
@@ -204,27 +195,6 @@ def _check_batch(config: Config, train: Images, devices: int) -> None:
         )
 
 
-def _check_memory(config: Config, shape: tuple[int, int, int], num_classes: int) -> None:
-    """Raise `InputError` for networks, wider than any that papers have, that memory cannot hold."""
-    numbers = {name: re.findall(r"[0-9]+", name) for name in set(config.architectures)}
-    if all(int(found[-1]) <= _WIDEST for found in numbers.values() if len(found) > 1):
-        return
-    with tf.Graph().as_default():  # Variables of a graph take no memory until they get values.
-        networks = {name: build_network(name, shape, num_classes) for name in numbers}
-        sizes = {name: _parameters(network) for name, network in networks.items()}
-    needed = sum(_COPIES * 4 * sizes[name] for name in config.architectures)
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise InputError(
-            f"--arch={config.arch}: name smaller networks: {max(sizes.values()):,} parameters take "
-            f"{needed / 2**30:,.0f} GiB to train and {free / 2**30:,.0f} are free"
-        )
-
-
-def _parameters(network: keras.Model) -> int:
-    return sum(math.prod(variable.shape) for variable in network.trainable_variables)
-
-
 def _from_file(config: Config) -> bool:
     return config.weights_from not in ("none", "imagenet")
 
@@ -236,9 +206,15 @@ def _downloaded(config: Config) -> str | None:
 def _shared(peers: list[keras.Model], method: Method, config: Config) -> list[keras.Model]:
     """The peers, sharing what the settings say; by default all but the last stage, if any."""
     stage = config.share
-    if stage == "auto":
-        stage = stages(peers[0])[-2] if method.recipe.shares else "none"
-    if stage == "none":
+    if stage == "auto" and method.recipe.shares:
+        known = stages(peers[0])
+        if len(known) < 2:
+            raise InputError(
+                f"--method={method.name} needs peers that share all but their last stage, and "
+                f"{peers[0].name} names {len(known)}: name a network of two stages or more"
+            )
+        stage = known[-2]
+    if stage in ("auto", "none"):
         return peers
     if len(peers) == 1:
         if stage not in stages(peers[0]):
