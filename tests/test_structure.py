@@ -89,8 +89,8 @@ ORDER = [
     "runs.interrupts",
     *(f"runs.{file}" for file in ("progress", "outlook", "display", "scores", "predictions")),
     *(f"runs.{file}" for file in ("card", "cost", "pictures", "contradictions", "loading")),
-    *(f"runs.{file}" for file in ("optimizer", "build", "announcement", "soup", "results")),
-    *("runs.exporting", "runs.letting_go", "runs.experiment"),
+    *(f"runs.{file}" for file in ("splits", "optimizer", "build", "announcement", "soup")),
+    *("runs.results", "runs.exporting", "runs.letting_go", "runs.experiment"),
     *wing(
         "reporting",
         *("runs", "groups", "comparison", "tables", "plots", "across", "diagrams", "pages"),
