@@ -1,18 +1,19 @@
 """A folder of pictures: a sub-folder for each class, or for each split and in it each class."""
 
 import functools
+import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix import files
 from tf_cutnmix.data import by_pillow, decode, layout
-from tf_cutnmix.data.collecting import Source
+from tf_cutnmix.data.collecting import Example, Source
 from tf_cutnmix.data.images import prepare
 from tf_cutnmix.data.splits import in_proportion, select
 from tf_cutnmix.errors import RunError
@@ -37,7 +38,12 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
     paths, labels = [file for file, _ in chosen], [label for _, label in chosen]
     return Source(
         str(path),
-        lambda: zip(_each(_reader(image_size), paths), labels, strict=True),
+        lambda: (
+            Example(image, label, content)
+            for (image, content), label in zip(
+                _each(_reader(image_size), paths), labels, strict=True
+            )
+        ),
         len(paths),
         found.class_names,
         lambda i: str(paths[i]),
@@ -54,7 +60,7 @@ def _drawn(listed: Sequence[tuple[pathlib.Path, int]]) -> list[tuple[pathlib.Pat
 
 
 def _broken(
-    paths: Sequence[pathlib.Path], read: Callable[[pathlib.Path], np.ndarray]
+    paths: Sequence[pathlib.Path], read: Callable[[pathlib.Path], Any]
 ) -> list[pathlib.Path]:
     """Those of some files that cannot be read."""
 
@@ -79,9 +85,15 @@ def _each(call: Callable[[pathlib.Path], _Made], paths: Sequence[pathlib.Path]) 
             yield from threads.map(call, paths[start : start + _FILES_A_THREAD * workers])
 
 
-def _reader(image_size: int) -> Callable[[pathlib.Path], np.ndarray]:
-    """Makes an image `[H, W, 3]` of a file."""
-    return lambda file: picture(file.read_bytes(), image_size)
+def _reader(image_size: int) -> Callable[[pathlib.Path], tuple[np.ndarray, bytes]]:
+    """Makes an image `[H, W, 3]` of a file, and a digest of it."""
+
+    def read(file: pathlib.Path) -> tuple[np.ndarray, bytes]:
+        content = file.read_bytes()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        return picture(content, image_size), digest
+
+    return read
 
 
 def picture(file: bytes, image_size: int = 0) -> np.ndarray:

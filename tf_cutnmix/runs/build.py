@@ -1,8 +1,7 @@
 """From the settings of a run to its data and its model."""
 
 import pathlib
-import zlib
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -19,6 +18,7 @@ from tf_cutnmix.runs import contradictions, optimizer, scores
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size, class_weights, load_images, validation_split
+from tf_cutnmix.runs.splits import Splits, check_classes, check_images
 
 
 def check_names(config: Config) -> None:
@@ -50,30 +50,18 @@ def check_together(config: Config) -> None:
         )
 
 
-class Splits(NamedTuple):
-    """The images of a run; `validation` may hold none."""
-
-    train: Images
-    validation: Images
-    test: Images
-
-    def counts(self) -> dict[str, list[int]]:
-        """How many images of each class each split has, in the order of the classes."""
-        return {name: images.counts.tolist() for name, images in self._asdict().items()}
-
-    def checksums(self) -> list[int]:
-        """Of all images and labels."""
-        told = [b"".join([*images.digests(), images.labels.tobytes()]) for images in self]
-        return [zlib.crc32(content) for content in told]
-
-
-def load_splits(config: Config) -> Splits:
+def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
     """The images of a run; those for training have `notes` about all of them.
 
     Raises:
-      InputError: they cannot be read, do not fit together, or are fewer than a batch.
+      InputError: they cannot be read, do not fit together, are fewer than a batch, or are not those
+        of an earlier checkpoint.
     """
-    train, validation, test = load_images(config)
+    splits = Splits(*load_images(config))
+    if earlier:
+        check_classes(earlier, splits, config)
+        check_images(earlier, splits, config)
+    train, validation, _ = splits
     size = batch_size(config, train)
     if size > len(train.pixels):
         raise InputError(
@@ -85,7 +73,7 @@ def load_splits(config: Config) -> Splits:
             f"--validation_fraction={config.validation_fraction} of {len(train.pixels)} holds out "
             "none: raise it"
         )
-    return Splits(train, validation, test)
+    return splits
 
 
 def training_batches(
@@ -111,24 +99,20 @@ def steps_per_epoch(train: Images, config: Config) -> int:
     return len(train.pixels) // batch_size(config, train)
 
 
-def check_classes(earlier: Checkpoint | None, splits: Splits, config: Config) -> None:
-    """Raise `InputError` if the run was begun on other classes."""
-    if earlier and tuple(earlier.facts["class_names"]) != splits.train.class_names:
-        raise InputError(
-            f"{config.folder} was begun on {len(earlier.facts['class_names'])} classes and "
-            f"{config.dataset} now holds {len(splits.train.class_names)}, or others: train a new "
-            "run"
-        )
-
-
 def build_model(
-    config: Config, train: Images, strategy: tf.distribute.Strategy | None = None
+    config: Config,
+    train: Images,
+    strategy: tf.distribute.Strategy | None = None,
+    statistics: Sequence[Sequence[float]] | None = None,
 ) -> OnlineDistiller:
-    """The compiled model of a run, with fresh weights, over the devices of a strategy."""
+    """The compiled model of a run, with fresh weights, over the devices of a strategy.
+
+    It normalises by the statistics, if they are not to be those of the training images.
+    """
     shape, num_classes = train.pixels.shape[1:], len(train.class_names)
     if strategy:
         _check_batch(config, train, strategy.num_replicas_in_sync)
-    mean, deviation = train.statistics()
+    mean, deviation = statistics or train.statistics()
     peers = [
         build_network(
             name, shape, num_classes, mean=mean, deviation=deviation, weights=_downloaded(config)

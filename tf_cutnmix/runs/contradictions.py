@@ -24,6 +24,8 @@ def meaningless(config: Config) -> dict[str, str]:
         found |= dict.fromkeys(
             ("teacher", "classes_by_position"), f"with --method={config.method}, only with kd"
         )
+    if not config.resume:
+        found["new_images"] = "without --resume"
     if config.mix == "none":
         found |= dict.fromkeys(_RATIOS, "with --mix=none, which mixes nothing")
     if config.mix != "cutnmix":

@@ -23,9 +23,7 @@ from tf_cutnmix.runs import (
     workdir,
 )
 from tf_cutnmix.runs.build import (
-    Splits,
     build_model,
-    check_classes,
     check_names,
     check_together,
     for_evaluation,
@@ -39,6 +37,7 @@ from tf_cutnmix.runs.events import Events
 from tf_cutnmix.runs.interrupts import Interrupts, told
 from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.runs.progress import Progress
+from tf_cutnmix.runs.splits import Splits, changes
 from tf_cutnmix.runs.workers import Workers
 from tf_cutnmix.serving import check_installed
 
@@ -84,16 +83,18 @@ def _train_and_evaluate(config: Config, workers: Workers) -> dict[str, Any]:
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
     earlier, config = workers.agreed(config, lambda: workdir.earlier_run(config))
-    splits = load_splits(config)
+    splits = load_splits(config, earlier)
     config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
-    check_classes(earlier, splits, config)
     workers.check_equal("images", splits.checksums)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
         keras.utils.set_random_seed(config.seed)
-        model = build_model(config, splits.train, workers.strategy)
-        progress = _train(model, splits, earlier, config, workers)
+        statistics = earlier.facts.get("statistics") if earlier else None
+        statistics = statistics or splits.train.statistics()
+        model = build_model(config, splits.train, workers.strategy, statistics)
+        facts = {"class_names": splits.train.class_names, "statistics": statistics}
+        progress = _train(model, splits, earlier, facts, config, workers)
         if not workers.chief:
             return workers.from_chief(dict)  # which comes when the chief is done
         result, said = results.collect(model, splits, progress, config)
@@ -113,6 +114,7 @@ def _train(
     model: OnlineDistiller,
     splits: Splits,
     earlier: checkpoints.Checkpoint | None,
+    facts: dict[str, Any],
     config: Config,
     workers: Workers,
 ) -> Progress:
@@ -128,10 +130,17 @@ def _train(
         steps_per_epoch=steps_per_epoch(splits.train, config),
         steps=config.steps,
         save_minutes=config.save_minutes,
-        facts={"class_names": splits.train.class_names, "flags": config.flagfile()},
+        facts={**facts, "flags": config.flagfile()},
+        images=splits.fingerprints(),
     )
     if earlier:
         progress.restore(earlier)
+        changed = changes(earlier, splits)
+        # Fewer steps than are done tell of other images in runs of before, too.
+        if changed or progress.batch >= progress.steps_per_epoch:
+            print(f"other images than before: {changed or 'fewer'}", flush=True)
+            if progress.epoch < config.epochs:
+                progress.begin_epoch_anew()
     workdir.open_folder(folder, config, earlier)
     print(announcement.before(config, model, splits), flush=True)
     for line in (*splits.train.notes, *announcement.hints(config, model, splits.train)):

@@ -8,9 +8,10 @@ from typing import Any
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import card, checkpoints, predictions, workdir
-from tf_cutnmix.runs.build import Splits, build_model, check_classes, load_splits
+from tf_cutnmix.runs.build import build_model, load_splits
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.soup import build_soup
+from tf_cutnmix.runs.splits import Splits, changes
 from tf_cutnmix.serving import check_installed, export, fresh_process, record
 
 # Images to compare an export on, and to measure and calibrate its formats on.
@@ -39,11 +40,12 @@ def export_run(config: Config) -> dict[str, str]:
     workdir.check_exports_writable(config)
     folder = pathlib.Path(config.folder)
     result, checkpoint = _result(folder), _checkpoint(folder)
-    splits = load_splits(config)
-    check_classes(checkpoint, splits, config)
     # Those that the run began with may be gone, and the checkpoint has all weights.
-    config = dataclasses.replace(config, weights_from="none", freeze="none")
-    model = build_model(config, splits.train)
+    config = dataclasses.replace(config, weights_from="none", freeze="none", new_images=True)
+    splits = load_splits(config, checkpoint)
+    if changed := changes(checkpoint, splits):
+        print(f"the export is tried on other images than the run had: {changed}", flush=True)
+    model = build_model(config, splits.train, statistics=checkpoint.facts.get("statistics"))
     values = checkpoint.best or checkpoint.values[: len(model.variables)]
     checkpoints.restore(values, model.variables)
     step, told = int(model.step.value), result["best_on_validation"]["step"]
