@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, listed
 
 _NAMED = 5
@@ -51,7 +52,8 @@ def load(folder: str, flag: str) -> Served:
         hint = f": name a version in it: {', '.join(sorted(versions, key=lambda v: (len(v), v)))}"
         raise InputError(f"--{flag}={folder} holds no saved_model.pb{hint if versions else ''}")
     try:
-        model = tf.saved_model.load(str(path))
+        with files.no_pattern(path) as place:
+            model = tf.saved_model.load(str(place))
         predict = model.signatures["serving_default"]
         class_names = tuple(names.read_text().splitlines())
         if "images" not in predict.structured_input_signature[1]:
