@@ -4,7 +4,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
+from multiprocessing.pool import ThreadPool
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from tf_cutnmix.data import by_pillow, decode, layout
 from tf_cutnmix.data.collecting import Source
 from tf_cutnmix.data.images import prepare
 from tf_cutnmix.data.splits import select
+from tf_cutnmix.escaping import composed
 
 # So many for each thread are read before the first of them is needed: all lie in memory then.
 _FILES_A_THREAD = 8
@@ -28,7 +29,7 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
       InputError: the folder is of neither kind.
     """
     found = layout.read(path)
-    chosen = select(str(path), split, found.splits)
+    chosen = select(str(path), composed(split), found.splits)
     paths, labels = [file for file, _ in chosen], [label for _, label in chosen]
     return Source(
         str(path),
@@ -65,9 +66,10 @@ def _each(call: Callable[[pathlib.Path], _Made], paths: Sequence[pathlib.Path]) 
     # One before all: each of several would make TensorFlow's graph ready.
     yield from map(call, paths[:1])
     workers = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
-    with futures.ThreadPoolExecutor(workers) as threads:
+    # A run that is asked to end does not wait for its threads: a file system may not answer.
+    with ThreadPool(workers) as threads:
         for start in range(1, len(paths), _FILES_A_THREAD * workers):
-            yield from threads.map(call, paths[start : start + _FILES_A_THREAD * workers])
+            yield from threads.imap(call, paths[start : start + _FILES_A_THREAD * workers])
 
 
 # Once for all splits: TensorFlow takes longer to make it ready than to read a small folder.

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tf_cutnmix.data import Images, has_direction, ordered_batches, shuffled_batches
 from tf_cutnmix.distillation import Method, OnlineDistiller, synchronise, teacher
 from tf_cutnmix.errors import InputError
+from tf_cutnmix.escaping import composed
 from tf_cutnmix.mixing import augment, layers
 from tf_cutnmix.mixing.layer import Mixing
 from tf_cutnmix.networks import pretrained
@@ -116,7 +117,8 @@ def steps_per_epoch(train: Images, config: Config) -> int:
 
 def check_classes(earlier: Checkpoint | None, splits: Splits, config: Config) -> None:
     """Raise `InputError` if the run was begun on other classes."""
-    if earlier and tuple(earlier.facts["class_names"]) != splits.train.class_names:
+    names = map(composed, splits.train.class_names)
+    if earlier and list(map(composed, earlier.facts["class_names"])) != list(names):
         raise InputError(
             f"{config.folder} was begun on {len(earlier.facts['class_names'])} classes and "
             f"{config.dataset} now holds {len(splits.train.class_names)}, or others: train a new "
