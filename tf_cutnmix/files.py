@@ -6,6 +6,7 @@ import fcntl
 import os
 import pathlib
 import platform
+import re
 import secrets
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from tf_cutnmix.errors import InputError, RunError
 _LOCK = ".lock"
 _TEMPORARY = ".*.tmp"
 _LONGEST_NAME = 255
+_PATTERN = re.compile(r"[\[\\*?]")
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -135,6 +137,22 @@ def waiting(folder: pathlib.Path, name: str, option: str) -> Iterator[None]:
             print(f"another process makes {folder / name}: waiting for it", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def no_pattern(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A whole path to a folder that TensorFlow takes for no pattern, while the context lasts.
+
+    It looks for the weights of a SavedModel by pattern, in which nothing can be quoted.
+    """
+    folder = folder.absolute()
+    if not _PATTERN.search(str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place:
+        link = pathlib.Path(place) / "folder"
+        link.symlink_to(folder)
+        yield link
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_cutnmix import data
 from tf_cutnmix.errors import RunError
-from tf_cutnmix.networks import build_network
+from tf_cutnmix.networks import build_network, served
 from tf_cutnmix.serving import savedmodel
 
 SIZE = (8, 8)
@@ -124,6 +124,21 @@ def test_the_savedmodel_holds_the_variables_of_the_networks_and_no_others(versio
         if name != "_CHECKPOINTABLE_OBJECT_GRAPH" and not name.startswith("save_counter")
     )
     assert shapes == sorted(tuple(v.shape) for network in two for v in network.variables)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["a[y]", "b\\c", "[*]?"])
+def test_it_is_written_tried_and_loaded_where_tensorflow_sees_a_pattern(
+    name, one, tmp_path, monkeypatch
+):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    version = savedmodel.export(one, pathlib.Path("out"), CLASS_NAMES, random_images(3))
+    assert contents(version) == ["assets", "fingerprint.pb", "saved_model.pb", "variables"]
+    loaded = served.load(str(tmp_path / name / version), "savedmodel")
+    expected = mean_probabilities(one, random_images(4))
+    answer = loaded.predict(images=tf.constant(random_images(4)))["probabilities"]
+    np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
 @pytest.mark.long

@@ -5,7 +5,7 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
+from multiprocessing.pool import ThreadPool
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from tf_cutnmix.data.collecting import Example, Source
 from tf_cutnmix.data.images import prepare
 from tf_cutnmix.data.splits import in_proportion, select
 from tf_cutnmix.errors import RunError
+from tf_cutnmix.escaping import composed
 
 # So many for each thread are read before the first of them is needed: all lie in memory then.
 _FILES_A_THREAD = 8
@@ -30,11 +31,11 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
       InputError: the folder is of neither kind.
     """
     found = layout.read(path)
-    chosen = select(str(path), split, found.splits)
+    chosen = select(str(path), composed(split), found.splits)
     if "[" in split:
         # Of them as they are listed, by class, a slice would be the first classes.
         drawn = {name: _drawn(listed) for name, listed in found.splits.items()}
-        chosen = sorted(select(str(path), split, drawn), key=lambda one: one[::-1])
+        chosen = sorted(select(str(path), composed(split), drawn), key=lambda one: one[::-1])
     paths, labels = [file for file, _ in chosen], [label for _, label in chosen]
     return Source(
         str(path),
@@ -80,9 +81,10 @@ def _each(call: Callable[[pathlib.Path], _Made], paths: Sequence[pathlib.Path]) 
     # One before all: each of several would make TensorFlow's graph ready.
     yield from map(call, paths[:1])
     workers = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
-    with futures.ThreadPoolExecutor(workers) as threads:
+    # A run that is asked to end does not wait for its threads: a file system may not answer.
+    with ThreadPool(workers) as threads:
         for start in range(1, len(paths), _FILES_A_THREAD * workers):
-            yield from threads.map(call, paths[start : start + _FILES_A_THREAD * workers])
+            yield from threads.imap(call, paths[start : start + _FILES_A_THREAD * workers])
 
 
 def _reader(image_size: int) -> Callable[[pathlib.Path], tuple[np.ndarray, bytes]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tf_cutnmix.data import Images
 from tf_cutnmix.errors import InputError, listed
+from tf_cutnmix.escaping import composed
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 
@@ -37,8 +38,9 @@ class Splits(NamedTuple):
 
 def check_classes(earlier: Checkpoint, splits: Splits, config: Config) -> None:
     """Raise `InputError` if the run was begun on other classes."""
-    before, now = earlier.facts["class_names"], splits.train.class_names
-    if tuple(before) != now:
+    names = earlier.facts["class_names"], splits.train.class_names
+    before, now = (list(map(composed, of_run)) for of_run in names)
+    if before != now:
         gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
         raise InputError(
             f"{config.folder} was begun on {len(before)} classes and {config.dataset} now holds "

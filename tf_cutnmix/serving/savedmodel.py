@@ -78,7 +78,11 @@ def export(
     networks = [_in_float32(network) for network in networks]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with files.scratch(folder, ".export-") as scratch, fresh_process() as elsewhere:
+        with (
+            files.scratch(folder, ".export-") as made,
+            files.no_pattern(made) as scratch,
+            fresh_process() as elsewhere,
+        ):
             elsewhere.begin()
             written = _write(networks, scratch, class_names, max_pixels)
             _compare(networks, elsewhere, written, examples[:_COMPARED])
