@@ -350,7 +350,7 @@ def test_devices_are_not_looked_for_where_another_process_imports_tensorflow(
     tmp_path: pathlib.Path,
 ) -> None:
     code = (
-        "import sys; sys.argv = ['-m']; from tf_cutnmix import command\n"
+        "import sys; from tf_cutnmix import command\n"
         "with command.quiet_tensorflow(find_devices=False): pass\n"
         "print('tensorflow' in sys.modules)"
     )

@@ -10,20 +10,16 @@ import pytest
 from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, RunError
 
-# What a command begins with, for which the package does not import TensorFlow.
-START = """
+HOLD = """
 import pathlib, sys
-sys.argv[0] = "-m"
-"""
-
-HOLD = f"""{START}
 from tf_cutnmix import files
 with files.locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
 
-MAKE = f"""{START}
+MAKE = """
+import pathlib, sys
 from tf_cutnmix import files
 with files.scratch(pathlib.Path(sys.argv[1]), ".export-") as made:
     (made / "half").touch()

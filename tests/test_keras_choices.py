@@ -82,8 +82,8 @@ def test_every_door_says_so_in_one_line(tmp_path, door):
     assert not (tmp_path / "runs").exists()
 
 
-def test_importing_the_package_says_so_too(tmp_path):
-    process = run(tmp_path, "-c", "import tf_cutnmix")
+def test_importing_from_the_package_says_so_too(tmp_path):
+    process = run(tmp_path, "-c", "from tf_cutnmix import CutNMix")
     assert process.stderr.splitlines()[-1].startswith(
         "tf_cutnmix.errors.InputError: KERAS_BACKEND has 'jax' for Keras' backend"
     )

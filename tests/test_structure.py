@@ -1,7 +1,9 @@
-"""Structure: files follow the way of a sample, and each imports only from those before it."""
+"""Structure: wings follow the way of a sample, and each imports only from those before it."""
 
 import ast
 import configparser
+import functools
+import graphlib
 import importlib
 import pathlib
 import re
@@ -31,78 +33,20 @@ FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 METHODS = [module for module in FILES if module.startswith("distillation.methods.")]
 
 
-def wing(name: str, *files: str) -> list[str]:
-    """The files of a wing in their order, then what it offers."""
-    return [*(f"{name}.{file}" for file in files), name]
-
-
-FAMILIES = wing(
-    "networks.families",
-    *("layers", "resnet", "wide_resnet", "vgg", "densenet", "mobilenet", "shufflenet"),
+# The order in which the package is read: names of wings, and of files outside of any.
+WINGS = (
+    *("errors", "files", "output", "escaping", "settings", "keras_choices", "command"),
+    *("data", "mixing", "networks", "distillation", "serving", "runs"),
+    *("reporting", "sweeps", "predicting"),
+    *DOORS,
 )
 
-# The order in which the package is read.
-ORDER = [
-    *("errors", "files", "output", "escaping", "settings", "keras_choices", "command"),
-    *wing(
-        "data",
-        *(
-            "images",
-            "collecting",
-            "held_out",
-            "splits",
-            "decode",
-            "raw",
-            "by_pillow",
-            "layout",
-            "digits",
-            "folder",
-            "tfds",
-            "cache",
-        ),
-        *("sources", "batches"),
-    ),
-    *wing(
-        "mixing",
-        *("draws", "augment", "quantiles", "sampling", "masks", "pasting", "labels", "batch"),
-        *("layer", "layers", "function", "dataset"),
-    ),
-    *FAMILIES,
-    *wing(
-        "networks",
-        *("classifier", "copies", "foreign", "own", "applications", "build", "sharing", "served"),
-        "pretrained",
-    ),
-    *(
-        f"distillation.{file}"
-        for file in ("losses", "peers", "forward", "method", "terms", "unpacking")
-    ),
-    *METHODS,
-    "distillation.methods",
-    *(f"distillation.{file}" for file in ("teacher", "soup", "views", "replicas", "guard")),
-    *wing("distillation", "callbacks", "graphs", "trainer", "predictor", "distiller"),
-    "serving.resizing",
-    *wing("serving.formats", "format", "litert", "litert_int8", "onnx", "openvino"),
-    *wing("serving", "files", "conversion", "record", "warmup", "fresh", "savedmodel"),
-    # The wing offers its settings alone: the rest waits for TensorFlow.
-    *wing("runs", "names", "flags", "config"),
-    *(f"runs.{file}" for file in ("begun", "checkpoints", "workdir", "workers", "events")),
-    "runs.interrupts",
-    *(f"runs.{file}" for file in ("progress", "outlook", "display", "scores", "predictions")),
-    *(f"runs.{file}" for file in ("card", "cost", "pictures", "contradictions", "loading")),
-    *(f"runs.{file}" for file in ("optimizer", "build", "announcement", "soup", "results")),
-    *("runs.exporting", "runs.letting_go", "runs.experiment"),
-    *wing(
-        "reporting",
-        *("runs", "groups", "comparison", "tables", "plots", "across", "diagrams", "pages"),
-        *("run_page", "best_runs", "documents"),
-    ),
-    *wing("sweeps", "grid", "cell", "processes", "results", "progress"),
-    *wing("predicting", "pictures", "answers", "documents"),
-    *DOORS,
-]
+
+def wing_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
+@functools.cache
 def tree(module: str) -> ast.Module:
     return ast.parse(FILES[module].read_text())
 
@@ -139,18 +83,24 @@ def public_definitions(module: str) -> list[ast.FunctionDef | ast.ClassDef]:
     return [n for n in tree(module).body if isinstance(n, kinds) and not n.name.startswith("_")]
 
 
-def test_every_file_has_its_place_in_the_order() -> None:
-    assert set(FILES) == {"__init__", *ORDER, "serving.serve_requests"}
-    assert len(set(ORDER)) == len(ORDER)
+def test_every_file_has_its_wing() -> None:
+    assert {wing_of(module) for module in FILES} == {"__init__", *WINGS}
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_a_file_imports_only_from_those_before_it(module: str) -> None:
-    assert own_imports(module) <= set(ORDER[: ORDER.index(module)])
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_wing_imports_only_from_wings_before_it(wing: str) -> None:
+    before = WINGS[: WINGS.index(wing) + 1]
+    for module in (module for module in FILES if wing_of(module) == wing):
+        assert {wing_of(own) for own in own_imports(module)} <= {*before}, module
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    graph = {module: own_imports(module) - {""} for module in FILES}
+    tuple(graphlib.TopologicalSorter(graph).static_order())
 
 
 def test_a_family_of_networks_knows_nothing_but_errors() -> None:
-    families = [module for module in FAMILIES if "." in module.removeprefix("networks.")]
+    families = [module for module in FILES if module.startswith("networks.families.")]
     assert families
     for family in families:
         assert own_imports(family) <= {"errors", "networks.families.layers"}
@@ -174,19 +124,16 @@ def test_the_serving_script_knows_nothing_of_the_package() -> None:
     assert not own_imports("serving.serve_requests")
 
 
-@pytest.mark.parametrize("module", sorted({*FILES} - {"command", *DOORS}))
-def test_flags_live_in_the_commands_alone(module: str) -> None:
-    assert "absl" not in other_imports(module)
-    assert "command" not in own_imports(module)
+def test_flags_live_in_the_commands_alone() -> None:
+    for module in {*FILES} - {"command", *DOORS}:
+        assert "absl" not in other_imports(module), module
+        assert "command" not in own_imports(module), module
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_keras_cv_is_imported_only_where_it_is_used(module: str) -> None:
-    on_top = {
-        alias.name for n in tree(module).body if isinstance(n, ast.Import) for alias in n.names
-    }
-    assert "keras_cv" not in on_top
-    assert module == "mixing.augment" or "keras_cv" not in other_imports(module)
+def test_keras_cv_is_imported_in_one_function_alone() -> None:
+    assert [module for module in FILES if "keras_cv" in other_imports(module)] == ["mixing.augment"]
+    on_top = [n for n in tree("mixing.augment").body if isinstance(n, ast.Import)]
+    assert "keras_cv" not in {alias.name for n in on_top for alias in n.names}
 
 
 def test_what_is_imported_is_a_declared_dependency() -> None:
@@ -207,15 +154,11 @@ def declared(*requirements: str) -> set[str]:
     return {re.split(r"[<>=~!; ]", line)[0] for line in lines}
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_every_file_says_what_it_is_for(module: str) -> None:
-    assert ast.get_docstring(tree(module))
-
-
-@pytest.mark.parametrize("module", FILES)
-def test_every_public_function_and_class_has_a_docstring(module: str) -> None:
-    silent = [node.name for node in public_definitions(module) if not ast.get_docstring(node)]
-    assert not silent
+def test_every_file_and_all_that_is_public_in_it_says_what_it_is_for() -> None:
+    for module in FILES:
+        assert ast.get_docstring(tree(module)), module
+        for node in public_definitions(module):
+            assert ast.get_docstring(node), f"{module}.{node.name}"
 
 
 def test_the_package_offers_what_it_lists() -> None:

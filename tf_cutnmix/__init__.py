@@ -1,15 +1,9 @@
 """Online distillation with mixed samples: peers, Cut^nMix and a moving-average teacher."""
 
-import sys
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
-# While Python looks for the module of `python -m tf_cutnmix.train`, argv[0] is "-m". The
-# commands import what they need themselves: --help does not wait for TensorFlow.
-if sys.argv[:1] != ["-m"]:
-    from tf_cutnmix import keras_choices
-
-    keras_choices.check()
+if TYPE_CHECKING:
     from tf_cutnmix.distillation import Method, OnlineDistiller
     from tf_cutnmix.mixing import (
         CropAndFlip,
@@ -23,6 +17,8 @@ if sys.argv[:1] != ["-m"]:
     from tf_cutnmix.networks import adapt, build_network, share_stages
     from tf_cutnmix.runs.config import Config
     from tf_cutnmix.runs.experiment import train_and_evaluate
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Config",
@@ -40,3 +36,26 @@ __all__ = [
     "share_stages",
     "train_and_evaluate",
 ]
+
+_OFFER = ("runs.config", "mixing", "networks", "distillation", "runs.experiment")
+
+
+def __getattr__(name: str) -> Any:
+    """What the package offers, when it is asked for: `--help` does not wait for TensorFlow.
+
+    Raises:
+      InputError: Keras is told, in its own places, what this package cannot do.
+    """
+    if name in __all__:
+        from tf_cutnmix import keras_choices
+
+        keras_choices.check()
+        for place in _OFFER:
+            module = importlib.import_module(f"{__name__}.{place}")
+            if name in vars(module):
+                return vars(module)[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

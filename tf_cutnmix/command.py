@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
+import operator
 import os
 import re
 import signal
@@ -160,13 +162,24 @@ def _positional(settings: type) -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(settings) if field.metadata["positional"]]
 
 
+class _NumberOrWord(flags.ArgumentParser):
+    """A number where the text is one, else the text."""
+
+    def parse(self, argument: Any) -> float | str:
+        try:
+            return float(argument)
+        except ValueError:
+            return str(argument)
+
+
 def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
     options: Any = {"name": field.name, "default": field.default, "help": "", "flag_values": values}
     kind = _kind(field)
     if field.metadata["choices"]:
         flags.DEFINE_enum(enum_values=list(field.metadata["choices"]), **options)
     else:
-        define: dict[type, Callable[..., object]] = {
+        define: dict[Any, Callable[..., object]] = {
+            float | str: functools.partial(flags.DEFINE, _NumberOrWord()),
             bool: flags.DEFINE_bool,
             int: flags.DEFINE_integer,
             float: flags.DEFINE_float,
@@ -178,7 +191,8 @@ def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
 
 def _kind(field: dataclasses.Field) -> Any:
     if isinstance(field.type, types.UnionType):
-        return next(t for t in typing.get_args(field.type) if t is not types.NoneType)
+        kinds = [t for t in typing.get_args(field.type) if t is not types.NoneType]
+        return functools.reduce(operator.or_, kinds)
     return typing.get_origin(field.type) or field.type
 
 

@@ -33,7 +33,7 @@ class Settings:
         "a comma list of teacher, peer, ensemble, soup; by default what the run exports",
     )
     export_format: str = setting(
-        "savedmodel", "export", f"a comma list of {', '.join(names.formats())}"
+        "savedmodel", "export", f"a comma list of {', '.join(names.FORMATS)}"
     )
     export_dir: str = setting(
         "", "export", "exports go to <export_dir>/<name>/<version>/; by default the run's own"

@@ -141,7 +141,7 @@ def make_configs(settings: Settings) -> dict[str, Config]:
     shared = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Config)}
     values = grid.parse(settings.grid)
     if values.get("method") == ("all",):
-        values["method"] = names.methods()
+        values["method"] = names.METHODS
     for name in values:
         if name not in (*shared, _FLAGFILE):
             raise unknown("setting in --grid", name, shared)

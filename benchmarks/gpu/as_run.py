@@ -67,7 +67,9 @@ def write(folder: pathlib.Path, history: dict[str, Any], every: int = 1) -> None
     head = history["head"]
     names = {field.name for field in dataclasses.fields(Config)} & set(head["flags"])
     flags = {name: head["flags"][name] for name in names}
-    config = Config(**{**flags, "seed": head["seed"]})
+    # A bundle is told nothing of the images: which they were its pack says.
+    splits = {f"{name}_split": split for name, split in head["splits"].items()}
+    config = Config(**{**flags, "validation_split": "auto", **splits, "seed": head["seed"]})
     named = [
         line
         for line in config.flagfile().splitlines(keepends=True)

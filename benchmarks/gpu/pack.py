@@ -1,7 +1,7 @@
 """Pack a data set for run_bundle: `python -m benchmarks.gpu.pack --dataset=cifar10 OUT.npz`.
 
 A pack is an .npz file that NumPy and Pillow can read: for `train`, `test` and, if asked for,
-`validation` each
+`validation` each `<split>_split`, what it is called in TFDS syntax;
 `<split>_bytes`, uint8, the images as they are stored, JPEG or PNG, one after the other;
 `<split>_sizes`, int32 `[N]`, how many bytes each takes; `<split>_labels`, int32 `[N]`; and
 `class_names`. The images keep the order of `tf_cutnmix.data.load`.
@@ -60,10 +60,11 @@ class Settings:
 
 
 class Encoded(NamedTuple):
-    """A split: each image's bytes, and its label."""
+    """A split: each image's bytes, and its label; what it is called in TFDS syntax."""
 
     images: Sequence[bytes]
     labels: Sequence[int]
+    split: str
 
 
 def main(settings: Settings) -> None:
@@ -107,7 +108,7 @@ def _resized(
             settings.dataset, split, data_dir=settings.data_dir, image_size=settings.image_size
         )
         encoded = [tf.io.encode_png(pixels).numpy() for pixels in images.pixels]
-        splits[name], names = Encoded(encoded, images.labels.tolist()), images.class_names
+        splits[name], names = Encoded(encoded, images.labels.tolist(), split), images.class_names
     return splits, names
 
 
@@ -125,7 +126,7 @@ def read(builder: tfds.core.DatasetBuilder, split: str) -> Encoded:
         split=split, shuffle_files=False, decoders={image: tfds.decode.SkipDecoding()}
     )
     rows = [(example[image], int(example[label])) for example in examples.as_numpy_iterator()]
-    return Encoded([row[0] for row in rows], [row[1] for row in rows])
+    return Encoded([row[0] for row in rows], [row[1] for row in rows], split)
 
 
 def write(path: pathlib.Path, splits: Mapping[str, Encoded], class_names: Sequence[str]) -> None:
@@ -142,6 +143,7 @@ def write(path: pathlib.Path, splits: Mapping[str, Encoded], class_names: Sequen
         odd = [i for i, image in enumerate(split.images) if not image.startswith(_SIGNATURES)]
         if odd:
             raise InputError(f"image {odd[0]} of the {name} split is neither JPEG nor PNG")
+        arrays[f"{name}_split"] = np.array(split.split)
         arrays[f"{name}_bytes"] = np.frombuffer(b"".join(split.images), np.uint8)
         arrays[f"{name}_sizes"] = np.array([len(image) for image in split.images], np.int32)
         arrays[f"{name}_labels"] = np.array(split.labels, np.int32)

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.long
 BATCH = 16
 RUNNER = pathlib.Path(run_bundle.__file__).parent
 COUNT = 64
+SPLITS = {"train": f"train[:{COUNT}]", "validation": "train[64:84]", "test": "test[:30]"}
 Batches = list[tuple[np.ndarray, np.ndarray]]
 
 
@@ -83,8 +84,7 @@ def bundle(folder: pathlib.Path) -> run_bundle.Bundle:
 
 @pytest.fixture(scope="module")
 def digits() -> dict[str, data.Images]:
-    splits = {"train": f"train[:{COUNT}]", "test": "test[:30]"}
-    return {name: data.load("digits", split, image_size=16) for name, split in splits.items()}
+    return {name: data.load("digits", split, image_size=16) for name, split in SPLITS.items()}
 
 
 def png(image: np.ndarray) -> bytes:
@@ -93,14 +93,14 @@ def png(image: np.ndarray) -> bytes:
     return content.getvalue()
 
 
-def encoded(images: data.Images) -> pack.Encoded:
-    return pack.Encoded([png(image) for image in images.pixels], images.labels.tolist())
+def encoded(images: data.Images, split: str) -> pack.Encoded:
+    return pack.Encoded([png(image) for image in images.pixels], images.labels.tolist(), split)
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory, digits: dict) -> pathlib.Path:
     path = tmp_path_factory.mktemp("packs") / "digits.npz"
-    splits = {name: encoded(images) for name, images in digits.items()}
+    splits = {name: encoded(images, SPLITS[name]) for name, images in digits.items()}
     pack.write(path, splits, "0123456789")
     return path
 
@@ -356,9 +356,12 @@ def test_a_copied_runner_trains_and_goes_on_from_a_saved_state_as_if_never_stopp
     as_run.write(tmp_path / "runs" / "gpu", history, every=2)
     (made,) = reports.find([str(tmp_path / "runs")])
     read = reports.read(made, lambda path: command.parse(Config, [f"--flagfile={path}"]))
+    # The pack knows which images they were, the bundle which to train on alone.
+    named = {f"{name}_split": split for name, split in SPLITS.items()}
     assert read.config == Config(
-        **{f: head["flags"][f] for f in head["flags"] if hasattr(Config, f)}
+        **{f: head["flags"][f] for f in head["flags"] if hasattr(Config, f)} | named
     )
+    assert head["flags"]["validation_split"] == "auto"
     assert read.figures["last_teacher_accuracy"] == last["test"]["teacher_accuracy"]
     assert read.figures["images_per_second"] > 0
     assert list(read.curves["loss"]) == [2]
@@ -393,7 +396,7 @@ def test_the_runner_takes_the_batches_of_a_run_in_their_order(digits: dict) -> N
 
 def test_timing_counts_the_calls_after_the_warm_up(bundle: run_bundle.Bundle, digits: dict) -> None:
     before = bundle.step
-    images = run_bundle.Images(digits["train"].pixels, digits["train"].labels)
+    images = run_bundle.Images(digits["train"].pixels, digits["train"].labels, "train")
     assert run_bundle.images_per_second(bundle, images, 2) > 0
     assert bundle.step == before + (run_bundle.training.WARM_UP + 2) * 2
 
@@ -410,7 +413,7 @@ def test_an_error_of_the_runner_is_one_line(folder: pathlib.Path, tmp_path: path
     [
         ("train", lambda x: x._replace(labels=x.labels + 1), "labels are 1 to 10, for 10 classes"),
         ("test", lambda x: x._replace(pixels=x.pixels[:, :8]), "test images are"),
-        ("train", lambda x: run_bundle.Images(x.pixels[:40], x.labels[:40]), "pack has 40"),
+        ("train", lambda x: x._replace(pixels=x.pixels[:40], labels=x.labels[:40]), "pack has 40"),
     ],
     ids=["labels", "size", "count"],
 )
@@ -471,8 +474,8 @@ def test_a_pack_of_cifar10_decodes_as_the_package_reads_it(
 
 
 def test_images_that_are_neither_jpeg_nor_png_are_refused(tmp_path: pathlib.Path) -> None:
-    good = pack.Encoded([png(np.zeros((4, 4, 3), np.uint8))], [0])
-    bad = pack.Encoded([*good.images, b"GIF89a"], [0, 1])
+    good = pack.Encoded([png(np.zeros((4, 4, 3), np.uint8))], [0], "train")
+    bad = pack.Encoded([*good.images, b"GIF89a"], [0, 1], "test")
     with pytest.raises(InputError, match="image 1 of the test split is neither"):
         pack.write(tmp_path / "x.npz", {"train": good, "test": bad}, "ab")
     assert not any(tmp_path.iterdir())

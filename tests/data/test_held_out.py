@@ -11,6 +11,7 @@ import pytest
 
 from tests.data.pictures import numbered
 from tf_cutnmix import data
+from tf_cutnmix.errors import InputError
 
 
 def labelled(*labels: int, twins: dict[int, int] | None = None) -> data.Images:
@@ -45,6 +46,35 @@ def test_every_class_of_two_images_is_on_both_sides_by_its_share(
         count, held = labels.count(label), int(np.sum(validation.labels == label))
         assert held == 0 if count == 1 else 1 <= held <= count - 1
         assert abs(held - fraction * count) < 1 or held in (1, count - 1)
+
+
+@hypothesis.given(labels=st.lists(st.integers(0, 4), min_size=2, max_size=200), data_=st.data())
+def test_so_many_are_drawn_of_each_class_in_proportion(labels: list[int], data_) -> None:
+    images, classes = labelled(*labels), len(set(labels))
+    count = data_.draw(st.integers(classes, len(labels)))
+    drawn = data.draw(images, count, seed=3)
+    places = drawn.pixels[:, 0, 0, 0]
+    assert len(set(places)) == len(drawn.labels) == count
+    np.testing.assert_array_equal(drawn.labels, images.labels[places])
+    for label in set(labels):
+        own, share = int(np.sum(drawn.labels == label)), labels.count(label) * count / len(labels)
+        assert own >= 1
+        # One of each class is given first: of what is left it has its share.
+        assert abs(own - share) <= 2 or own == 1
+
+
+def test_balanced_classes_are_drawn_alike_and_another_seed_draws_others() -> None:
+    images = labelled(*list(range(4)) * 50)
+    drawn = [data.draw(images, 40, seed).pixels[:, 0, 0, 0] for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert len(set(drawn[0]) & set(drawn[2])) < 20
+    assert np.bincount(drawn[2] % 4).tolist() == [10] * 4
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_more_images_than_there_are_or_fewer_than_classes_are_refused(count: int) -> None:
+    with pytest.raises(InputError, match=f"--train_images={count}: must be from 3, .* to the 7"):
+        data.draw(labelled(0, 0, 1, 1, 1, 2, 2), count, seed=0)
 
 
 def test_as_many_are_held_out_as_the_fraction_says() -> None:

@@ -14,7 +14,9 @@ from tf_cutnmix.serving import export
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype("uint8")
 CLASSES = np.arange(8) % 10
-WEIGHTS = np.linspace(0, 2, 8).astype("float32")
+WEIGHTS = np.linspace(0, 1.5, 8).astype("float32")
+# Of which the networks of `made` get some right.
+RIGHT = np.array([2, 0, 2, 1, 2, 2, 6, 2])
 
 
 def made(method="independent", mixing=None, **settings) -> OnlineDistiller:
@@ -107,6 +109,117 @@ def test_weights_of_classes_are_those_of_their_samples():
     assert weighted == losses(made(), IMAGES, CLASSES, sample_weight=by_sample)
 
 
+@pytest.fixture(scope="module")
+def model() -> OnlineDistiller:
+    return made()
+
+
+def as_keras_says(model: OnlineDistiller) -> dict[str, float]:
+    """What Keras says of the predictions of a model's teacher."""
+    plain = keras.Sequential([keras.Input((10,)), keras.layers.Identity()])
+    plain.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(),
+        weighted_metrics=[keras.metrics.SparseCategoricalAccuracy("teacher_accuracy")],
+        run_eagerly=True,
+    )
+    teacher = model.predict(IMAGES, verbose=0)
+    return plain.evaluate(
+        teacher, RIGHT, sample_weight=WEIGHTS, batch_size=3, verbose=0, return_dict=True
+    )
+
+
+def validated(model: OnlineDistiller, data) -> dict[str, float]:
+    """What `fit` says of validation data, in which classes have no weights."""
+    by_class = {number: number / 9 for number in range(10)}
+    logs = model.fit(IMAGES, RIGHT, verbose=0, validation_data=data, class_weight=by_class).history
+    return {name.removeprefix("val_"): value[0] for name, value in logs.items() if "val_" in name}
+
+
+ONE_HOT = keras.utils.to_categorical(RIGHT, 10)
+TRIPLES = (IMAGES, RIGHT, WEIGHTS)
+TRIPLE_SET = tf.data.Dataset.from_tensor_slices(TRIPLES).batch(3)
+NAMED_SET = tf.data.Dataset.from_tensor_slices(
+    {"images": IMAGES, "labels": RIGHT, "sample_weight": WEIGHTS}
+).batch(3)
+EVALUATE = {"verbose": 0, "return_dict": True}
+
+
+@pytest.mark.parametrize(
+    "evaluate",
+    [
+        lambda m: m.evaluate(IMAGES, RIGHT, 3, sample_weight=WEIGHTS, **EVALUATE),
+        lambda m: m.evaluate(IMAGES, RIGHT[:, None], sample_weight=WEIGHTS[:, None], **EVALUATE),
+        lambda m: m.evaluate(
+            IMAGES, keras.utils.to_categorical(RIGHT, 10), 5, 0, WEIGHTS, return_dict=True
+        ),
+        lambda m: m.evaluate(TRIPLE_SET, **EVALUATE),
+        lambda m: m.evaluate(NAMED_SET, **EVALUATE),
+        lambda m: m.evaluate(WeightedBatches(), **EVALUATE),
+        lambda m: m.test_on_batch(*TRIPLES, return_dict=True),
+        lambda m: validated(m, TRIPLES),
+        lambda m: validated(m, TRIPLE_SET),
+        lambda m: validated(m, WeightedBatches()),
+    ],
+    ids=[
+        "arrays",
+        "columns",
+        "soft",
+        "triples",
+        "named",
+        "PyDataset",
+        "batch",
+        "validation arrays",
+        "validation triples",
+        "validation PyDataset",
+    ],
+)
+def test_samples_are_evaluated_as_their_weights_say(evaluate, model):
+    found = evaluate(model)
+    said = {name: p.numpy() for name, p in model.predict_each(IMAGES).items()}
+    expected = {
+        f"{name}_accuracy": np.average(p.argmax(axis=1) == RIGHT, weights=WEIGHTS)
+        for name, p in said.items()
+    }
+    expected["loss"] = np.mean(-np.log(said["teacher"][np.arange(8), RIGHT]) * WEIGHTS)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-4)
+    keras_says = as_keras_says(model)
+    assert {name: found[name] for name in keras_says} == pytest.approx(keras_says, rel=1e-4)
+
+
+BAD_WEIGHTS = [
+    {"sample_weight": np.where(np.arange(8) == 5, bad, 1.0)} for bad in (np.nan, np.inf, -np.inf)
+]
+
+
+@pytest.mark.parametrize(
+    "weights", [*BAD_WEIGHTS, {"class_weight": {**dict.fromkeys(range(10), 1.0), 5: np.nan}}]
+)
+@pytest.mark.parametrize("how", ["fit", "train_on_batch"])
+def test_weights_that_are_not_finite_are_told_as_such(how, weights):
+    model = made()
+    before = model.peers[0].get_weights()
+    words = "step 0: the weight of a sample is not finite; .*sample_weight and class_weight are"
+    with pytest.raises(DivergenceError, match=words):
+        getattr(model, how)(IMAGES, CLASSES, **weights)
+    for now, was in zip(model.peers[0].get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
+@pytest.mark.parametrize("weights", BAD_WEIGHTS)
+def test_weights_that_are_not_finite_are_not_evaluated(weights):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="sample weights must be finite"):
+        made().evaluate(IMAGES, CLASSES, verbose=0, **weights)
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate"])
+def test_weights_of_another_shape_are_refused(call):
+    data = tf.data.Dataset.from_tensors((IMAGES, CLASSES, np.ones((8, 10), "float32")))
+    with pytest.raises(
+        ValueError, match=r"sample weights must be \[B\] or \[B, 1\]. Rec.*\(8, 10\)"
+    ):
+        getattr(made(), call)(data, verbose=0)
+
+
 def test_weights_that_a_method_or_a_mixing_cannot_keep_are_refused():
     with pytest.raises(ValueError, match="dlb remembers the last batch, but not"):
         losses(made(Method("dlb", batch_size=4)), IMAGES, CLASSES, sample_weight=WEIGHTS)
@@ -160,6 +273,17 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, number: int):
         part = slice(4 * number, 4 * number + 4)
         return IMAGES[part], CLASSES[part, None]
+
+
+class WeightedBatches(keras.utils.PyDataset):
+    """Of 3 images and of 5, with their weights."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, number: int):
+        part = (slice(3), slice(3, 8))[number]
+        return IMAGES[part], RIGHT[part], WEIGHTS[part, None]
 
 
 @pytest.mark.long

@@ -113,31 +113,6 @@ def test_the_gradient_of_weight_decay_is_rate_times_weight():
     np.testing.assert_allclose(found[1], 0.01 * bias, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("step", "ramp_steps", "expected"),
-    [
-        (0, 80, np.exp(-5)),
-        (20, 80, np.exp(-5 * 0.75**2)),
-        (40, 80, np.exp(-5 / 4)),
-        (80, 80, 1.0),
-        (81, 80, 1.0),
-        (10**9, 80, 1.0),
-        (0, 0, 1.0),
-        (7, 0, 1.0),
-    ],
-)
-def test_the_ramp_follows_its_formula(step, ramp_steps, expected):
-    found = losses.ramp(tf.constant(step, tf.int64), ramp_steps)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-@given(st.integers(1, 10**6), st.data())
-def test_the_ramp_never_falls(ramp_steps, data):
-    step = data.draw(st.integers(0, 2 * ramp_steps))
-    here, next_one = (losses.ramp(tf.constant(s, tf.int64), ramp_steps) for s in (step, step + 1))
-    assert 0 < float(here) <= float(next_one) <= 1
-
-
 @given(seeds, scales)
 def test_the_cross_entropy_of_each_sample_of_each_peer_is_that_of_scipy(seed, scale):
     labels, logits = random_distributions(seed), random_peers(seed, scale=scale)
@@ -196,7 +171,7 @@ def test_unit_is_of_length_one():
     np.testing.assert_allclose(losses.unit(features), unit(features), rtol=1e-5)
 
 
-def every_term(labels, target, logits, features, other, step, peers, similarities):
+def every_term(labels, target, logits, features, other, peers, similarities):
     return (
         losses.cross_entropy(labels, logits),
         losses.sample_cross_entropy(labels, peers),
@@ -210,7 +185,6 @@ def every_term(labels, target, logits, features, other, step, peers, similaritie
         cutnmix.feature_distance(features, other),
         mcl.contrastive(similarities, tf.matmul(labels, labels, transpose_b=True)),
         losses.weight_decay([features], 0.01),
-        losses.ramp(step, 80),
         losses.unit(features),
     )
 
@@ -218,7 +192,7 @@ def every_term(labels, target, logits, features, other, step, peers, similaritie
 def test_xla_agrees_with_eager_execution():
     inputs = [
         *(random_distributions(0), random_distributions(1), random_logits(2)),
-        *(random_features(3), random_features(4), np.int64(30), random_peers(5)),
+        *(random_features(3), random_features(4), random_peers(5)),
         np.random.default_rng(6).normal(0, 5, (SAMPLES, SAMPLES)).astype(np.float32),
     ]
     inputs = [tf.constant(value) for value in inputs]

@@ -19,6 +19,7 @@ from tf_cutnmix.distillation.forward import Forward
 from tf_cutnmix.distillation.method import METHODS, Term, losses_at, parts_of
 from tf_cutnmix.distillation.methods.dlb import LastBatch
 from tf_cutnmix.distillation.methods.kdcl import HeldOutWeights
+from tf_cutnmix.distillation.ramp import by_time
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.networks.sharing import share_stages
 
@@ -79,7 +80,8 @@ def with_parts(forward: Forward, terms: list[Term]) -> Forward:
 
 
 def loss_of(terms: list[Term], forward: Forward, ramp_steps: int = 0) -> dict[str, tf.Tensor]:
-    return losses_at(terms, with_parts(forward, terms), ramp_steps)
+    ramp = by_time(forward.step, ramp_steps)
+    return losses_at(terms, with_parts(forward, terms), ramp)
 
 
 REFERENCES: dict[str, Reference] = {}

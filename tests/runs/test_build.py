@@ -91,6 +91,7 @@ def test_every_setting_reaches_the_model(training_images):
         "weights": {"teacher": 0.5, "feature": 0.25},
         "temperature": 2.0,
         "ramp_steps": steps * 3 // 4,
+        "fit": "",
         "options": {"ensemble_members": "others", "ensemble_view": "clean"},
         "pull_every": 7,
         "batch_size": 32,

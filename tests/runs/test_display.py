@@ -112,13 +112,19 @@ def test_a_log_holds_no_live_line_and_a_terminal_does(train) -> None:
     assert "epoch 2 of 100: step 3 of 5, " in shown
 
 
-def test_an_epoch_without_validation_has_a_line_too(clock, capsys) -> None:
+def test_epochs_without_validation_leave_its_columns_empty(clock, capsys) -> None:
     progress = types.SimpleNamespace(steps_per_epoch=1, best_epoch=0, rates=[7.0])
-    shown = display.Display(progress, terms=TERMS, epochs=1, steps=1, gpus=0)
-    shown.on_epoch_begin(0)
-    clock.now = 2.0
-    shown.on_train_batch_end(0)
-    shown.on_epoch_end(0, {"loss": 1.25})
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[-2].split() == ["epoch", "loss", "images/s", "left"]
-    assert lines[-1].split() == ["1", "1.2500", "7", "0", "s"]
+    shown = display.Display(progress, terms=TERMS, epochs=3, steps=3, gpus=0)
+    for epoch, logs in enumerate([{}, {"val_teacher_accuracy": 0.5}, {}]):
+        shown.on_epoch_begin(epoch)
+        clock.now += 2.0
+        shown.on_train_batch_end(0)
+        shown.on_epoch_end(epoch, {"loss": 1.25, **logs})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[-5:]]
+    assert lines == [
+        ["epoch", "loss", "images/s", "left"],
+        ["1", "1.2500", "7", "0", "s"],
+        ["epoch", "loss", "val", "teacher", "images/s", "left"],
+        ["2", "1.2500", "50.00%", "7", "2", "s"],
+        ["3", "1.2500", "7", "0", "s"],
+    ]

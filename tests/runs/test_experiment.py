@@ -231,7 +231,7 @@ def test_validation_and_test_figures_tell_all_networks(finished):
     for moment in ("last", "best_on_validation"):
         assert set(finished.result[moment]) == {"epoch", "step", "validation", "test"}
         assert set(finished.result[moment]["validation"]) == names
-        assert set(finished.result[moment]["test"]) == names
+        assert set(finished.result[moment]["test"]) == {*names, "scaled"}
 
 
 def test_the_result_tells_what_the_run_was_made_from(finished):
@@ -258,6 +258,25 @@ def test_the_predictions_are_those_of_the_figures_at_the_best_epoch(finished):
     assert best["teacher_recall"] == pytest.approx(recall)
     assert best["teacher_balanced_accuracy"] == pytest.approx(np.mean(recall))
     np.testing.assert_array_equal(said.pictures, test.pixels[said.mistakes])
+
+
+def test_scaled_figures_are_those_at_the_temperature_that_fits_the_validation_images(finished):
+    said = predictions.read(finished.folder / "predictions.npz")
+    found = finished.result["best_on_validation"]["test"]["scaled"]
+    assert set(found) == set(said.probabilities)
+    for name, probabilities in said.probabilities.items():
+        powers = np.float64(probabilities) ** (1 / found[name]["temperature"])
+        scaled = powers / powers.sum(axis=1, keepdims=True)
+        likelihood = np.log(scaled[np.arange(len(said.labels)), said.labels])
+        assert found[name]["negative_log_likelihood"] == pytest.approx(-likelihood.mean(), rel=1e-4)
+
+
+@pytest.mark.usefixtures("eagerly")
+def test_every_second_epoch_alone_is_validated(tmp_path):
+    alone = {**ALONE, "validation_fraction": 0.4, "validation_every": 2}
+    trained = run(tmp_path / "run", alone, epochs=3)
+    assert ["val_loss" in row for row in metrics(trained.folder)] == [False, True, False]
+    assert trained.result["best_on_validation"]["epoch"] == 2
 
 
 def test_the_command_tells_the_run_before_it_begins_and_an_epoch_a_line(repeated):

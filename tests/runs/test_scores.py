@@ -51,6 +51,23 @@ def test_figures_of_a_case_by_hand() -> None:
     assert figures["calibration_error"] == pytest.approx((0.6 + (0.3 + 0.25)) / 4)
 
 
+@pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
+def test_the_temperature_is_that_by_which_the_labels_were_drawn(true: float) -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(40_000, 5)) * 2
+    chances = scipy.special.softmax(logits, axis=1)
+    labels = (random.random((40_000, 1)) > chances.cumsum(axis=1)).sum(axis=1).clip(max=4)
+    said = scipy.special.softmax(logits * true, axis=1)
+    assert scores.temperature(said, labels) == pytest.approx(true, rel=0.03)
+    np.testing.assert_allclose(scores.soften(said, true), chances, rtol=1e-9)
+
+
+def test_the_temperature_is_bounded_where_all_answers_are_right_or_nothing_is_said() -> None:
+    assert 0.05 <= scores.temperature(np.array([[0.9, 0.1]]), np.array([0])) < 0.1
+    said = np.array([[np.nan, np.nan], [0.3, 0.7]])
+    assert np.isnan(scores.soften(said, 2.0)).tolist() == [[True, True], [False, False]]
+
+
 def test_the_likelihood_is_that_of_scipy() -> None:
     logits, probabilities, labels = random_case(200, 7, scale=3.0)
     expected = -np.mean(scipy.special.log_softmax(logits, axis=1)[np.arange(200), labels])

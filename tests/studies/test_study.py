@@ -17,88 +17,102 @@ from tf_cutnmix.runs import build
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.sweeps import results
 
-FOLDER = pathlib.Path(__file__).parents[2] / "studies" / "small_data"
+STUDIES = pathlib.Path(__file__).parents[2] / "studies"
+REGIMES = sorted(STUDIES.glob("*/regimes/*.cfg"))
 
 
-@pytest.fixture
-def study(tmp_path, monkeypatch):
-    """The program, which keeps its results elsewhere."""
-    found = importlib.util.spec_from_file_location("study", FOLDER / "study.py")
+@pytest.fixture(scope="module")
+def program():
+    found = importlib.util.spec_from_file_location("study", STUDIES / "study.py")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
     return module
 
 
-def settings(workdir: pathlib.Path, regime: str, *rows: str) -> sweep.Settings:
-    files = ",".join(str(FOLDER / "rows" / f"{row}.cfg") for row in rows)
+@pytest.fixture
+def study(program, tmp_path):
+    """That of small data, which keeps its results elsewhere."""
+    found = program.Study("small_data", tmp_path / "here")
+    found.results = tmp_path / "results"
+    return found
+
+
+def settings(workdir: pathlib.Path, regime: pathlib.Path, *rows: str) -> sweep.Settings:
+    files = ",".join(str(regime.parents[1] / "rows" / f"{row}.cfg") for row in rows)
     flags = [
-        f"--flagfile={FOLDER / 'regimes' / regime}.cfg",
+        f"--flagfile={regime}",
         *("--grid=seed=0,1", f"--grid=flagfile={files}", f"--workdir={workdir}"),
     ]
     return command.parse(sweep.Settings, flags)
 
 
-@pytest.mark.parametrize("regime", sorted((FOLDER / "regimes").glob("*.cfg")), ids=lambda p: p.stem)
-def test_every_row_in_every_regime_is_a_run_of_its_own(regime, study, tmp_path):
-    configs = sweep.make_configs(settings(tmp_path / "x", regime.stem, *study.ROWS))
-    assert len(configs) == 2 * len(study.ROWS)
+@pytest.mark.parametrize("regime", REGIMES, ids=lambda p: f"{p.parents[1].name}-{p.stem}")
+def test_every_row_in_every_regime_is_a_run_of_its_own(regime, tmp_path):
+    rows = sorted(path.stem for path in (regime.parents[1] / "rows").glob("*.cfg"))
+    configs = sweep.make_configs(settings(tmp_path / "x", regime, *rows))
+    assert len(configs) == 2 * len(rows)
     for config in configs.values():
         build.check_names(config)
         assert (config.threads, config.validation_fraction, config.export) == (1, 0.0, "")
     told = {str(groups.settings_of(config)) for config in configs.values()}
-    assert len(told) == len(study.ROWS)
+    assert len(told) == len(rows)
 
 
-def test_every_row_that_there_is_belongs_to_the_study(study):
-    assert {path.stem for path in (FOLDER / "rows").glob("*.cfg")} == {
-        *study.ROWS,
-        *study.WHERE_NAMED,
-    }
-    regimes = {path.stem for path in (FOLDER / "regimes").glob("*.cfg")}
-    assert regimes == {*study.REGIMES, "train1000_bfloat16"}
+@pytest.mark.parametrize("name", ["small_data", "few_pictures"])
+def test_every_row_and_regime_that_there_is_belongs_to_the_study(name, program, tmp_path):
+    stages = program.Study(name, tmp_path).chosen("", "", "", "")
+    for kind in ("rows", "regimes"):
+        known = {name for stage in stages for name in getattr(stage, kind)}
+        there = {path.stem for path in (STUDIES / name / kind).glob("*.cfg")}
+        named = {"independent_cutmix_longer", "one_wider_cutmix"}
+        assert {row for row in there - known - named if not row.endswith("_3_peers")} == set()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("regime", [path.name for path in sorted((FOLDER / "results").iterdir())])
-def test_the_results_of_a_regime_have_a_report_with_one_baseline(regime, study, tmp_path):
-    flags = [str(FOLDER / "results" / regime), f"--out={tmp_path}", f"--baseline={study.BASELINE}"]
-    report.main(command.parse(report.Settings, flags))
-    assert "independent" in (tmp_path / "report.md").read_text()
+@pytest.mark.parametrize("place", sorted(STUDIES.glob("*/results/*")), ids=lambda p: p.name)
+def test_the_results_of_a_regime_have_a_report_with_one_baseline(place, program, tmp_path):
+    baseline = program.Study(place.parents[1].name, tmp_path).baseline
+    report.main(
+        command.parse(report.Settings, [str(place), f"--out={tmp_path}", f"--baseline={baseline}"])
+    )
+    assert (tmp_path / "report.md").exists()
 
 
-def test_results_are_kept_without_places_and_count_as_done_elsewhere(study, tmp_path):
-    here, there = tmp_path / "here" / "train1000", tmp_path / "there" / "train1000"
-    name, config = next(iter(sweep.make_configs(settings(here, "train1000", "dml_none")).items()))
+def test_results_are_kept_without_places_and_count_as_done_elsewhere(study, program, tmp_path):
+    regime = STUDIES / "small_data" / "regimes" / "train1000.cfg"
+    here, there = study.workdir / "train1000", tmp_path / "there"
+    name, config = next(iter(sweep.make_configs(settings(here, regime, "dml_none")).items()))
     write_run(here / name)
     (here / name / "last.npz").touch()
     flags = here / name / "flags.cfg"
     flags.write_text(config.flagfile() + "--data_dir=/somewhere\n")
     (here / "unfinished").mkdir()
-    study.collect(here.parent)
-    kept = tmp_path / "results" / "train1000" / name
-    assert sorted(path.name for path in kept.iterdir()) == sorted(study.KEPT)
+    program.collect(study)
+    kept = study.results / "train1000" / name
+    assert sorted(path.name for path in kept.iterdir()) == sorted(program.KEPT)
     assert "/" not in (kept / "flags.cfg").read_text()
     assert [path.name for path in kept.parent.iterdir()] == [name]
 
-    study.bring_back(there)
-    for other in sweep.make_configs(settings(there, "train1000", "dml_none")).values():
+    study.workdir = there
+    program.bring_back(study, "train1000")
+    others = sweep.make_configs(settings(there / "train1000", regime, "dml_none"))
+    for other in others.values():
         assert results.is_done(other) == (other.seed == 0)
     read = runs.read(kept, lambda path: command.parse(Config, [f"--flagfile={path}"]))
     assert read.config.train_split == "train[:1000]"
 
 
-def test_what_was_ended_here_is_not_replaced_by_results(study, tmp_path):
-    write_run(tmp_path / "results" / "letters" / "seed=0")
-    begun = tmp_path / "letters" / "seed=0" / "flags.cfg"
+def test_what_was_ended_here_is_not_replaced_by_results(study, program):
+    write_run(study.results / "letters" / "seed=0")
+    begun = study.workdir / "letters" / "seed=0" / "flags.cfg"
     begun.parent.mkdir(parents=True)
     begun.write_text("--seed=7\n")
     (begun.parent / "result.json").touch()
-    study.bring_back(tmp_path / "letters")
+    program.bring_back(study, "letters")
     assert begun.read_text() == "--seed=7\n"
 
 
-def test_the_study_stands_still_and_goes_on_with_all_of_its_processes(study, tmp_path):
+def test_the_study_stands_still_and_goes_on_with_all_of_its_processes(program, tmp_path):
     def until(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 30
         while not condition():
@@ -106,75 +120,79 @@ def test_the_study_stands_still_and_goes_on_with_all_of_its_processes(study, tmp
             time.sleep(0.02)
 
     sleep = "import time; time.sleep(300)"
-    program = tmp_path / "study.py"
-    program.write_text(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {sleep!r}])")
-    parent = psutil.Popen([sys.executable, str(program)])
+    script = tmp_path / "study.py"
+    script.write_text(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {sleep!r}])")
+    parent = psutil.Popen([sys.executable, str(script)])
     both = [parent]
     try:
         until(parent.children)
         both += parent.children()
         (tmp_path / "study.pid").write_text(str(parent.pid))
-        study.signal_all(tmp_path, "pause")
+        program.signal_all(tmp_path, "pause")
         until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in both))
-        study.signal_all(tmp_path, "continue")
+        program.signal_all(tmp_path, "continue")
         until(lambda: all(process.status() != psutil.STATUS_STOPPED for process in both))
     finally:
         for process in both:
             process.kill()
         parent.wait()
     with pytest.raises(SystemExit, match="no study runs in"):
-        study.signal_all(tmp_path, "pause")
+        program.signal_all(tmp_path, "pause")
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("given", "words"),
     [
         ({"regimes": "letters"}, "--fonts: name the folder 'fonts'"),
         ({"regimes": "letters", "fonts": pathlib.Path("letters")}, "--fonts: name the folder"),
         ({"regimes": "train1000,train10"}, "--regimes: there is no train10 "),
         ({"rows": "dml_none,dlm"}, "--rows: there is no dlm "),
+        ({"stages": "some"}, "--stages: there is no some: all"),
     ],
 )
-def test_what_the_study_has_not_is_refused_before_anything_runs(settings, words, study, tmp_path):
-    defaults = {"regimes": "train1000", "rows": "dml_none", "fonts": None}
+def test_what_the_study_has_not_is_refused_before_anything_runs(given, words, study, program):
+    named = {"stages": "", "regimes": "train1000", "rows": "dml_none", "seeds": "", "fonts": None}
+    arguments = argparse.Namespace(**{**named, **given})
+    chosen = {name: getattr(arguments, name) for name in named if name != "fonts"}
     with pytest.raises(SystemExit, match=words):
-        study.run(tmp_path / "x", argparse.Namespace(**{**defaults, **settings}))
-    assert not (tmp_path / "x").exists()
+        program.run(study, study.chosen(*chosen.values()), arguments)
+    assert not study.workdir.exists()
+
+
+def test_a_study_that_is_not_there_is_refused(program, tmp_path):
+    with pytest.raises(SystemExit, match="there is no study few_picture in"):
+        program.Study("few_picture", tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "x", "1"])
-def test_a_file_that_names_no_study_stops_nothing(content, study, tmp_path):
+def test_a_file_that_names_no_study_stops_nothing(content, program, tmp_path):
     """Process 1 is somebody else's."""
     (tmp_path / "study.pid").write_text(content)
     with pytest.raises(SystemExit, match="no study runs in"):
-        study.signal_all(tmp_path, "pause")
+        program.signal_all(tmp_path, "pause")
 
 
-def test_a_copy_that_was_broken_off_is_made_again(study, tmp_path):
-    write_run(tmp_path / "runs" / "train1000" / "seed=0")
-    broken = tmp_path / "results" / "train1000" / ".seed=0"
+def test_a_copy_that_was_broken_off_is_made_again(study, program):
+    write_run(study.workdir / "train1000" / "seed=0")
+    broken = study.results / "train1000" / ".seed=0"
     broken.mkdir(parents=True)
     (broken / "flags.cfg").write_text("--se")
-    study.collect(tmp_path / "runs")
-    kept = [path.name for path in (tmp_path / "results" / "train1000").iterdir()]
+    program.collect(study)
+    kept = [path.name for path in (study.results / "train1000").iterdir()]
     assert kept == ["seed=0"]
-    assert "--seed=0\n" in (tmp_path / "results/train1000/seed=0/flags.cfg").read_text()
+    assert "--seed=0\n" in (study.results / "train1000" / "seed=0" / "flags.cfg").read_text()
 
 
 @pytest.mark.long
-def test_reports_are_drawn_of_each_regime_and_of_the_precisions(study, tmp_path):
+def test_a_report_is_drawn_of_each_regime(study, program):
     with pytest.raises(SystemExit, match="there are no results"):
-        study.report(tmp_path / "report")
-    results = tmp_path / "results"
-    for seed in (0, 1):
-        write_run(results / "train1000" / f"a{seed}", seed=seed)
-        write_run(results / "train1000" / f"b{seed}", seed=seed, method="dml")
-        write_run(
-            *(results / "train1000_bfloat16" / f"seed={seed}",),
-            **{"seed": seed, "method": "dml", "precision": "mixed_bfloat16"},
-        )
-    study.report(tmp_path / "report")
-    for regime in ("train1000", "train1000_bfloat16"):
-        page = (tmp_path / "report" / regime / "report.md").read_text()
+        program.report(study)
+    for regime in ("train1000", "letters"):
+        for seed in (0, 1):
+            write_run(study.results / regime / f"a{seed}", seed=seed)
+            write_run(study.results / regime / f"b{seed}", seed=seed, method="dml")
+    study.baseline = "method=dml"
+    program.report(study)
+    for regime in ("train1000", "letters"):
+        page = (study.workdir / "report" / regime / "report.md").read_text()
         assert "defaults assumed" not in page
-    assert "mixed_bfloat16" in page

@@ -7,12 +7,13 @@ and `tfds`, `cache` (images that lie ready), `sources` (which of them a name is)
 """
 
 from tf_cutnmix.data.batches import ordered_batches, shuffled_batches
-from tf_cutnmix.data.held_out import hold_out
+from tf_cutnmix.data.held_out import draw, hold_out
 from tf_cutnmix.data.images import Images, resize
 from tf_cutnmix.data.sources import has_direction, load, own_validation
 
 __all__ = [
     "Images",
+    "draw",
     "has_direction",
     "hold_out",
     "load",

@@ -1,4 +1,4 @@
-"""A part of the training images that is held out, to choose the best epoch on."""
+"""Which images are trained on: a part is held out to choose the best epoch on, some are drawn."""
 
 import collections
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tf_cutnmix.data.images import Images
+from tf_cutnmix.errors import InputError
 
 
 def hold_out(images: Images, fraction: float, rule: str = "by_class") -> tuple[Images, Images]:
@@ -27,6 +28,33 @@ def hold_out(images: Images, fraction: float, rule: str = "by_class") -> tuple[I
     else:
         held[_by_class(images, fraction)] = True
     return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
+
+
+def draw(images: Images, count: int, seed: int) -> Images:
+    """So many of the images, of each class in proportion and one at least.
+
+    Raises:
+      InputError: there are not so many, or fewer are asked for than classes that have images.
+    """
+    counts = images.counts
+    least = np.minimum(counts, 1)
+    if not least.sum() <= count <= counts.sum():
+        raise InputError(
+            f"--train_images={count}: must be from {least.sum()}, one of each class, to the "
+            f"{counts.sum()} there are to train on"
+        )
+    part = (count - least.sum()) / max((counts - least).sum(), 1)
+    shares = least + _apportioned(part * (counts - least), count - least.sum())
+    order = np.random.default_rng(seed).permutation(len(images.labels))
+    chosen = [order[images.labels[order] == k][:share] for k, share in enumerate(shares)]
+    return images.select(np.sort(np.concatenate(chosen)))
+
+
+def _apportioned(quotas: np.ndarray, total: int) -> np.ndarray:
+    """Whole numbers near these that make `total`, by largest remainders."""
+    shares = np.floor(quotas).astype(int)
+    shares[np.argsort(shares - quotas, kind="stable")[: total - shares.sum()]] += 1
+    return shares
 
 
 def _at_random(count: int, fraction: float) -> np.ndarray:
@@ -63,11 +91,8 @@ def _by_class(images: Images, fraction: float) -> list[int]:
 
 
 def _shares(counts: np.ndarray, fraction: float) -> np.ndarray:
-    """How many images of each class are held out, by largest remainders."""
-    quotas = fraction * counts
-    shares = np.floor(quotas).astype(int)
-    left = round(fraction * counts.sum()) - shares.sum()
-    shares[np.argsort(shares - quotas, kind="stable")[:left]] += 1
+    """How many images of each class are held out."""
+    shares = _apportioned(fraction * counts, round(fraction * counts.sum()))
     return np.clip(shares, counts > 1, np.maximum(counts - 1, 0))
 
 

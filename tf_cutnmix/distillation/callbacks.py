@@ -47,14 +47,17 @@ class LearnHeldOut(keras.callbacks.Callback):
         self.predict = tf.function(self.model.predict_each, autograph=False)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        probabilities, labels = [], []
+        probabilities, labels, weights = [], [], []
         for data in _once(self.validation_data):
-            images, batch_labels, _ = unpack(data, self.model.num_classes)
+            images, batch_labels, counted = unpack(data, self.model.num_classes)
             predictions = self.predict(images)
             peers = [predictions[f"peer{i + 1}"] for i in range(len(self.model.peers))]
             probabilities.append(tf.stack(peers))
             labels.append(soft_labels(batch_labels, self.model.num_classes))
-        self.part.learn(np.concatenate(probabilities, axis=1), np.concatenate(labels))
+            weights.append(np.ones(len(labels[-1])) if counted is None else counted)
+        self.part.learn(
+            np.concatenate(probabilities, axis=1), np.concatenate(labels), np.concatenate(weights)
+        )
 
 
 def _once(batches: tf.data.Dataset | keras.utils.PyDataset) -> Iterator[Any]:

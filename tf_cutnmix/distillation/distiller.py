@@ -11,7 +11,7 @@ import tensorflow as tf
 from tf_cutnmix.distillation import losses, teacher
 from tf_cutnmix.distillation.forward import Forward, Learnt, Memory
 from tf_cutnmix.distillation.guard import Guard
-from tf_cutnmix.distillation.method import Method, losses_at, parts_of
+from tf_cutnmix.distillation.method import Method, losses_at, parts_of, ramp_at
 from tf_cutnmix.distillation.peers import adds_losses, check_peers, pull, variables_of
 from tf_cutnmix.distillation.predictor import Predictor
 from tf_cutnmix.distillation.replicas import Replicas
@@ -38,7 +38,8 @@ class OnlineDistiller(Predictor, Trainer):
     give the teacher's probabilities; `evaluate` gives the accuracy of the teacher, of the
     peers' ensemble, of each peer and each averaged peer, and the teacher's negative log
     likelihood as `loss`. `fit` logs the loss and its terms, among them what layers add by
-    themselves (`peers_losses`), and with `CutNMix` the mean `region_overlap` of the boxes.
+    themselves (`peers_losses`), with `CutNMix` the mean `region_overlap` of the boxes, and the
+    `ramp` where terms follow the peers' fit.
 
     While the averaged peers teach, they normalise as the peers do, by the batch that they see,
     without dropout, and keep moving statistics of their own of what they saw; they are
@@ -47,8 +48,9 @@ class OnlineDistiller(Predictor, Trainer):
 
     The method is the loss: `compile` takes an optimizer and how to run, no loss and no
     metrics. `fit` takes `sample_weight` and `class_weight`: they weigh the cross-entropies to the
-    labels, a mixed sample's as its label is mixed. Should a term or a gradient stop being finite,
-    that step and all after it change nothing, and `fit` raises.
+    labels, a mixed sample's as its label is mixed. `evaluate` counts samples by them as Keras does:
+    the loss is the mean of `weight * loss`, an accuracy the weighted mean. Should a term or a
+    gradient stop being finite, that step and all after it change nothing, and `fit` raises.
 
     Args:
       peers: models from images `[B, H, W, C]` to `{"features": [B, D_k], "logits": [B, K]}`;
@@ -114,6 +116,8 @@ class OnlineDistiller(Predictor, Trainer):
         self.guard = Guard(self.term_names, self.failed_step, self.failed_term)
         self.loss_metrics = [keras.metrics.Mean(name) for name in ("loss", *self.term_names)]
         self.overlap_metrics = [keras.metrics.Mean("region_overlap")] * self._views.boxes_differ
+        fits = bool(self.method.fit) and any(term.ramped for term in self.terms)
+        self.ramp_metrics = [keras.metrics.Mean("ramp")] * fits
         self.accuracy_metrics = [
             keras.metrics.SparseCategoricalAccuracy(f"{name}_accuracy")
             for name in ("teacher", "ensemble", *self.networks)
@@ -128,7 +132,11 @@ class OnlineDistiller(Predictor, Trainer):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        return [*self.loss_metrics, *self.overlap_metrics, *self.accuracy_metrics]
+        return [*self._step_metrics, *self.accuracy_metrics]
+
+    @property
+    def _step_metrics(self) -> list[keras.metrics.Metric]:
+        return [*self.loss_metrics, *self.overlap_metrics, *self.ramp_metrics]
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels, sample_weights = unpack(data, self.num_classes)
@@ -159,18 +167,18 @@ class OnlineDistiller(Predictor, Trainer):
             for memory in self._memories:
                 memory.remember(images, labels, found.logits)
             self.step.assign_add(1)
-            values = (loss, *found.terms, *overlaps)
-            metrics = (*self.loss_metrics, *self.overlap_metrics)
-            for metric, value in zip(metrics, values, strict=True):
+            values = (loss, *found.terms, *overlaps, *[found.ramp] * len(self.ramp_metrics))
+            for metric, value in zip(self._step_metrics, values, strict=True):
                 metric.update_state(value)
 
         # An optimizer that scales the loss skips overflown gradients by itself.
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
         gradients = [] if scales else found.gradients
-        watched = (labels, found.terms, gradients, [value for _, value in statistics])
+        given = (images, labels, sample_weights)
+        watched = (given, found.terms, gradients, [value for _, value in statistics])
         scale = self.optimizer.dynamic_scale if scales else 1.0
         tf.cond(self.guard.allows(*watched, step, scale), take_step, lambda: None)
-        return {m.name: m.result() for m in (*self.loss_metrics, *self.overlap_metrics)}
+        return {metric.name: metric.result() for metric in self._step_metrics}
 
     def _learn(
         self,
@@ -199,7 +207,8 @@ class OnlineDistiller(Predictor, Trainer):
                 # Not `part(forward)`: there Keras takes tensors alone.
                 computed = {part.name: part.call(forward) for part in self.parts}
             forward = forward._replace(parts=computed)
-            terms = losses_at(self.terms, forward, self.method.ramp_steps)
+            ramp = ramp_at(self.method, forward)
+            terms = losses_at(self.terms, forward, ramp)
             if "peers_losses" in self.term_names:
                 terms["peers_losses"] = self.run_peers.own_losses(added)
             if self.weight_decay:
@@ -213,6 +222,7 @@ class OnlineDistiller(Predictor, Trainer):
         return Learnt(
             forward.logits if self._memories else [],
             replicas.mean(list(terms.values())),
+            ramp,
             replicas.sum(tape.gradient(scaled_loss, weights)),
             replicas.mean([first if last is None else last for first, last in values]),
         )
@@ -293,7 +303,7 @@ class OnlineDistiller(Predictor, Trainer):
         if weights is not None:
             mixed_labels = self._views.mix_answers(weigh(labels, weights), images, step)
         classes = self.method.class_weights
-        return mixed_labels * tf.constant(classes) if classes else mixed_labels
+        return mixed_labels * tf.constant(classes, tf.float32) if classes else mixed_labels
 
     @property
     def _memories(self) -> list[Memory]:

@@ -65,12 +65,14 @@ class Learnt(NamedTuple):
     Attributes:
       logits: of each peer, `[B, K]` float32; none unless something remembers them.
       terms: of the loss, weighted, scalars.
+      ramp: what its ramped terms were multiplied by, a scalar.
       gradients: of the loss, of each trained variable; None where it does not depend on one.
       statistics: new values of variables without a gradient; None where there is none.
     """
 
     logits: Sequence[tf.Tensor]
     terms: Sequence[tf.Tensor]
+    ramp: tf.Tensor
     gradients: Sequence[tf.Tensor | None]
     statistics: Sequence[tf.Tensor | None]
 
@@ -116,8 +118,10 @@ class Memory(Part):
 class HeldOutPart(Part):
     """A part that learns after each epoch from images that the peers do not train on."""
 
-    def learn(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
-        """Learn from the peers' predictions `[n, N, K]` for labels `[N, K]`."""
+    def learn(
+        self, probabilities: np.ndarray, labels: np.ndarray, sample_weights: np.ndarray
+    ) -> None:
+        """Learn from the peers' predictions `[n, N, K]` for labels `[N, K]` of weights `[N]`."""
         raise NotImplementedError
 
 

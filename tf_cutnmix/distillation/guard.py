@@ -9,7 +9,13 @@ from tf_cutnmix.errors import DivergenceError
 
 # Keras begins at 2^15: below this 25 gradients more were not finite than were.
 _SMALLEST_SCALE = 2.0**-10
-_LABELS = "label of a sample"
+# What a step is given, and what is to be done where it is not finite.
+_GIVEN = {
+    "pixel of an image": "Images are finite numbers",
+    "label of a sample": "Labels are finite numbers, or whole ones below the number of classes",
+    "weight of a sample": "Those of sample_weight and class_weight are finite numbers",
+}
+_TOO_LARGE = "Lower the learning rate or the weight of the term"
 
 
 class Guard:
@@ -32,13 +38,13 @@ class Guard:
     ) -> None:
         of_the_loss = [f"{name} of the loss" for name in (*term_names, "gradient")]
         others = ("statistic of BatchNormalization", "gradient of many steps")
-        self.watched = [_LABELS, *of_the_loss, *others]
+        self.watched = [*_GIVEN, *of_the_loss, *others]
         self.failed_step = failed_step
         self.failed_term = failed_term
 
     def allows(
         self,
-        labels: tf.Tensor,
+        given: Sequence[tf.Tensor | None],
         terms: Sequence[tf.Tensor],
         gradients: Sequence[tf.Tensor],
         statistics: Sequence[tf.Tensor],
@@ -48,7 +54,7 @@ class Guard:
         """Whether this step may be taken, a scalar bool; notes what fails first.
 
         Args:
-          labels: `[B, K]`.
+          given: images, labels and weights of a batch; None where there are none.
           terms: of the loss, scalars, as many as there are names.
           gradients: of the weights; empty if they need not be finite.
           statistics: as the step would make them.
@@ -59,9 +65,9 @@ class Guard:
         # Activations can overflow while all that comes after BatchNormalization is finite.
         floats = [tf.cast(v, tf.float32) for v in statistics if v.dtype.is_floating]
         statistic = tf.linalg.global_norm([tf.zeros([]), *floats])
-        labelled = tf.reduce_sum(labels)
-        finite = tf.math.is_finite(tf.stack([labelled, *terms, gradient, statistic]))
-        broken = ~tf.concat([finite, [scale >= _SMALLEST_SCALE]], axis=0)
+        sound = [_all_finite(tensor) for tensor in given]
+        finite = tf.math.is_finite(tf.stack([*terms, gradient, statistic]))
+        broken = ~tf.concat([sound, finite, [scale >= _SMALLEST_SCALE]], axis=0)
         earlier = self.failed_step.value >= 0
         first = tf.reduce_any(broken) & ~earlier
         self.failed_step.assign(tf.where(first, step, self.failed_step.value))
@@ -78,10 +84,13 @@ class Guard:
         step = int(self.failed_step.value)
         if step >= 0:
             failed = self.watched[int(self.failed_term.value)]
-            remedy = "Lower the learning rate or the weight of the term"
-            if failed == _LABELS:
-                remedy = "Labels are finite numbers, or whole ones below the number of classes"
             raise DivergenceError(
                 f"step {step}: the {failed} is not finite; the model is as it was before that "
-                f"step. {remedy}"
+                f"step. {_GIVEN.get(failed, _TOO_LARGE)}"
             )
+
+
+def _all_finite(tensor: tf.Tensor | None) -> tf.Tensor:
+    if tensor is None or not tensor.dtype.is_floating:
+        return tf.constant(True)
+    return tf.reduce_all(tf.math.is_finite(tensor))

@@ -74,14 +74,6 @@ def weight_decay(weights: Iterable[tf.Tensor], rate: float) -> tf.Tensor:
     return rate * tf.add_n([tf.nn.l2_loss(tf.convert_to_tensor(weight)) for weight in weights])
 
 
-def ramp(step: tf.Tensor, ramp_steps: int) -> tf.Tensor:
-    """Sigmoid ramp-up `exp(-5 (1 - min(t, R) / R)^2)` (Laine and Aila 2017); 1 if R is 0."""
-    if ramp_steps == 0:
-        return tf.constant(1.0)
-    progress = tf.minimum(tf.cast(step, tf.float32) / ramp_steps, 1.0)
-    return tf.exp(-5.0 * tf.square(1.0 - progress))
-
-
 def unit(features: tf.Tensor) -> tf.Tensor:
     """Rows of length 1, float32."""
     return tf.math.l2_normalize(tf.cast(features, tf.float32), axis=-1)

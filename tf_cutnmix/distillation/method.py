@@ -15,9 +15,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_cutnmix.distillation import losses
 from tf_cutnmix.distillation.forward import Forward, Part
 from tf_cutnmix.distillation.peers import feature_sizes, same_shapes
+from tf_cutnmix.distillation.ramp import FITS, by_fit, by_time
 from tf_cutnmix.errors import InputError, unknown
 from tf_cutnmix.networks.sharing import shared_stage
 
@@ -62,6 +62,7 @@ class Recipe:
       leader: index of the peer that the paper deploys, if it names one.
       options: what can be chosen about its terms, by name; of each the choices, its own first.
       pulls: whether its peers may be drawn to their mean.
+      fits: whether its ramped terms may follow the peers' fit.
     """
 
     terms: Callable[["Method", Sequence[keras.Model]], list[Term]]
@@ -76,6 +77,7 @@ class Recipe:
     leader: int | None = None
     options: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     pulls: bool = False
+    fits: bool = False
 
 
 METHODS: dict[str, Recipe] = {}
@@ -100,6 +102,8 @@ class Method:
       weights: of terms by name, 0 or more, in place of their own; 0 switches a term off.
       temperature: above 0; None for the method's own.
       ramp_steps: over how many steps ramped terms grow, 0 or more.
+      fit: a key of `ramp.FITS`, by which ramped terms follow how well the peers fit their labels
+        in place of `ramp_steps`; "" for the clock.
       options: choices by name, in place of the method's own.
       pull_every: after how many steps the peers are drawn to their mean, see `peers.pull`; 0 for
         never.
@@ -120,6 +124,7 @@ class Method:
     # A number once `__post_init__` is through, which the type of a field cannot say.
     temperature: Any = None
     ramp_steps: int = 0
+    fit: str = ""
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pull_every: int = 0
     batch_size: int | None = None
@@ -142,6 +147,12 @@ class Method:
             raise ValueError(f"temperature must be above 0. Received: {self.temperature}")
         if not self.ramp_steps >= 0:
             raise ValueError(f"ramp_steps must be 0 or more. Received: {self.ramp_steps}")
+        if self.fit and not self.recipe.fits:
+            raise InputError(
+                f"--method={self.name} knows no --ramp={self.fit}: pass a part of the run"
+            )
+        if self.fit and self.fit not in FITS:
+            raise unknown("--ramp", self.fit, FITS)
         if self.pull_every < 0:
             raise ValueError(f"pull_every must be 0 or more. Received: {self.pull_every}")
         for weight in self.class_weights:
@@ -225,9 +236,15 @@ class Method:
             )
 
 
-def losses_at(terms: Sequence[Term], forward: Forward, ramp_steps: int) -> dict[str, tf.Tensor]:
+def ramp_at(method: Method, forward: Forward) -> tf.Tensor:
+    """What ramped terms are multiplied by, a scalar from 0 to 1."""
+    if method.fit:
+        return by_fit(FITS[method.fit], forward.labels, forward.logits)
+    return by_time(forward.step, method.ramp_steps)
+
+
+def losses_at(terms: Sequence[Term], forward: Forward, ramp: tf.Tensor) -> dict[str, tf.Tensor]:
     """The weighted terms of the loss, by name; their sum is the loss."""
-    ramp = losses.ramp(forward.step, ramp_steps)
     return {
         term.name: term.weight * (ramp if term.ramped else 1.0) * term.loss(forward)
         for term in terms

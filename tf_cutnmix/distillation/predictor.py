@@ -51,13 +51,19 @@ class Predictor(keras.Model):
         return {"teacher": _mean(averages), "ensemble": _mean(peers), **dict(singles)}
 
     def test_step(self, data: Any) -> Mapping[str, tf.Tensor]:
-        images, labels, _ = unpack(data, self.num_classes)
+        images, labels, weights = unpack(data, self.num_classes)
         classes = tf.argmax(soft_labels(labels, self.num_classes), axis=-1)
         predictions = self.predict_each(images)
         likelihood = tf.gather(predictions["teacher"], classes, batch_dims=1)
-        self.loss_metrics[0].update_state(-tf.math.log(tf.maximum(likelihood, 1e-30)))
+        loss = -tf.math.log(tf.maximum(likelihood, 1e-30))
+        if weights is not None:
+            finite = tf.reduce_all(tf.math.is_finite(weights))
+            tf.debugging.Assert(finite, ["sample weights must be finite numbers:", weights])
+            loss *= weights
+        # Keras, too, divides a loss by the samples, and an accuracy by what they count.
+        self.loss_metrics[0].update_state(loss)
         for metric, prediction in zip(self.accuracy_metrics, predictions.values(), strict=True):
-            metric.update_state(classes, prediction)
+            metric.update_state(classes, prediction, weights)
         return {m.name: m.result() for m in (self.loss_metrics[0], *self.accuracy_metrics)}
 
     def export(self, filepath: str, *args: Any, **kwargs: Any) -> None:

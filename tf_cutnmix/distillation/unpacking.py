@@ -29,7 +29,7 @@ def unpack(data: Any, num_classes: int) -> Batch:
     Args:
       data: `(images, labels)`, `(images, labels, sample_weight)`, or a dictionary with "images",
         "labels" and perhaps "sample_weight". Labels are class numbers `[B]` or `[B, 1]`, of a
-        float dtype if need be, or one-hot or soft `[B, K]`.
+        float dtype if need be, or one-hot or soft `[B, K]`; weights are `[B]` or `[B, 1]`.
       num_classes: `K`.
 
     Raises:
@@ -45,7 +45,10 @@ def unpack(data: Any, num_classes: int) -> Batch:
         )
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
     if weights is not None:
-        weights = tf.reshape(tf.cast(weights, tf.float32), [-1])
+        weights = tf.cast(weights, tf.float32)
+        if weights.shape.rank not in (None, 1) and weights.shape[1:] != [1]:
+            raise ValueError(f"sample weights must be [B] or [B, 1]. Received: {weights.shape}")
+        weights = tf.reshape(weights, [-1])
     return Batch(images, _numbers_or_columns(images, labels, num_classes), weights)
 
 

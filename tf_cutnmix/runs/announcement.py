@@ -41,7 +41,7 @@ def hints(config: Config, model: OnlineDistiller, train: Images) -> list[str]:
     if steps < _SHORT_RUN:
         memory = f"the teacher remembers {1 / (1 - model.momentum):.0f} (--teacher_memory)"
         ramp = f", distillation grows over {model.method.ramp_steps} (--ramp)"
-        ramped = any(term.ramped for term in model.terms)
+        ramped = any(term.ramped for term in model.terms) and not model.method.fit
         smaller = next((b for b in (64, 32, 16) if images // b * config.epochs >= _SHORT_RUN), 8)
         more = f"; --batch_size={smaller} would give {images // smaller * config.epochs}"
         told = f"{memory}{ramp if ramped else ''}{more if smaller < size else ''}"

@@ -35,7 +35,12 @@ def check_names(config: Config) -> None:
         find(name, _downloaded(config))
     if _from_file(config) and not pathlib.Path(config.weights_from).expanduser().exists():
         raise InputError(f"--weights_from={config.weights_from}: there is no such file or folder")
-    Method(config.method, options=config.method_options, pull_every=config.pull_every)
+    Method(
+        config.method,
+        options=config.method_options,
+        pull_every=config.pull_every,
+        fit=config.fit,
+    )
     _mixing(config, num_classes=2, steps=1)
     _augmentation(config)
 
@@ -147,12 +152,15 @@ def build_model(
         pretrained.freeze(peers, config.freeze)
     # What grows, ends or is remembered over a part of the run goes on as it is in a longer one.
     steps = steps_per_epoch(train, config) * config.stretches[0]
-    ramp = Method(config.method).recipe.ramp if config.ramp is None else config.ramp
+    ramp = config.ramp_part
+    if ramp is None:
+        ramp = Method(config.method).recipe.ramp
     method = Method(
         config.method,
         weights=config.term_weights,
         temperature=config.temperature,
         ramp_steps=round(ramp * steps),
+        fit=config.fit,
         options=config.method_options,
         pull_every=config.pull_every,
         batch_size=batch_size(config, train),

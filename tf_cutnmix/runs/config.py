@@ -80,6 +80,16 @@ class Config(Flags):
         return {name: choice for name, choice in chosen.items() if choice != "auto"}
 
     @property
+    def fit(self) -> str:
+        """By which fit the method's terms are weighed; "" for the clock."""
+        return self.ramp if isinstance(self.ramp, str) else ""
+
+    @property
+    def ramp_part(self) -> float | None:
+        """The part of the run over which the method's terms grow; None for the method's own."""
+        return None if isinstance(self.ramp, str) else self.ramp
+
+    @property
     def exports(self) -> tuple[str, ...]:
         return split_names(self.export)
 

@@ -81,6 +81,8 @@ class Display(keras.callbacks.Callback):
             "left": outlook.duration(self._seconds_left(now)),
         }
         columns = [name for name in row if name in self.columns or _says_something(row[name])]
+        # Not every epoch is validated.
+        columns = [*columns[:-2], *(n for n in self.columns if n not in row), *columns[-2:]]
         if columns != self.columns:
             if not self.columns and self.progress.best_epoch:
                 print("* the best epoch on the validation split so far")

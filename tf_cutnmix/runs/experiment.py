@@ -195,5 +195,6 @@ def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Con
             shuffle=False,
             verbose=0,
             validation_data=validation,
+            validation_freq=config.validation_every,
             callbacks=[progress, display],
         )

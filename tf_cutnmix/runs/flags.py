@@ -17,6 +17,7 @@ from tf_cutnmix.settings import (
     PEERS,
     PIXELS,
     POSITIVE,
+    RAMP,
     SEED,
     setting,
 )
@@ -64,6 +65,19 @@ class Flags:
         "how that part is drawn: by_class, with equal images on one side, or at_random, as runs "
         "were before there was this flag",
         choices=("by_class", "at_random"),
+    )
+    validation_every: int = setting(
+        1,
+        "data",
+        "epochs from one look at the held-out images to the next; more where epochs are short",
+        rule=COUNT,
+    )
+    train_images: int = setting(
+        0,
+        "data",
+        "train on so many of the training images that are not held out, drawn by --seed from each "
+        "class in proportion; 0: on all",
+        rule=NOT_NEGATIVE,
     )
     image_size: int = setting(
         0, "data", "resize images to this many pixels a side; 0: as stored", rule=PIXELS
@@ -153,7 +167,7 @@ class Flags:
     method: str = setting(
         "cutnmix",
         "distillation",
-        f"how peers learn from each other: {', '.join(names.methods())}; independent: not at all",
+        f"how peers learn from each other: {', '.join(names.METHODS)}; independent: not at all",
     )
     weights: str = setting(
         "",
@@ -191,18 +205,22 @@ class Flags:
         rule=NOT_NEGATIVE,
     )
     teacher: str = setting(
-        "", "distillation", "what --method=kd learns from: an export, or a run that exported one"
+        "",
+        "distillation",
+        "what --method=kd learns from: an export, a run that exported one, or a comma "
+        "list of them, whose ensemble teaches",
     )
     classes_by_position: bool = setting(
         False,
         "distillation",
         "take the classes of --teacher in their order, whatever they are called",
     )
-    ramp: float | None = setting(
+    ramp: float | str | None = setting(
         None,
         "distillation",
-        "part of the run in which distillation grows to its weight; by default the method's own",
-        rule=FRACTION,
+        "part of the run in which distillation grows to its weight, by default the method's own; "
+        "or fit: it counts the more, the better the peers fit their mixed labels",
+        rule=RAMP,
     )
     teacher_memory: float = setting(
         0.01,
@@ -283,7 +301,7 @@ class Flags:
     export_format: str = setting(
         "savedmodel",
         "run",
-        f"a comma list of {', '.join(names.formats())}; the SavedModel is always there",
+        f"a comma list of {', '.join(names.FORMATS)}; the SavedModel is always there",
     )
     steps: int = setting(
         0, "run", "stop after so many training steps, for trying; 0: no limit", rule=NOT_NEGATIVE

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_cutnmix.data import Images, hold_out, load, own_validation
+from tf_cutnmix.data import Images, draw, hold_out, load, own_validation
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs.config import Config
 
@@ -33,8 +33,11 @@ def load_images(config: Config) -> tuple[Images, Images, Images]:
     train, test, *own = (images.with_facts() for images in (train, test, *own))
     train = train._replace(notes=(*train.notes, *twins(train, test, *own)))
     if own:
-        return train, own[0], test
-    train, validation = hold_out(train, config.validation_fraction, config.hold_out)
+        validation = own[0]
+    else:
+        train, validation = hold_out(train, config.validation_fraction, config.hold_out)
+    if config.train_images:
+        train = draw(train, config.train_images, config.seed)
     return train, validation, test
 
 

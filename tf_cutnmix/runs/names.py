@@ -1,27 +1,16 @@
 """Names of methods and formats, for `--help`, which does not wait for TensorFlow."""
 
-import ast
-import pathlib
-
 from tf_cutnmix.errors import unknown
 from tf_cutnmix.settings import split_names
 
-_PACKAGE = pathlib.Path(__file__).parents[1]
-_METHODS = _PACKAGE / "distillation" / "methods"
-_FORMATS = _PACKAGE / "serving" / "formats"
-
-
-def methods() -> tuple[str, ...]:
-    """The keys of `METHODS`: every function under `@recipe(...)` in the files of the methods."""
-    trees = [ast.parse(path.read_text("utf-8")) for path in sorted(_METHODS.glob("*.py"))]
-    functions = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return tuple(function.name for function in functions if _is_recipe(function))
-
-
-def formats() -> tuple[str, ...]:
-    """What `--export_format` takes: "savedmodel" and each file of the formats."""
-    names = [path.stem for path in sorted(_FORMATS.glob("[!_]*.py"))]
-    return ("savedmodel", *(name for name in names if name != "format"))
+# The keys of `distillation.methods.METHODS`.
+METHODS = (
+    *("afd", "cl_ilr", "cutnmix", "dlb", "dml", "ffl", "independent", "kd"),
+    *("kdcl", "kdcl_naive", "kdcl_linear", "kdcl_general"),
+    *("mcl", "okddip", "one", "pcl"),
+)
+# What `--export_format` takes: the keys of `serving.formats.FORMATS` after what is always there.
+FORMATS = ("savedmodel", "litert", "litert_int8", "onnx", "openvino")
 
 
 def chosen_formats(export_format: str) -> tuple[str, ...]:
@@ -32,11 +21,6 @@ def chosen_formats(export_format: str) -> tuple[str, ...]:
     """
     chosen = dict.fromkeys(split_names(export_format))
     for name in chosen:
-        if name not in formats():
-            raise unknown("--export_format", name, formats())
+        if name not in FORMATS:
+            raise unknown("--export_format", name, FORMATS)
     return tuple(name for name in chosen if name != "savedmodel")
-
-
-def _is_recipe(function: ast.FunctionDef) -> bool:
-    calls = [one.func for one in function.decorator_list if isinstance(one, ast.Call)]
-    return any(isinstance(called, ast.Name) and called.id == "recipe" for called in calls)

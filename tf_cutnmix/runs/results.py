@@ -73,14 +73,35 @@ def _with_soup(
 
 
 def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Figures of the validation and the test split, and what is said of the test images."""
+    """Figures of the validation and the test split, and what is said of the test images.
+
+    With a validation split the test split's have `scaled`, what they are with each network's
+    probabilities at the temperature that fits it.
+    """
     figures, said = {}, {}
+    temperatures: dict[str, float] = {}
     for name, images in (("validation", splits.validation), ("test", splits.test)):
         if len(images.pixels):
             batches = [predict(pixels) for pixels, _ in for_evaluation(images)]
             said = {n: np.concatenate([batch[n] for batch in batches]) for n in batches[0]}
             figures[name] = _figures(said, images)
+            if temperatures:
+                figures[name]["scaled"] = _scaled(said, images.labels, temperatures)
+            else:
+                temperatures = {n: scores.temperature(p, images.labels) for n, p in said.items()}
     return figures, said
+
+
+def _scaled(
+    said: dict[str, np.ndarray], labels: np.ndarray, temperatures: dict[str, float]
+) -> dict[str, dict[str, float]]:
+    """Of each network its temperature, and how likely and how calibrated its answers are there."""
+    scaled = {}
+    for name, temperature in temperatures.items():
+        figures = scores.scores(scores.soften(said[name], temperature), labels)
+        kinds = ("negative_log_likelihood", "calibration_error")
+        scaled[name] = {"temperature": temperature, **{kind: figures[kind] for kind in kinds}}
+    return scaled
 
 
 def _figures(said: dict[str, np.ndarray], images: Images) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import optimize, special
 
 if TYPE_CHECKING:  # a report needs no TensorFlow
     from tf_cutnmix.data.images import Pixels
@@ -53,6 +54,26 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         "negative_log_likelihood": float(-np.mean(np.log(np.maximum(own, 1e-30)))),
         "calibration_error": calibration_error(probabilities, labels),
     }
+
+
+def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature, from 1/20 to 20, at which predictions `[N, K]` are likeliest for labels.
+
+    Guo et al. 2017, of logits that are the logarithms of the probabilities.
+    """
+
+    def negative_log_likelihood(log_temperature: float) -> float:
+        softened = soften(probabilities, np.exp(log_temperature))
+        return scores(softened, labels)["negative_log_likelihood"]
+
+    bounds = (-np.log(20), np.log(20))
+    found = optimize.minimize_scalar(negative_log_likelihood, bounds=bounds, method="bounded")
+    return float(np.exp(found.x))
+
+
+def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """`softmax(log(p) / T)` of predictions `[N, K]`; rows that are not finite stay as they are."""
+    return special.softmax(np.log(np.maximum(probabilities, 1e-30)) / temperature, axis=-1)
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:

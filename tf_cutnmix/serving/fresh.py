@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import resources
 
 from tf_cutnmix.errors import RunError, last_line
 
-_SCRIPT = pathlib.Path(__file__).with_name("serve_requests.py")
+# Its text, which a package in a zip file has as well.
+_SCRIPT = resources.files("tf_cutnmix.serving").joinpath("serve_requests.py").read_text("utf-8")
 
 
 class FreshProcess:
@@ -26,7 +28,7 @@ class FreshProcess:
             # In a file, as a pipe that nobody reads meanwhile may get full.
             self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed in `close`
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_SCRIPT)],
+                [sys.executable, "-P", "-c", _SCRIPT],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,

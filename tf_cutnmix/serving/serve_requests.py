@@ -1,11 +1,10 @@
 """Answer requests with exports, using TensorFlow alone, as a serving program would.
 
-    python -P serve_requests.py
-
 Each line of the input is a JSON list of three paths: of a SavedModel, of a request that holds
 `images` and `bytes`, and of the answer, which is to hold the main output of each signature. Each
 line of the output says that an answer is written; what goes wrong ends the process.
-This file is run by its path, never imported, so that the package stays out of the process.
+This file's text is run, by `fresh`; it is never imported, so that the package stays out of the
+process.
 """
 
 import json

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from .bundle import Bundle
-from .files import BundleError, check, unpack, write
+from .files import BundleError, Images, check, unpack, write
 from .training import images_per_second, train
 
 _FACTS = (
@@ -20,11 +20,12 @@ _FACTS = (
 )
 
 
-def head(bundle: Bundle, args: argparse.Namespace) -> dict[str, Any]:
+def head(bundle: Bundle, splits: dict[str, Images], args: argparse.Namespace) -> dict[str, Any]:
     """What a history begins with: the device, the versions, the settings, the program's costs."""
     return {
         "bundle": str(args.bundle),
         "flags": bundle.index["flags"],
+        "splits": {name: images.split for name, images in splits.items()},
         **{name: bundle.index[name] for name in _FACTS},
         "first_step": bundle.step,
         "seed": bundle.seed,
@@ -76,7 +77,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"compiled in {bundle.compile_seconds} s for {bundle.device.device_kind}", flush=True)
     for state in args.state:
         bundle.load(state)
-        history = {"head": head(bundle, args), "epochs": []}
+        history = {"head": head(bundle, splits, args), "epochs": []}
         out = pathlib.Path(args.out.replace("{}", state.stem))
         if args.time_steps:
             rate = images_per_second(bundle, splits["train"], args.time_steps)

@@ -16,10 +16,11 @@ class BundleError(Exception):
 
 
 class Images(NamedTuple):
-    """A labelled set of images: `[N, H, W, 3]` uint8, and `[N]` int32."""
+    """A labelled set of images: `[N, H, W, 3]` uint8, and `[N]` int32; what it is a part of."""
 
     pixels: Any
     labels: Any
+    split: str
 
 
 def unpack(path: pathlib.Path) -> dict[str, Images]:
@@ -38,7 +39,8 @@ def unpack(path: pathlib.Path) -> dict[str, Images]:
                 ends = np.cumsum(pack[f"{split}_sizes"], dtype=np.int64)
                 pairs = itertools.pairwise([0, *ends.tolist()])
                 pixels = np.stack([_decode(content[start:end]) for start, end in pairs])
-                splits[split] = Images(pixels, pack[f"{split}_labels"].astype(np.int32))
+                labels = pack[f"{split}_labels"].astype(np.int32)
+                splits[split] = Images(pixels, labels, str(pack[f"{split}_split"]))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BundleError(f"{path} cannot be unpacked: {error}") from error
     return splits

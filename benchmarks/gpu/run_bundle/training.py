@@ -83,7 +83,7 @@ def evaluate(bundle: Bundle, images: Images) -> dict[str, float]:
 
 def images_per_second(bundle: Bundle, images: Images, calls: int) -> float:
     """The rate of that many calls of the train step, waited for once at their end."""
-    images = _to_device(images, bundle.device)
+    on_device = _to_device(images, bundle.device)
     per_epoch = _calls_per_epoch(bundle.index)
     order = _order(bundle.index, 0, bundle.seed, bundle.device)
     outputs, start = None, 0.0
@@ -91,7 +91,7 @@ def images_per_second(bundle: Bundle, images: Images, calls: int) -> float:
         if call == WARM_UP:
             jax.block_until_ready(outputs)
             start = time.perf_counter()
-        outputs = bundle.call("train_step", *_take(*images, order, call % per_epoch))
+        outputs = bundle.call("train_step", *_take(*on_device, order, call % per_epoch))
     jax.block_until_ready((outputs, bundle.state))
     per_call = bundle.index["batch_size"] * bundle.index["steps_per_call"]
     return calls * per_call / (time.perf_counter() - start)
@@ -124,8 +124,8 @@ def _range_of_calls(bundle: Bundle, args: argparse.Namespace) -> tuple[int, int]
     return first, last
 
 
-def _to_device(images: Images, device: Any) -> Images:
-    return Images(*(jax.device_put(array, device) for array in (images.pixels, images.labels)))
+def _to_device(images: Images, device: Any) -> tuple[jax.Array, jax.Array]:
+    return jax.device_put(images.pixels, device), jax.device_put(images.labels, device)
 
 
 def _order(index: dict[str, Any], epoch: int, seed: int, device: Any) -> jax.Array:

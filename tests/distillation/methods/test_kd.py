@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import softmax
 
 from tests.distillation.methods.forwards import (
     EXPORT,
@@ -23,7 +24,7 @@ from tf_cutnmix.errors import InputError
 
 @pytest.fixture(scope="module")
 def frozen() -> FrozenTeacher:
-    return FrozenTeacher(str(EXPORT), [tiny_peer()])
+    return FrozenTeacher([str(EXPORT)], [tiny_peer()])
 
 
 def answer(images: np.ndarray) -> np.ndarray:
@@ -47,19 +48,32 @@ def test_the_frozen_teacher_says_of_each_view_what_its_export_says(
 def test_the_frozen_teacher_says_it_in_the_order_of_the_names() -> None:
     names = [str(digit) for digit in (3, 1, 2, 0, 4, 5, 6, 9, 8, 7)]
     view = images_of(seed=1)
-    (logits,) = FrozenTeacher(str(EXPORT), [tiny_peer()], names)(forward_of([view]))
+    (logits,) = FrozenTeacher([str(EXPORT)], [tiny_peer()], names)(forward_of([view]))
     expected = answer(view)[:, [int(name) for name in names]]
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_several_teachers_say_what_their_mean_probability_is(tmp_path) -> None:
+    """The second has two classes the other way round."""
+    other = tmp_path / "other"
+    shutil.copytree(EXPORT, other)
+    names = list("0123456789")
+    (other / "assets" / "class_names.txt").write_text("\n".join([*names[:8], "9", "8"]))
+    view = images_of(seed=1)
+    (logits,) = FrozenTeacher([str(EXPORT), str(other)], [tiny_peer()], names)(forward_of([view]))
+    one = softmax(np.float64(answer(view)), -1)
+    expected = (one + one[:, [*range(8), 9, 8]]) / 2
+    np.testing.assert_allclose(logits, np.log(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_a_frozen_teacher_of_other_names_is_refused() -> None:
     names = ["zero", *map(str, range(1, 10))]
     with pytest.raises(InputError, match="it has '0', they have 'zero'; rename them, or pass --cl"):
-        FrozenTeacher(str(EXPORT), [tiny_peer()], names)
+        FrozenTeacher([str(EXPORT)], [tiny_peer()], names)
 
 
 def test_the_frozen_teacher_resizes_views_of_another_size() -> None:
-    part = FrozenTeacher(str(EXPORT), [keras.Model(*_bigger())])
+    part = FrozenTeacher([str(EXPORT)], [keras.Model(*_bigger())])
     view = images_of(size=12)
     np.testing.assert_allclose(part(forward_of([view]))[0], answer(view), rtol=1e-4, atol=1e-5)
 
@@ -98,54 +112,54 @@ def test_a_teacher_of_other_classes_is_refused() -> None:
     features = keras.layers.GlobalAveragePooling2D()(images)
     peer = keras.Model(images, {"features": features, "logits": keras.layers.Dense(7)(features)})
     with pytest.raises(InputError, match="tells 10 classes apart and the data have 7"):
-        FrozenTeacher(str(EXPORT), [peer])
+        FrozenTeacher([str(EXPORT)], [peer])
     with pytest.raises(InputError, match="it has '7', '8', '9', they have no others"):
-        FrozenTeacher(str(EXPORT), [peer], tuple("0123456"))
+        FrozenTeacher([str(EXPORT)], [peer], tuple("0123456"))
 
 
 def test_a_teacher_may_be_named_by_its_run(tmp_path: pathlib.Path) -> None:
     own = shutil.copytree(EXPORT, tmp_path / "savedmodels" / "1")
     (tmp_path / "result.json").write_text(json.dumps({"exports": {"teacher": str(own)}}))
-    part = FrozenTeacher(str(tmp_path), [tiny_peer()])
+    part = FrozenTeacher([str(tmp_path)], [tiny_peer()])
     view = images_of()
     np.testing.assert_allclose(part(forward_of([view]))[0], answer(view), rtol=1e-4, atol=1e-5)
 
 
 def test_a_teacher_that_is_not_there_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match=r"--teacher=.*nowhere: there is no such folder"):
-        FrozenTeacher(str(tmp_path / "nowhere"), [tiny_peer()])
+        FrozenTeacher([str(tmp_path / "nowhere")], [tiny_peer()])
 
 
 def test_a_folder_without_an_export_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match=r"holds no saved_model\.pb"):
-        FrozenTeacher(str(tmp_path), [tiny_peer()])
+        FrozenTeacher([str(tmp_path)], [tiny_peer()])
 
 
 def test_a_folder_of_versions_is_refused_with_their_names(tmp_path: pathlib.Path) -> None:
     for version in ("1", "2"):
         shutil.copytree(EXPORT, tmp_path / version)
     with pytest.raises(InputError, match="name a version in it: 1, 2"):
-        FrozenTeacher(str(tmp_path), [tiny_peer()])
+        FrozenTeacher([str(tmp_path)], [tiny_peer()])
 
 
 def test_a_run_that_exported_no_teacher_is_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps({"exports": {}}))
     with pytest.raises(InputError, match="that run exported no teacher"):
-        FrozenTeacher(str(tmp_path), [tiny_peer()])
+        FrozenTeacher([str(tmp_path)], [tiny_peer()])
 
 
 TEACHER = pathlib.Path(__file__).parents[3] / "savedmodels" / "digits_resnet8" / "1"
 
 
 def test_the_frozen_teacher_sees_whole_numbers_rounded_to_nearest_and_in_range():
-    part = FrozenTeacher(str(TEACHER), [tiny_peer()])
+    part = FrozenTeacher([str(TEACHER)], [tiny_peer()])
     seen = []
 
     def predict(images):
         seen.append(images)
         return {"logits": tf.zeros([1, CLASSES])}
 
-    part.teacher = types.SimpleNamespace(predict=predict)
+    part.teachers = [types.SimpleNamespace(predict=predict)]
     view = np.float32([0.4, 0.6, 7.0, 99.9, 254.7, 255.4, -0.4, -3.0, 300.0])
     view = view.reshape(1, 3, 3, 1) * np.ones([1, 1, 1, 3], "float32")
     forward = Forward(tf.constant(0), tf.zeros([1, CLASSES]), [tf.constant(view)], [])

@@ -97,10 +97,21 @@ def predictions(seed: int, peers: int, noise: float = 1.0) -> tuple[np.ndarray, 
     return (exponents / exponents.sum(axis=-1, keepdims=True)).astype("float32"), labels
 
 
-def learnt(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def learnt(
+    probabilities: np.ndarray, labels: np.ndarray, counts: np.ndarray | None = None
+) -> np.ndarray:
     part = HeldOutWeights([tiny_peer()] * len(probabilities))
-    part.learn(probabilities, labels)
+    part.learn(probabilities, labels, np.ones(len(labels)) if counts is None else counts)
     return part.weight.numpy()
+
+
+def test_a_held_out_image_of_weight_3_is_three_images():
+    probabilities, labels = predictions(0, 3)
+    counts = np.arange(50) % 4
+    repeated = (np.repeat(probabilities, counts, axis=1), np.repeat(labels, counts, axis=0))
+    found = learnt(probabilities, labels, counts)
+    np.testing.assert_allclose(found, learnt(*repeated), rtol=1e-5)
+    assert np.abs(found - learnt(probabilities, labels)).max() > 0.01
 
 
 def test_held_out_weights_are_equal_before_they_learn(pair: list[keras.Model]) -> None:

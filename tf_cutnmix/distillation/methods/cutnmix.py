@@ -20,7 +20,7 @@ OPTIONS = {
 }
 
 
-@recipe(options=OPTIONS, pulls=True, ramp=0.5)
+@recipe(options=OPTIONS, pulls=True, fits=True, ramp=0.5)
 def cutnmix(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     """Cross-entropy, the self-ensemble teacher and feature-level mutual learning (ours).
 

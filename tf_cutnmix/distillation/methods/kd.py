@@ -1,5 +1,6 @@
 """Offline distillation (Hinton et al. 2015)."""
 
+import math
 from collections.abc import Sequence
 
 import keras
@@ -11,17 +12,20 @@ from tf_cutnmix.distillation.peers import num_classes
 from tf_cutnmix.distillation.terms import CROSS_ENTROPY, imitate_each
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.networks import served
+from tf_cutnmix.settings import split_names
 
 
 @recipe(temperature=4.0)
 def kd(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     """Offline distillation from a trained teacher: `sum_i CE_i + KD(t -> i)`.
 
-    Hinton et al. 2015. The teacher is an export; it sees the view of the peer it teaches.
+    Hinton et al. 2015. The teacher is an export, or the ensemble of several; it sees the view of
+    the peer it teaches.
     """
-    if not method.teacher:
+    if not split_names(method.teacher):
         raise InputError(
-            "--method=kd needs --teacher: the folder of an export, or of a run that exported one"
+            "--method=kd needs --teacher: the folder of an export, or of a run that exported one, "
+            "or a comma list of them"
         )
     return [
         CROSS_ENTROPY,
@@ -30,39 +34,43 @@ def kd(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
             lambda forward: imitate_each(
                 forward, forward.parts["frozen_teacher"], method.temperature
             ),
-            part=FrozenTeacher(method.teacher, peers, method.class_names),
+            part=FrozenTeacher(split_names(method.teacher), peers, method.class_names),
         ),
     ]
 
 
 class FrozenTeacher(Part):
-    """Logits `[B, K]` of a trained export on each peer's view; nothing in it is trained.
+    """Logits `[B, K]` of trained exports on each peer's view; nothing in them is trained.
 
-    It resizes the views to its own size, which XLA cannot compile.
+    Of several they are the logarithm of their mean probability. They resize the views to their
+    own size, which XLA cannot compile.
 
     Args:
-      folder: of the export.
-      peers: that learn from it.
-      class_names: of the peers, which the export's are matched with; none: they are the same.
+      folders: of the exports.
+      peers: that learn from them.
+      class_names: of the peers, which the exports' are matched with; none: they are the same.
 
     Raises:
-      InputError: the folder is no export, or one for other classes.
+      InputError: a folder is no export, or one for other classes.
     """
 
     def __init__(
-        self, folder: str, peers: Sequence[keras.Model], class_names: Sequence[str] = ()
+        self, folders: Sequence[str], peers: Sequence[keras.Model], class_names: Sequence[str] = ()
     ) -> None:
         super().__init__("frozen_teacher")
         self.supports_jit = False
-        self.teacher = served.load(folder, "teacher")
+        self.teachers = [served.load(folder, "teacher") for folder in folders]
         self.frozen_network = self._logits
-        names = self.teacher.class_names
-        self.columns = served.columns(f"--teacher={folder}", names, class_names or names)
-        found, wanted = len(self.columns), num_classes(peers)
-        if found != wanted:
-            raise InputError(
-                f"--teacher={folder} tells {found} classes apart and the data have {wanted}"
-            )
+        self.columns = []
+        for folder, teacher in zip(folders, self.teachers, strict=True):
+            names = teacher.class_names
+            columns = served.columns(f"--teacher={folder}", names, class_names or names)
+            if len(columns) != num_classes(peers):
+                raise InputError(
+                    f"--teacher={folder} tells {len(columns)} classes apart and the data have "
+                    f"{num_classes(peers)}"
+                )
+            self.columns.append(columns)
 
     def call(self, forward: Forward) -> list[tf.Tensor]:
         views = (
@@ -71,5 +79,11 @@ class FrozenTeacher(Part):
         return [tf.stop_gradient(self._logits(view)) for view in views]
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
-        logits = self.teacher.predict(images=images)["logits"]
-        return tf.gather(logits, self.columns, axis=-1)
+        logits = [
+            tf.gather(teacher.predict(images=images)["logits"], columns, axis=-1)
+            for teacher, columns in zip(self.teachers, self.columns, strict=True)
+        ]
+        if len(logits) == 1:
+            return logits[0]
+        each = tf.stack([tf.nn.log_softmax(z) for z in logits])
+        return tf.reduce_logsumexp(each, axis=0) - math.log(len(logits))

@@ -75,8 +75,8 @@ class HeldOutWeights(HeldOutPart):
     """The weight of each peer in their ensemble, `[n]`, learnt on held-out images (KDCL-General).
 
     Those that minimise the ensemble's squared error, `C^-1 1 / (1' C^-1 1)` with
-    `C_ij = mean <p_i - y, p_j - y>`. Negative ones are set to 0, that the ensemble may be a
-    distribution (our definition). Equal until the first call of `learn`.
+    `C_ij = mean <p_i - y, p_j - y>`, a mean over weighted images. Negative ones are set to 0, that
+    the ensemble may be a distribution (our definition). Equal until the first call of `learn`.
     """
 
     def __init__(self, peers: Sequence[keras.Model]) -> None:
@@ -92,9 +92,12 @@ class HeldOutWeights(HeldOutPart):
     def call(self, forward: Forward) -> tf.Tensor:
         return tf.identity(self.weight.value)
 
-    def learn(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
-        """Weigh the peers by their predictions `[n, N, K]` for labels `[N, K]`."""
+    def learn(
+        self, probabilities: np.ndarray, labels: np.ndarray, sample_weights: np.ndarray
+    ) -> None:
+        """Weigh the peers by their predictions `[n, N, K]` for labels `[N, K]` of weights `[N]`."""
         errors = (probabilities - labels).reshape(len(probabilities), -1).astype(np.float64)
+        errors *= np.repeat(np.sqrt(sample_weights), labels.shape[1])
         covariance = errors @ errors.T
         # Peers that predict alike, or without error, leave it singular.
         covariance += (1e-6 * np.trace(covariance) + 1e-12) * np.eye(len(errors))

@@ -1,0 +1,75 @@
+"""What the package offers, where from and when: without a guess at how it is run."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+import tf_cutnmix
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run(folder: pathlib.Path, *arguments: str) -> str:
+    """What Python prints, with a folder or a zip file before all else that it imports from."""
+    process = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("offer", ["import Config, CutNMix", "import *"])
+def test_a_package_may_import_from_it_however_it_is_run(offer: str, tmp_path) -> None:
+    (tmp_path / "proj").mkdir()
+    (tmp_path / "proj" / "__init__.py").write_text(f"from tf_cutnmix {offer}\n")
+    (tmp_path / "proj" / "train.py").write_text("from proj import CutNMix; print(CutNMix)")
+    assert "tf_cutnmix.mixing.layers.CutNMix" in run(tmp_path, "-m", "proj.train")
+
+
+def test_names_that_need_no_tensorflow_do_not_wait_for_it() -> None:
+    code = "import sys; from tf_cutnmix import Config; print('tensorflow' in sys.modules)"
+    assert run(ROOT, "-c", code) == "False\n"
+
+
+def test_what_it_offers_is_listed_before_it_is_there_and_nothing_else_is_there() -> None:
+    listed = run(ROOT, "-c", "import tf_cutnmix; print(dir(tf_cutnmix))")
+    assert all(repr(name) in listed for name in tf_cutnmix.__all__)
+    with pytest.raises(AttributeError, match="'tf_cutnmix' has no attribute 'CutnMix'"):
+        tf_cutnmix.CutnMix  # noqa: B018
+    with pytest.raises(ImportError, match="CutnMix"):
+        from tf_cutnmix import CutnMix  # noqa: F401
+
+
+def test_a_type_checker_sees_the_names(tmp_path) -> None:
+    names = "\n".join(f"reveal_type(tf_cutnmix.{name})" for name in tf_cutnmix.__all__)
+    (tmp_path / "user.py").write_text(f"import tf_cutnmix\n{names}\n")
+    process = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file=setup.cfg", str(tmp_path / "user.py")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    revealed = re.findall(r'Revealed type is "(.*)"', process.stdout)
+    assert len(revealed) == len(tf_cutnmix.__all__), process.stdout
+    assert "Any" not in revealed
+
+
+def test_the_help_is_the_same_from_a_zip_file(tmp_path) -> None:
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
+        for path in (ROOT / "tf_cutnmix").rglob("*.py"):
+            archive.write(path, path.relative_to(ROOT))
+    code = (
+        f"import runpy, sys; sys.path.insert(0, {str(tmp_path / 'package.zip')!r})\n"
+        "sys.argv = ['train', '--help']\n"
+        "runpy.run_module('tf_cutnmix.train', run_name='__main__')"
+    )
+    told = run(tmp_path, "-P", "-c", code)
+    assert told == run(ROOT, "-m", "tf_cutnmix.train", "--help")
+    assert "kdcl_linear" in told
+    assert "litert_int8" in told
