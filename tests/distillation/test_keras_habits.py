@@ -10,7 +10,6 @@ import tensorflow as tf
 from tests.tiny_peers import tiny_peer
 from tf_cutnmix import CutMix, CutNMix, Method, OnlineDistiller, adapt, mix_dataset
 from tf_cutnmix.errors import DivergenceError
-from tf_cutnmix.mixing.labels import unweigh
 from tf_cutnmix.serving import export
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype("uint8")
@@ -367,26 +366,6 @@ def test_a_model_that_can_be_copied_though_its_layers_cannot_is_kept_whole_in_an
 
 
 # Pipelines
-
-
-def test_triples_are_mixed_with_their_weights():
-    mixing = CutMix(num_classes=10, seed=0)
-    triples = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES, WEIGHTS)).batch(8)
-    ((images, labels, weights),) = triples.apply(mix_dataset(mixing))
-    batch = {"images": IMAGES, "labels": CLASSES}
-    mixed = mixing(batch, training=True, step=tf.constant(0, tf.int64))
-    np.testing.assert_array_equal(images, mixed["images"])
-    draw = mixing.draw(tf.constant(0, tf.int64), (8, 8, 8))
-    share = 1 - np.prod(draw.boxes[:, 0, 2:], axis=-1) / 64
-    expected = share * WEIGHTS + (1 - share) * WEIGHTS[draw.partner]
-    np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(np.sum(labels, axis=1), expected > 0, rtol=1e-5)
-
-
-def test_what_counts_nothing_has_no_label():
-    labels, weights = unweigh(tf.constant([[0.0, 0.0], [0.5, 1.0]]))
-    np.testing.assert_allclose(labels, [[0, 0], [1 / 3, 2 / 3]], rtol=1e-6)
-    np.testing.assert_allclose(weights, [0, 1.5])
 
 
 def test_a_layer_maps_pairs():

@@ -76,6 +76,49 @@ def test_pairs_are_mixed_as_dictionaries_are(dataset, layer):
     assert_mixed_in_order(as_dictionaries, dataset, layer)
 
 
+def weighted(layer, labels, weights, **options):
+    """A batch mixed with weights, as a triple; equal to the same as a dictionary."""
+    batch = photos() | {"labels": labels, "sample_weight": weights}
+    mix = mix_dataset(layer, **options)
+    (triple,) = tf.data.Dataset.from_tensors(tuple(batch.values())).apply(mix)
+    (named,) = tf.data.Dataset.from_tensors(batch).apply(mix)
+    harness.assert_same(dict(zip(batch, triple, strict=True)), named)
+    return to_numpy(triple)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("shape", [[6], [6, 1]])
+def test_weights_of_one_change_nothing_whatever_the_labels_add_up_to(layer, shape):
+    labels = np.random.default_rng(0).integers(0, 2, [6, NUM_CLASSES])
+    labels[0] = 0
+    compiled = layer is CutMix  # others take long
+    layer = layer(num_classes=NUM_CLASSES, seed=0)
+    images, mixed, weights = weighted(layer, labels, np.ones(shape), jit_compile=compiled)
+    expected = layer(photos() | {"labels": labels}, training=True, step=0)
+    np.testing.assert_array_equal(images, expected["images"])
+    np.testing.assert_allclose(mixed, expected["labels"], rtol=1e-6)
+    np.testing.assert_allclose(weights, np.ones(6), rtol=1e-6)
+
+
+def test_each_part_of_a_sample_counts_by_its_own_weight():
+    layer = CutMix(num_classes=NUM_CLASSES, seed=0)
+    given, labels = np.array([0, 1, 2, 0, 0.5, 0]), make_labels(6, "one-hot")
+    labels[1] = 0  # its weight counts all the same
+    _, mixed, weights = weighted(layer, labels, given)
+    draw = layer.draw(0, (6, 5, 8))
+    share = (1 - np.prod(draw.boxes[:, 0, 2:], axis=-1) / 40)[:, None]
+    of = np.stack([given, *(labels * given[:, None]).T], axis=-1)
+    both = share * of + (1 - share) * of[draw.partner]
+    np.testing.assert_allclose(weights, both[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(mixed * both[:, :1], both[:, 1:], rtol=1e-5, atol=1e-7)
+    assert np.all(mixed[both[:, 0] == 0] == 0)
+
+
+def test_weights_of_another_number_are_refused():
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="6"):
+        weighted(CutMix(seed=0), make_labels(6, "soft"), np.ones([6, 2]))
+
+
 def test_each_pass_draws_anew_and_a_fresh_dataset_repeats_them(layer):
     same = tf.data.Dataset.from_tensors(photos()).repeat(3)
     mix = mix_dataset(layer, jit_compile=False)

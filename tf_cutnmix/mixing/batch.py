@@ -7,6 +7,7 @@ import tensorflow as tf
 from tf_cutnmix.mixing.labels import soft_labels
 
 MIXED = ("images", "labels", "segmentation_masks")
+WEIGHTS = "sample_weight"
 
 
 def checked(batch: Mapping[str, tf.Tensor], num_classes: int | None) -> dict[str, tf.Tensor]:

@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix.mixing.batch import MIXED
+from tf_cutnmix.mixing.batch import MIXED, WEIGHTS
 from tf_cutnmix.mixing.labels import unweigh, weigh
 from tf_cutnmix.mixing.layer import Mixing
+from tf_cutnmix.mixing.pasting import sides
 
 
 def mix_dataset(
@@ -39,8 +40,10 @@ def mix_dataset(
 
     Returns:
       A function of a dataset of pairs `(images, labels)`, of triples with weights of samples
-      `[B]` or of dictionaries as of `Mixing`, to a dataset of the same kind. Weights are mixed as
-      labels are: a cross-entropy counts each part of a mixed sample by the weight that it had.
+      `[B]` or `[B, 1]` or of dictionaries as of `Mixing`, which may hold them as "sample_weight",
+      to a dataset of the same kind, with weights `[B]` float32. Weights are mixed as labels are: a
+      cross-entropy counts each part of a mixed sample by the weight that it had. Weights of one
+      change nothing; what counts nothing has a label of zeros.
 
     Raises:
       ValueError: the mixing is somebody else's layer.
@@ -55,24 +58,30 @@ def mix_dataset(
 
     @tf.function(jit_compile=jit_compile, autograph=False)
     def mix_checked(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return mixing(batch, training=True, step=step)
+        if WEIGHTS not in batch:
+            return mixing(batch, training=True, step=step)
+        weights, size = batch[WEIGHTS], sides(batch["images"])
+        draw = mixing.draw(step, (tf.shape(batch["images"])[0], *size))
+        mixed = mixing.apply({**batch, "labels": weigh(batch["labels"], weights)}, draw)
+        weights = mixing.mix_labels(weights[:, None], draw, *size)[:, 0]
+        return {**mixed, "labels": unweigh(mixed["labels"], weights), WEIGHTS: weights}
 
     def mix_named(step: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         # XLA would drop the check of the labels' range, and compiles no strings.
         checked = mixing.check(batch)
-        mixed = mix_checked(step, {name: checked[name] for name in MIXED if name in checked})
-        return {**checked, **mixed}
+        if WEIGHTS in checked:
+            weights = tf.cast(checked[WEIGHTS], tf.float32)
+            checked[WEIGHTS] = tf.reshape(weights, tf.shape(checked["labels"])[:1])
+        names = [name for name in (*MIXED, WEIGHTS) if name in checked]
+        return {**checked, **mix_checked(step, {name: checked[name] for name in names})}
 
     def mix(step: tf.Tensor, batch: Any) -> Any:
         if isinstance(batch, Mapping):
             return mix_named(step, batch)
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
-        if weights is None:
-            mixed = mix_named(step, {"images": images, "labels": labels})
-            return mixed["images"], mixed["labels"]
-        weighted = weigh(mixing.check({"images": images, "labels": labels})["labels"], weights)
-        mixed = mix_named(step, {"images": images, "labels": weighted})
-        return (mixed["images"], *unweigh(mixed["labels"]))
+        named = {"images": images, "labels": labels}
+        mixed = mix_named(step, named if weights is None else {**named, WEIGHTS: weights})
+        return tuple(mixed.values())
 
     def transform(dataset: tf.data.Dataset) -> tf.data.Dataset:
         passes = tf.Variable(-1, dtype=tf.int64, trainable=False)

@@ -63,10 +63,9 @@ def weigh(labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     return labels * tf.cast(weights, labels.dtype)[:, None]
 
 
-def unweigh(weighted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Distributions `[B, K]` and the weights `[B]` that make them `weighted`; zeros for none."""
-    weights = tf.reduce_sum(weighted, axis=1)
-    return tf.math.divide_no_nan(weighted, weights[:, None]), weights
+def unweigh(weighted: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """The labels `[B, K]` that weights `[B]` make `weighted`; zeros where a weight is 0."""
+    return tf.math.divide_no_nan(weighted, weights[:, None])
 
 
 def labels_by_area(
