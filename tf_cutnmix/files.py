@@ -67,6 +67,21 @@ def check_names(path: pathlib.Path) -> None:
         )
 
 
+def own(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """What a folder holds by a name; the folder itself may be a link, as may those above it.
+
+    Raises:
+      InputError: it is a link out of the folder: whoever made that would choose what is shown.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{path} leads out of {folder} and is not followed: if you trust it, put there what it "
+            "names"
+        )
+    return path
+
+
 def make_folder(folder: pathlib.Path, option: str = "workdir") -> list[pathlib.Path]:
     """Make a folder and those above it; the ones that were not there, the innermost first.
 

@@ -182,7 +182,7 @@ def _threads(settings: Settings) -> int:
         for flags in sorted(pathlib.Path(settings.workdir).glob("*/flags.cfg")):
             threads = settings_in(flags.read_text(errors="replace"))["threads"]
             if not threads.isdecimal():
-                raise InputError(f"{flags} is damaged: --threads={threads}")
+                raise InputError(f"{flags} is damaged: --threads={threads[:20]!a}")
             return int(threads)
     if settings.jobs == "auto":
         return 1

@@ -110,8 +110,9 @@ def _export_of(folder: pathlib.Path, flag: str) -> pathlib.Path:
     Raises:
       InputError: the run exported no teacher.
     """
+    path = files.own(folder, "result.json")
     try:
-        result = json.loads((folder / "result.json").read_text())
+        result = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
         return folder
     exports = result.get("exports") if isinstance(result, dict) else None

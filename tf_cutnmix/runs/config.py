@@ -137,5 +137,6 @@ def settings_in(flagfile: str) -> dict[str, str]:
 
 def named_in(flagfile: str) -> dict[str, str]:
     """The settings that a flagfile names, with their values as text."""
-    parts = (line.removeprefix("--").partition("=") for line in flagfile.splitlines() if line)
+    lines = (line for line in flagfile.splitlines() if line.startswith("--"))
+    parts = (line.removeprefix("--").partition("=") for line in lines)
     return {name: value for name, _, value in parts}

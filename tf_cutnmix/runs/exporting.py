@@ -5,6 +5,7 @@ import json
 import pathlib
 from typing import Any
 
+from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import card, checkpoints, predictions, workdir
@@ -54,7 +55,7 @@ def export_run(config: Config) -> dict[str, str]:
             f"the checkpoints of {folder} are of step {step}, its result.json of step {told}: let "
             "the run end, with --resume"
         )
-    kept = folder / "predictions.npz"
+    kept = files.own(folder, "predictions.npz")
     said = predictions.read(kept) if kept.exists() else None
     return export_networks(model, splits, result, said, config)
 
@@ -65,8 +66,9 @@ def _result(folder: pathlib.Path) -> dict[str, Any]:
     Raises:
       InputError: it has not finished.
     """
+    path = files.own(folder, "result.json")
     try:
-        result = json.loads((folder / "result.json").read_text())
+        result = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} is no finished run: it has no whole result.json") from error
     if missing := [name for name in _TOLD if name not in result]:
@@ -81,9 +83,11 @@ def _checkpoint(folder: pathlib.Path) -> checkpoints.Checkpoint:
     """The latest checkpoint of a run.
 
     Raises:
-      InputError: there is none.
+      InputError: there is none, or it lies elsewhere.
       RunError: none can be read.
     """
+    for path in (folder / "checkpoints", *checkpoints.paths(folder)):
+        files.own(folder, str(path.relative_to(folder)))
     checkpoint, _ = checkpoints.newest(folder)
     if checkpoint is None:
         raise InputError(
