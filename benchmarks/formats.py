@@ -12,9 +12,9 @@ import tensorflow as tf
 from benchmarks import turns
 from benchmarks.tables import Row
 from tf_cutnmix import build_network, data
-from tf_cutnmix.serving import export, record
-from tf_cutnmix.serving.formats import FORMATS
-from tf_cutnmix.serving.formats.format import Answer
+from tf_cutnmix.serving import export
+from tf_cutnmix.serving.formats import FORMATS, Answer
+from tf_cutnmix.serving.savedmodel import read_record
 
 TITLE = (
     "A ResNet-8 for 8x8 digits, trained for some epochs, in each format whose packages are "
@@ -45,7 +45,7 @@ def rows(quick: bool) -> Iterator[Row]:
         answers = {name: FORMATS[name].load(version / FORMATS[name].file) for name in here}
         answers["savedmodel"] = lambda images: served(images=tf.constant(images))
         photo = np.random.default_rng(0).integers(0, 256, _PHOTO, np.uint8)
-        for name, figures in record.read(version)["formats"].items():
+        for name, figures in read_record(version)["formats"].items():
             yield {
                 "format": name,
                 "kB": round(figures["bytes"] / 1e3),

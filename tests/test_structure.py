@@ -144,7 +144,7 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
     needed = declared(setup["options"]["install_requires"])
     for module in FILES:
         imported = {DISTRIBUTIONS.get(n, n).replace("_", "-") for n in other_imports(module)}
-        is_optional = module.startswith("serving.formats.") or module == "serving.warmup"
+        is_optional = module in ("serving.formats", "serving.savedmodel")
         assert imported <= needed | (optional if is_optional else set()), module
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy.special import logsumexp, softmax
 
 from tests.tiny_peers import tiny_peer
-from tf_cutnmix.serving import savedmodel
+from tf_cutnmix.serving.signatures import signatures
 
 
 def sure_network(seed: int) -> keras.Model:
@@ -25,9 +25,7 @@ def sure_network(seed: int) -> keras.Model:
 def test_the_logits_of_several_networks_are_the_logarithm_of_their_mean_probability(count):
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3)).astype("uint8")
     networks = [sure_network(seed) for seed in range(count)]
-    answer = savedmodel._signatures(networks, max_pixels=1000)["serving_default"](
-        tf.constant(images)
-    )
+    answer = signatures(networks, max_pixels=1000)["serving_default"](tf.constant(images))
     apart = [np.float64(network(images, training=False)["logits"]) for network in networks]
     expected = np.mean([softmax(logits, axis=-1) for logits in apart], axis=0)
     np.testing.assert_allclose(answer["logits"], np.log(expected), rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests.data.test_decode import ALMOST, BY_PILLOW, EXACT, encoded, jpeg
 from tf_cutnmix.data import resize
 from tf_cutnmix.data.decode import decode
-from tf_cutnmix.serving.files import decode_each
+from tf_cutnmix.serving.signatures import decode_each
 
 SIZE = (9, 7)
 PNG = EXACT["PNG"]

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tf_cutnmix import data
-from tf_cutnmix.serving import resizing
+from tf_cutnmix.serving.signatures import resize_portably
 
 sides = st.integers(1, 70)
 
@@ -40,7 +40,7 @@ def weights(before: int, after: int) -> np.ndarray:
 @hypothesis.example(before=(1, 9), after=(9, 1), seed=0)
 def test_every_pixel_is_that_of_tensorflows_filter_but_for_halves(before, after, seed):
     images = np.random.default_rng(seed).integers(0, 256, (2, *before, 3), np.uint8)
-    resized = resizing.resize(tf.constant(images), after).numpy()
+    resized = resize_portably(tf.constant(images), after).numpy()
     expected = exact(images, after)
     assert np.abs(resized - expected).max() < 0.501
     clear = np.abs(expected % 1 - 0.5) > 1e-3
@@ -51,13 +51,13 @@ def test_every_pixel_is_that_of_tensorflows_filter_but_for_halves(before, after,
 
 def test_images_of_the_size_stay_as_they_are():
     images = np.random.default_rng(0).integers(0, 256, (3, 37, 61, 3), np.uint8)
-    np.testing.assert_array_equal(resizing.resize(tf.constant(images), (37, 61)), images)
+    np.testing.assert_array_equal(resize_portably(tf.constant(images), (37, 61)), images)
 
 
 @pytest.mark.parametrize("shape", [[None, None, None, 3], [None, None, None, 1], [None, 5, 7, 3]])
 def test_a_graph_knows_the_size_that_comes_out(shape):
     graph = tf.function(
-        lambda images: resizing.resize(images, (8, 12)),
+        lambda images: resize_portably(images, (8, 12)),
         input_signature=[tf.TensorSpec(shape, tf.uint8)],
         autograph=False,
     )

@@ -16,6 +16,7 @@ from tf_cutnmix import data
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.networks import build_network, served
 from tf_cutnmix.serving import savedmodel
+from tf_cutnmix.serving.signatures import signatures
 
 SIZE = (8, 8)
 CLASS_NAMES = ("cat", "guinea pig", "Schäferhund")
@@ -274,13 +275,13 @@ def test_no_images_are_answered_with_no_rows_by_networks_that_need_some(size, ch
     pooled = keras.layers.GlobalAveragePooling2D()(Something()(images))
     logits = keras.layers.Dense(3)(pooled)
     network = keras.Model(images, {"features": pooled, "logits": logits})
-    signatures = savedmodel._signatures([network, network], max_pixels=1000)
-    for name in signatures:
+    answering = signatures([network, network], max_pixels=1000)
+    for name in answering:
         request = {
             "serve_bytes": tf.zeros([0], tf.string),
             "fixed_size": tf.zeros([0, *SIZE, channels]),
         }.get(name, tf.zeros([0, *size, 3], tf.uint8))
-        answer = signatures[name](request)
+        answer = answering[name](request)
         columns = {"features": 2 * channels, "logits": 3, "probabilities": 3}
         assert {output: tuple(rows.shape) for output, rows in answer.items()} == {
             output: (0, columns[output]) if output in columns else (0,) for output in answer
@@ -291,7 +292,7 @@ def test_files_that_are_none_have_zeros_in_all(one):
     network = keras.models.clone_model(one[0])
     # Of a black image, as which they are decoded, class 2 is the likeliest.
     network.set_weights([*one[0].get_weights()[:-1], np.float32([-50, 1, 50])])
-    serve = savedmodel._signatures([network], max_pixels=100)["serve_bytes"]
+    serve = signatures([network], max_pixels=100)["serve_bytes"]
     whole = tf.io.encode_png(random_images(1)[0]).numpy()
     large = tf.io.encode_png(np.zeros((11, 10, 3), np.uint8)).numpy()
     answer = serve(tf.constant([b"no picture", whole, whole[:50], b"", large]))

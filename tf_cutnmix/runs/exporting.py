@@ -13,7 +13,7 @@ from tf_cutnmix.runs.build import build_model, load_splits
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.soup import build_soup
 from tf_cutnmix.runs.splits import Splits, changes
-from tf_cutnmix.serving import check_installed, export, fresh_process, record
+from tf_cutnmix.serving import check_installed, export, fresh_process, record_lines
 
 # Images to compare an export on, and to measure and calibrate its formats on.
 _COMPARED = 32
@@ -129,7 +129,7 @@ def export_networks(
             more=_card(result, said, name),
             formats=config.formats,
         )
-        for line in record.lines(version):
+        for line in record_lines(version):
             print(line, flush=True)
         written[name] = str(version)
     return written

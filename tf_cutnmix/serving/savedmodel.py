@@ -2,8 +2,11 @@
 
 import errno
 import functools
+import importlib.util
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,14 +16,14 @@ from tf_cutnmix import files
 from tf_cutnmix.data.images import resize
 from tf_cutnmix.errors import RunError, first_line
 from tf_cutnmix.networks.copies import copy_layer
-from tf_cutnmix.serving import conversion, record, resizing, warmup
-from tf_cutnmix.serving.files import decode_each
+from tf_cutnmix.serving.formats import Examples, check_installed, convert
 from tf_cutnmix.serving.fresh import FreshProcess, fresh_process
+from tf_cutnmix.serving.signatures import signatures
 
 _TOLERANCE = 1e-4
 _COMPARED = 32
 _RESIZED = 4
-_LUMA = (0.299, 0.587, 0.114)
+_WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
 def export(
@@ -74,7 +77,7 @@ def export(
       InputError: a format's packages are not installed.
       RunError: the export cannot be written or does not answer as the networks do.
     """
-    conversion.check_installed(formats)
+    check_installed(formats)
     networks = [_in_float32(network) for network in networks]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,9 +90,9 @@ def export(
             written = _write(networks, scratch, class_names, max_pixels)
             _compare(networks, elsewhere, written, examples[:_COMPARED])
             tried = _examples(networks, examples, labels, calibration)
-            figures = conversion.convert(formats, written, tried)
-            record.write(written, networks, figures)
-            warmup.write(written, examples[:1])
+            figures = convert(formats, written, tried)
+            _write_record(written, networks, figures)
+            _write_warmup(written, examples[:1])
             for name, content in (more or {}).items():
                 (written / name).write_bytes(content)
             return _in_place(written, folder)
@@ -120,89 +123,6 @@ def _in_float32(network: keras.Model) -> keras.Model:
     return copy
 
 
-def _signatures(
-    networks: Sequence[keras.Model], max_pixels: int
-) -> dict[str, tf.types.experimental.GenericFunction]:
-    """What an export answers; its prediction is the mean of the networks' probabilities."""
-    height, width, channels = networks[0].input_shape[1:]
-    size = (height, width)
-    if channels not in (1, 3):
-        raise RunError(f"pictures have 1 or 3 channels, and the networks take {channels}")
-    # Of greyscale networks, the images may have either number.
-    many_images = tf.TensorSpec([None, None, None, {3: 3}.get(channels)], tf.uint8, name="images")
-    many_files = tf.TensorSpec([None], tf.string, name="bytes")
-    many_pixels = tf.TensorSpec([None, *size, channels], tf.float32, name="images")
-
-    def outputs(images: tf.Tensor, name: str) -> list[tf.Tensor]:
-        # A black image in place of none, which some processors convolve to another shape. No
-        # tf.cond: OpenVINO takes the wrong branch.
-        count = tf.shape(images)[0]
-        padded = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
-        padded.set_shape([None, *images.shape[1:]])
-        return [network(padded, training=False)[name][:count] for network in networks]
-
-    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = outputs(images, "logits")
-        if len(logits) > 1:
-            # The logarithm of the mean probability: its softmax is that mean again.
-            each = tf.stack([tf.nn.log_softmax(z) for z in logits])
-            largest = tf.reduce_max(each, axis=0)
-            mean = tf.reduce_mean(tf.exp(each - largest), axis=0)
-            logits = [largest + tf.math.log(mean)]
-        return {
-            "probabilities": tf.nn.softmax(logits[0]),
-            "logits": logits[0],
-            "classes": tf.argmax(logits[0], axis=-1),
-        }
-
-    def in_channels(images: tf.Tensor) -> tf.Tensor:
-        return images if images.shape[-1] == channels else _grey(images)
-
-    @tf.function(input_signature=[many_images], autograph=False)
-    def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return predict(resize(in_channels(images), size))
-
-    @tf.function(input_signature=[many_files], autograph=False)
-    def serve_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        images, valid = decode_each(encoded, size, max_pixels)
-        answer = predict(in_channels(images)) | {"valid": valid}
-        blank = ~valid[:, tf.newaxis]
-        for name in ("probabilities", "logits"):
-            answer[name] = tf.where(blank, 0.0, answer[name])
-        answer["classes"] = tf.where(valid, answer["classes"], 0)
-        return answer
-
-    @tf.function(input_signature=[many_images], autograph=False)
-    def serve_features(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = outputs(resize(in_channels(images), size), "features")
-        return {"features": tf.concat(features, axis=-1)}
-
-    @tf.function(input_signature=[many_images], autograph=False)
-    def serve_portably(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return predict(resizing.resize(in_channels(images), size))
-
-    @tf.function(input_signature=[many_pixels], autograph=False)
-    def serve_pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return predict(images)
-
-    return {
-        "serving_default": serve_images,
-        "serve_bytes": serve_bytes,
-        "features": serve_features,
-        "portable": serve_portably,
-        "fixed_size": serve_pixels,
-    }
-
-
-def _grey(images: tf.Tensor) -> tf.Tensor:
-    """Images `[N, H, W, 1 or 3]` uint8 as greyscale, `[N, H, W, 1]` uint8."""
-    count, height, width, channels = tf.unstack(tf.shape(images))
-    weights = tf.gather(tf.constant([(1.0, 0.0, 0.0), _LUMA]), channels // 3)[:channels]
-    pixels = tf.reshape(tf.cast(images, tf.float32), [-1, channels])
-    grey = tf.round(tf.linalg.matvec(pixels, weights))
-    return tf.cast(tf.reshape(grey, [count, height, width, 1]), tf.uint8)
-
-
 def _write(
     networks: Sequence[keras.Model],
     scratch: pathlib.Path,
@@ -216,7 +136,7 @@ def _write(
     servable.weights = [variable.value for n in networks for variable in n.variables]
     servable.class_names = tf.saved_model.Asset(str(names))
     written = scratch / "savedmodel"
-    tf.saved_model.save(servable, str(written), _signatures(networks, max_pixels))
+    tf.saved_model.save(servable, str(written), signatures(networks, max_pixels))
     return written
 
 
@@ -232,9 +152,9 @@ def _examples(
     pixels: np.ndarray,
     labels: np.ndarray | None,
     calibration: np.ndarray | None,
-) -> conversion.Examples:
+) -> Examples:
     height, width = networks[0].input_shape[1:3]
-    return conversion.Examples(
+    return Examples(
         pixels,
         resize(pixels[:_RESIZED], (height + height // 2, 2 * width)).numpy(),
         labels,
@@ -268,3 +188,66 @@ def _compare(
                 raise RunError(
                     f"the export's signature {signature} is off by {distance:.2g} from the model"
                 )
+
+
+def _write_record(
+    savedmodel: pathlib.Path, networks: Sequence[keras.Model], figures: Mapping
+) -> None:
+    """Write the record into a SavedModel's folder; `figures` are those of its formats."""
+    height, width, channels = networks[0].input_shape[1:]
+    content = {
+        "networks": [network.name for network in networks],
+        "parameters": sum(network.count_params() for network in networks),
+        "input": {"height": height, "width": width, "channels": channels, "pixels": [0, 255]},
+        "normalisation": {
+            "inside_the_network": True,
+            "of_each": [_normalisation(network) for network in networks],
+        },
+        "formats": dict(figures),
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+    }
+    text = json.dumps(content, indent=2) + "\n"
+    (savedmodel / "assets" / "export.json").write_text(text)
+
+
+def read_record(savedmodel: pathlib.Path) -> dict[str, Any]:
+    """The record of an export."""
+    return json.loads((savedmodel / "assets" / "export.json").read_text())
+
+
+def record_lines(savedmodel: pathlib.Path) -> list[str]:
+    """A line for each format of an export, if it has further ones: size and accuracy."""
+    formats = read_record(savedmodel)["formats"]
+    if len(formats) == 1:
+        return []
+    return [
+        f"{savedmodel}: {name}, {one['bytes'] / 1e3:,.0f} kB"
+        + (f", accuracy {one['accuracy']:.2%}" if "accuracy" in one else "")
+        for name, one in formats.items()
+    ]
+
+
+def _normalisation(network: keras.Model) -> dict[str, list[float]] | None:
+    """Mean and deviation in pixel values; None where a network has its own way."""
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            mean, variance = np.ravel(layer.mean), np.ravel(layer.variance)
+            return {"mean": mean.tolist(), "deviation": np.sqrt(variance).tolist()}
+    return None
+
+
+def _write_warmup(savedmodel: pathlib.Path, images: np.ndarray) -> None:
+    """Write a request to `serving_default`, where the extra `serving` is installed."""
+    if importlib.util.find_spec("tensorflow_serving") is None:
+        return
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "serving_default"
+    request.inputs["images"].CopyFrom(tf.make_tensor_proto(images))
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.CopyFrom(request)
+    place = savedmodel / _WARMUP
+    place.parent.mkdir()
+    with tf.io.TFRecordWriter(str(place)) as writer:
+        writer.write(log.SerializeToString())

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tests.tiny_peers import CLASSES, tiny_peer
 from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.runs import names
-from tf_cutnmix.serving import conversion, export
+from tf_cutnmix.serving import export, formats
 from tf_cutnmix.serving.formats import FORMATS
 
 HERE = [
@@ -148,7 +148,7 @@ def test_a_missing_extra_is_one_line_that_says_what_to_install(name, monkeypatch
     )
     extra = FORMATS[name].extra
     with pytest.raises(InputError, match=rf"{name} needs {first}.*tf_cutnmix\[{extra}\]"):
-        conversion.check_installed([name])
+        formats.check_installed([name])
 
 
 def wrong(images: np.ndarray) -> dict[str, np.ndarray]:
@@ -168,13 +168,13 @@ def fail(*arguments: object) -> None:
 
 
 @pytest.fixture
-def examples(network) -> conversion.Examples:
+def examples(network) -> formats.Examples:
     images = random_images(8)
 
     def probabilities(images: np.ndarray) -> np.ndarray:
         return tf.nn.softmax(network(images, training=False)["logits"]).numpy()
 
-    return conversion.Examples(images, images, None, images, probabilities)
+    return formats.Examples(images, images, None, images, probabilities)
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_a_format_that_does_not_answer_as_the_network_is_refused(
 ):
     changes = {"convert": do_nothing, "any_size": False, **changes}
     form = FORMATS[name]._replace(**changes)
-    monkeypatch.setattr(conversion, "FORMATS", {name: form})
+    monkeypatch.setattr(formats, "FORMATS", {name: form})
     with pytest.raises(RunError, match=words):
-        conversion.convert([name], tmp_path, examples)
+        formats.convert([name], tmp_path, examples)
 
 
 def test_a_format_that_fails_on_images_of_another_size_is_refused(examples, tmp_path, monkeypatch):
@@ -201,18 +201,18 @@ def test_a_format_that_fails_on_images_of_another_size_is_refused(examples, tmp_
         return {"probabilities": examples.probabilities(images)} if right else wrong(images)
 
     form = FORMATS["litert"]._replace(convert=do_nothing, load=lambda file: answer)
-    monkeypatch.setattr(conversion, "FORMATS", {"litert": form})
+    monkeypatch.setattr(formats, "FORMATS", {"litert": form})
     examples = examples._replace(
         resized=random_images(2, 9, 9),
         probabilities=lambda images: np.eye(CLASSES)[[0] * len(images)],
     )
     with pytest.raises(RunError, match="images of another size"):
-        conversion.convert(["litert"], tmp_path, examples)
+        formats.convert(["litert"], tmp_path, examples)
 
 
 def test_if_one_format_fails_there_is_no_version(network, tmp_path, monkeypatch):
     form = FORMATS["onnx"]._replace(convert=fail, packages=())
-    monkeypatch.setattr(conversion, "FORMATS", {"onnx": form})
+    monkeypatch.setattr(formats, "FORMATS", {"onnx": form})
     with pytest.raises(RunError, match="cannot export as onnx"):
         export([network], tmp_path / "x", CLASS_NAMES, random_images(8), formats=["onnx"])
     assert list((tmp_path / "x").iterdir()) == []
@@ -221,5 +221,5 @@ def test_if_one_format_fails_there_is_no_version(network, tmp_path, monkeypatch)
 @each_format
 def test_what_converters_print_is_held_back(name, version, examples, tmp_path, capfd):
     shutil.copytree(version, tmp_path / "copy")
-    conversion.convert([name], tmp_path / "copy", examples)
+    formats.convert([name], tmp_path / "copy", examples)
     assert capfd.readouterr() == ("", "")

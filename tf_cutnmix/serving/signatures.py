@@ -1,0 +1,158 @@
+"""What an export answers, as functions that a SavedModel holds."""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tf_cutnmix.data.decode import decode
+from tf_cutnmix.data.images import resize
+from tf_cutnmix.errors import RunError
+
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def signatures(
+    networks: Sequence[keras.Model], max_pixels: int
+) -> dict[str, tf.types.experimental.GenericFunction]:
+    """What an export answers; its prediction is the mean of the networks' probabilities."""
+    height, width, channels = networks[0].input_shape[1:]
+    size = (height, width)
+    if channels not in (1, 3):
+        raise RunError(f"pictures have 1 or 3 channels, and the networks take {channels}")
+    # Of greyscale networks, the images may have either number.
+    many_images = tf.TensorSpec([None, None, None, {3: 3}.get(channels)], tf.uint8, name="images")
+    many_files = tf.TensorSpec([None], tf.string, name="bytes")
+    many_pixels = tf.TensorSpec([None, *size, channels], tf.float32, name="images")
+
+    def outputs(images: tf.Tensor, name: str) -> list[tf.Tensor]:
+        # A black image in place of none, which some processors convolve to another shape. No
+        # tf.cond: OpenVINO takes the wrong branch.
+        count = tf.shape(images)[0]
+        padded = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
+        padded.set_shape([None, *images.shape[1:]])
+        return [network(padded, training=False)[name][:count] for network in networks]
+
+    def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = outputs(images, "logits")
+        if len(logits) > 1:
+            # The logarithm of the mean probability: its softmax is that mean again.
+            each = tf.stack([tf.nn.log_softmax(z) for z in logits])
+            largest = tf.reduce_max(each, axis=0)
+            mean = tf.reduce_mean(tf.exp(each - largest), axis=0)
+            logits = [largest + tf.math.log(mean)]
+        return {
+            "probabilities": tf.nn.softmax(logits[0]),
+            "logits": logits[0],
+            "classes": tf.argmax(logits[0], axis=-1),
+        }
+
+    def in_channels(images: tf.Tensor) -> tf.Tensor:
+        return images if images.shape[-1] == channels else _grey(images)
+
+    @tf.function(input_signature=[many_images], autograph=False)
+    def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return predict(resize(in_channels(images), size))
+
+    @tf.function(input_signature=[many_files], autograph=False)
+    def serve_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, valid = decode_each(encoded, size, max_pixels)
+        answer = predict(in_channels(images)) | {"valid": valid}
+        blank = ~valid[:, tf.newaxis]
+        for name in ("probabilities", "logits"):
+            answer[name] = tf.where(blank, 0.0, answer[name])
+        answer["classes"] = tf.where(valid, answer["classes"], 0)
+        return answer
+
+    @tf.function(input_signature=[many_images], autograph=False)
+    def serve_features(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = outputs(resize(in_channels(images), size), "features")
+        return {"features": tf.concat(features, axis=-1)}
+
+    @tf.function(input_signature=[many_images], autograph=False)
+    def serve_portably(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return predict(resize_portably(in_channels(images), size))
+
+    @tf.function(input_signature=[many_pixels], autograph=False)
+    def serve_pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return predict(images)
+
+    return {
+        "serving_default": serve_images,
+        "serve_bytes": serve_bytes,
+        "features": serve_features,
+        "portable": serve_portably,
+        "fixed_size": serve_pixels,
+    }
+
+
+def _grey(images: tf.Tensor) -> tf.Tensor:
+    """Images `[N, H, W, 1 or 3]` uint8 as greyscale, `[N, H, W, 1]` uint8."""
+    count, height, width, channels = tf.unstack(tf.shape(images))
+    weights = tf.gather(tf.constant([(1.0, 0.0, 0.0), _LUMA]), channels // 3)[:channels]
+    pixels = tf.reshape(tf.cast(images, tf.float32), [-1, channels])
+    grey = tf.round(tf.linalg.matvec(pixels, weights))
+    return tf.cast(tf.reshape(grey, [count, height, width, 1]), tf.uint8)
+
+
+def decode_each(
+    files: tf.Tensor, size: tuple[int, int], max_pixels: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decode and resize files `[N]`, in a graph or eagerly, with TensorFlow's operations alone.
+
+    Returns:
+      Images `[N, *size, 3]` uint8, and which of them are valid, `[N]` bool: the files that
+      `data.decode` reads, are whole, and state no more than `max_pixels`. The others are zeros.
+    """
+    count = tf.size(files, tf.int64)
+
+    def attempt(position: tf.Tensor, file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return position, resize(decode(file, max_pixels), size)
+
+    # An operation that fails ends its graph, but not a pipeline that ignores errors. The last row
+    # is there so that there is one.
+    decoded = tf.data.Dataset.from_tensor_slices(files).enumerate()
+    decoded = decoded.map(attempt, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    last = tf.data.Dataset.from_tensors((count, tf.zeros([*size, 3], tf.uint8)))
+    positions, rows = decoded.concatenate(last).batch(count + 1).get_single_element()
+    valid = tf.scatter_nd(positions[:, tf.newaxis], tf.ones_like(positions), [count + 1])[:-1] > 0
+    # Where no row is, the last one is taken.
+    places = tf.range(tf.size(positions, tf.int64))
+    order = tf.tensor_scatter_nd_update(
+        tf.fill([count + 1], places[-1]), positions[:, tf.newaxis], places
+    )
+    return tf.ensure_shape(tf.gather(rows, order[:-1]), [None, *size, 3]), valid
+
+
+def resize_portably(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Pixels `[N, H, W, C]` of 0 to 255 at `(height, width)`, rounded to whole numbers, float32.
+
+    The filter of `data.resize`, as a matrix product for each axis. LiteRT, ONNX and OpenVINO
+    cannot convert TensorFlow's own operation. A pixel whose exact value is next to a half may be
+    rounded to the other side.
+    """
+    # Why there are two: of photos TensorFlow's operation takes a small part of the time, as it
+    # multiplies by no zeros, and gathering the rows that count is no match for it either.
+    # No tf.cond for images that have the size already: OpenVINO takes the wrong branch.
+    pixels = tf.cast(images, tf.float32)
+    for length in size:
+        pixels = _along_the_rows(pixels, length)
+    return tf.reshape(tf.round(pixels), [-1, *size, images.shape[-1]])
+
+
+def _along_the_rows(images: tf.Tensor, length: int) -> tf.Tensor:
+    """`[N, H, W, C]` to `[N, W, length, C]`: the axes change places, so that twice does both."""
+    count, height, width, channels = tf.unstack(tf.shape(images))
+    channels = images.shape[-1] or channels
+    rows = tf.reshape(images, [count, height, width * channels])
+    resized = tf.matmul(_weights(height, length), rows)
+    return tf.transpose(tf.reshape(resized, [count, length, width, channels]), [0, 2, 1, 3])
+
+
+def _weights(before: tf.Tensor, after: int) -> tf.Tensor:
+    """The triangle filter from `before` to `after` pixels, `[after, before]`; rows sum to 1."""
+    scale = tf.cast(before, tf.float32) / after
+    centres = (tf.range(after, dtype=tf.float32) + 0.5) * scale
+    distances = tf.abs(tf.range(tf.cast(before, tf.float32)) + 0.5 - centres[:, tf.newaxis])
+    weights = tf.maximum(1.0 - distances / tf.maximum(scale, 1.0), 0.0)
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
