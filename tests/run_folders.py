@@ -69,7 +69,7 @@ def write_run(
 
 
 def read_flags(path: pathlib.Path) -> Config:
-    return command.parse(Config, [f"--flagfile={path}"])
+    return command.read(Config, path)
 
 
 def make_run(folder: pathlib.Path, **content: Any) -> Run:

@@ -1,6 +1,7 @@
 """Commands: flags, help, and errors that are one line."""
 
 import dataclasses
+import errno
 import importlib
 import os
 import pathlib
@@ -378,3 +379,17 @@ def test_what_was_held_back_is_shown_if_loading_fails(capfd: pytest.CaptureFixtu
         load()
     os.write(2, b", and more")
     assert capfd.readouterr().err == "the reason, and more"
+
+
+def test_an_error_of_the_system_without_a_file_says_what_it_is(monkeypatch, capsys):
+    def fail(error: OSError) -> int:
+        def main(settings: object) -> None:
+            raise error
+
+        monkeypatch.setattr(sys, "argv", ["train"])
+        return command.run("tf_cutnmix.train", "", Config, main)
+
+    assert fail(OSError(errno.ENOSPC, "No space left on device")) == 1
+    assert capsys.readouterr().err == "error: No space left on device\n"
+    with pytest.raises(OSError, match="what nobody foresaw"):
+        fail(OSError("what nobody foresaw"))

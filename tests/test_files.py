@@ -39,6 +39,27 @@ def test_a_file_is_replaced_and_nothing_left_beside_it(tmp_path):
     assert names(tmp_path) == ["x"]
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_after(tmp_path, monkeypatch):
+    """Else a loss of power could leave an empty file where a whole one was."""
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        names = {path.stat().st_ino: path for path in (tmp_path, *tmp_path.iterdir())}
+        done.append(("synced", names[found.st_ino].suffix, found.st_size))
+        fsync(descriptor)
+
+    def replaced(source: pathlib.Path, target: pathlib.Path) -> None:
+        done.append(("renamed", source.suffix, source.stat().st_size))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    files.write(tmp_path / "x", b"whole")
+    assert done[:2] == [("synced", ".tmp", 5), ("renamed", ".tmp", 5)]
+    assert [event[:2] for event in done[2:]] == [("synced", tmp_path.suffix)]
+
+
 def test_a_file_has_the_rights_that_others_have(tmp_path):
     files.write(tmp_path / "x", b"")
     (tmp_path / "y").touch()

@@ -109,7 +109,7 @@ def test_files_of_a_folder_that_are_left_out_are_named(photos, capsys) -> None:
         (photos / name).write_text("no picture")
     assert run(f"--savedmodel={EXPORT}", "photos") == 0
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("left out, being no pictures by their names: photos/a")
+    assert line.startswith("left out, being no pictures: photos/a")
     assert line.endswith("b.pdf, photos/notes.txt")
 
 

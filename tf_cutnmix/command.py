@@ -6,6 +6,7 @@ import functools
 import io
 import operator
 import os
+import pathlib
 import re
 import signal
 import sys
@@ -49,7 +50,10 @@ def run(name: str, summary: str, settings: type, main: Callable[[Any], None]) ->
         return 1
     except OSError as error:
         # Of a place that nobody foresaw: a name too long, a disk that is gone.
-        print(f"error: {str(error.filename)[:200]}: {error.strerror}", file=sys.stderr)
+        if not error.strerror:
+            raise
+        place = f"{str(error.filename)[:200]}: " if error.filename else ""
+        print(f"error: {place}{error.strerror}", file=sys.stderr)
         return 1
     except Interrupted as interrupt:
         print(interrupt, file=sys.stderr)
@@ -85,6 +89,24 @@ def parse(settings: type, arguments: Sequence[str]) -> Any:
         if not _is_text(str(value)):
             raise InputError(f"--{name}={value!a} is no text: pass UTF-8 without zeros")
     return settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in parsed.items()})
+
+
+def read(settings: type, path: pathlib.Path) -> Any:
+    """An instance of `settings` from a file, whoever wrote it: no other file is read.
+
+    A line `--name=value` sets a setting. All else, such as the flags of another version, is text.
+
+    Raises:
+      InputError: a setting has no allowed value, or the file is no text or names another one.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"it cannot be read: {error}") from error
+    if any(line.lstrip("-").startswith("flagfile") for line in lines):
+        raise InputError("it names another file of flags")
+    known = tuple(f"--{field.name}=" for field in dataclasses.fields(settings))
+    return parse(settings, [line for line in lines if line.startswith(known)])
 
 
 def help_text(name: str, summary: str, settings: type) -> str:

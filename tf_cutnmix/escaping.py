@@ -1,11 +1,19 @@
-"""Names that others chose, where they can do no harm: in a line, Markdown, a page, a cell."""
+"""Names that others chose, as they are compared, and where they can do no harm: in a line,
+Markdown, a page, a cell.
+"""
 
 import html as _html
 import re
+import unicodedata
 
 # They join or part letters in several scripts and in emoji, and turn nothing round.
 _JOINERS = "\u200c\u200d"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def composed(name: str) -> str:
+    """A name as it is compared: Unicode writes "é" as one character, and as two that look alike."""
+    return unicodedata.normalize("NFC", name)
 
 
 def one_line(text: str, longest: int | None = None) -> str:

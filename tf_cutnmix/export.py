@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import sys
 
-from tf_cutnmix import command
+from tf_cutnmix import command, escaping, files
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import names
 from tf_cutnmix.runs.begun import as_before
@@ -40,6 +40,12 @@ class Settings:
     )
     data_dir: str = setting("", "data", "where TFDS keeps its data; by default the run's own")
 
+    trust_code: bool = setting(
+        False,
+        "export",
+        "import the module:function that the run's --arch names, and load its --teacher",
+    )
+
     def __post_init__(self) -> None:
         check(self)
         if not self.run:
@@ -62,9 +68,9 @@ def config_of(settings: Settings) -> Config:
     """The settings of the run, with what this export changes.
 
     Raises:
-      InputError: there is no run, or its settings are not of this version.
+      InputError: there is no run, its settings are not of this version, or they name code.
     """
-    flags = pathlib.Path(settings.run) / "flags.cfg"
+    flags = files.own(pathlib.Path(settings.run), "flags.cfg")
     if not flags.is_file():
         raise InputError(f"--run={settings.run} is no run: it holds no flags.cfg")
     changed = {
@@ -73,9 +79,16 @@ def config_of(settings: Settings) -> Config:
         if getattr(settings, name)
     }
     try:
-        config = as_before(command.parse(Config, [f"--flagfile={flags}"]), flags.read_text())
+        config = as_before(command.read(Config, flags), flags.read_text("utf-8"))
     except InputError as error:
         raise InputError(f"{flags} is damaged, or of another version: {error}") from error
+    code = [f"--arch={name}" for name in config.architectures if ":" in name]
+    code += [f"--teacher={config.teacher}"] if config.teacher else []
+    if code and not settings.trust_code:
+        raise InputError(
+            f"{flags} has {escaping.one_line(code[0])}, and to export the run is to run that: pass "
+            "--trust_code if you trust whoever wrote it"
+        )
     return dataclasses.replace(
         config, workdir=settings.run, export_format=settings.export_format, **changed
     )

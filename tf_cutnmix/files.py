@@ -6,6 +6,7 @@ import fcntl
 import os
 import pathlib
 import platform
+import re
 import secrets
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from tf_cutnmix.errors import InputError, RunError
 _LOCK = ".lock"
 _TEMPORARY = ".*.tmp"
 _LONGEST_NAME = 255
+_PATTERN = re.compile(r"[\[\\*?]")
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -63,6 +65,21 @@ def check_names(path: pathlib.Path) -> None:
             f"{too_long[0][:60]}... has {len(os.fsencode(too_long[0]))} bytes: a name may have "
             f"{_LONGEST_NAME}"
         )
+
+
+def own(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """What a folder holds by a name; the folder itself may be a link, as may those above it.
+
+    Raises:
+      InputError: it is a link out of the folder: whoever made that would choose what is shown.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{path} leads out of {folder} and is not followed: if you trust it, put there what it "
+            "names"
+        )
+    return path
 
 
 def make_folder(folder: pathlib.Path, option: str = "workdir") -> list[pathlib.Path]:
@@ -135,6 +152,22 @@ def waiting(folder: pathlib.Path, name: str, option: str) -> Iterator[None]:
             print(f"another process makes {folder / name}: waiting for it", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def no_pattern(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A whole path to a folder that TensorFlow takes for no pattern, while the context lasts.
+
+    It looks for the weights of a SavedModel by pattern, in which nothing can be quoted.
+    """
+    folder = folder.absolute()
+    if not _PATTERN.search(str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as place:
+        link = pathlib.Path(place) / "folder"
+        link.symlink_to(folder)
+        yield link
 
 
 @contextlib.contextmanager

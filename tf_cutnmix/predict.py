@@ -64,7 +64,7 @@ def main(settings: Settings) -> None:
     paths, left_out = pictures.find(settings.pictures)
     if left_out:
         names = escaping.one_line(listed(list(map(str, left_out)), _NAMED))
-        print(f"left out, being no pictures by their names: {names}", file=sys.stderr)
+        print(f"left out, being no pictures: {names}", file=sys.stderr)
     export = served.load(settings.savedmodel, "savedmodel")
     asked = answers.ask(export, paths, batch_size=settings.batch_size)
     # Without a terminal it shows nothing.

@@ -1,6 +1,7 @@
 """Compare finished runs: `python -m tf_cutnmix.report RUNS --out=report`."""
 
 import dataclasses
+import functools
 import pathlib
 import re
 import sys
@@ -66,7 +67,7 @@ def main(settings: Settings) -> None:
     found, problems = [], []
     for folder in folders:
         try:
-            found.append(runs.read(folder, _read_flags))
+            found.append(runs.read(folder, functools.partial(command.read, Config)))
         except RunError as error:
             problems.append(" ".join(str(error).split()))
     grouping = groups.collect(found)
@@ -109,14 +110,6 @@ def main(settings: Settings) -> None:
 def _warn(lines: Sequence[str]) -> None:
     for line in lines:
         print(f"warning: {line}", file=sys.stderr)
-
-
-def _read_flags(path: pathlib.Path) -> Config:
-    """The settings of a run, whoever made it: no other file that they name is read."""
-    lines = path.read_text("utf-8").splitlines()
-    if any(line.lstrip("-").startswith("flagfile") for line in lines):
-        raise InputError("it names another file of flags")
-    return command.parse(Config, [line for line in lines if line.startswith("--")])
 
 
 def _baseline_settings(text: str) -> dict[str, Any]:

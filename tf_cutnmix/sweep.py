@@ -7,7 +7,7 @@ import sys
 from tf_cutnmix import command, files
 from tf_cutnmix.errors import InputError, RunError, unknown
 from tf_cutnmix.runs import contradictions, names
-from tf_cutnmix.runs.config import Config, settings_in
+from tf_cutnmix.runs.config import HOW_TO_BEGIN, Config, settings_in
 from tf_cutnmix.settings import NOT_NEGATIVE, Rule, setting
 from tf_cutnmix.sweeps import grid, processes, progress, results
 
@@ -28,7 +28,7 @@ _JOBS = Rule(
     lambda jobs: jobs == "auto" or (jobs.isdecimal() and len(jobs) <= 4 and int(jobs) >= 1),
     "a whole number from 1 to 9,999, or auto",
 )
-_NOT_VARIED = ("workdir", "resume", "overwrite", "export_dir", "save_minutes", "restarts")
+_NOT_VARIED = ("workdir", *HOW_TO_BEGIN, "export_dir", "save_minutes", "restarts")
 _FLAGFILE = "flagfile"
 
 
@@ -171,6 +171,7 @@ def make_configs(settings: Settings) -> dict[str, Config]:
             export_dir=str(folder / settings.export_dir),
             resume=not settings.overwrite,
             overwrite=settings.overwrite,
+            new_images=settings.new_images,
         )
     return configs
 
@@ -181,7 +182,7 @@ def _threads(settings: Settings) -> int:
         for flags in sorted(pathlib.Path(settings.workdir).glob("*/flags.cfg")):
             threads = settings_in(flags.read_text(errors="replace"))["threads"]
             if not threads.isdecimal():
-                raise InputError(f"{flags} is damaged: --threads={threads}")
+                raise InputError(f"{flags} is damaged: --threads={threads[:20]!a}")
             return int(threads)
     if settings.jobs == "auto":
         return 1

@@ -19,21 +19,20 @@ ResNet-8 on scikit-learn's handwritten digits.
 def main(config: Config) -> None:
     """Train as `config` says, print how it went and draw the run's page."""
     with command.quiet_tensorflow():
-        from tf_cutnmix.runs import experiment, interrupts
+        from tf_cutnmix.runs import experiment
     from tf_cutnmix.reporting import run_page
 
-    result = experiment.train_and_evaluate(config)
-    if not result:  # another process writes
-        return
-    print(summary(config, result), flush=True)
-    folder = pathlib.Path(config.folder)
-    as_run = command.parse(Config, [f"--flagfile={folder / 'flags.cfg'}"])
-    with interrupts.told(folder):
-        print(f"page: {run_page.write(folder, as_run)}")
+    def show(config: Config, result: dict) -> None:
+        print(summary(config, result), flush=True)
+        print(f"page: {run_page.write(pathlib.Path(config.folder), config)}", flush=True)
+
+    # Nothing comes back where another process writes.
+    for kind, path in experiment.train_and_evaluate(config, show).get("exports", {}).items():
+        print(f"exported {kind}: {path}")
 
 
 def summary(config: Config, result: dict) -> str:
-    """The end of a run: test accuracy of each network, and where things are."""
+    """The end of a run: test accuracy of each network, and where all is."""
     from tf_cutnmix.runs import scores
 
     last, best = result["last"], result["best_on_validation"]
@@ -46,9 +45,7 @@ def summary(config: Config, result: dict) -> str:
         figures = "".join(f"{moment['test'][name]:>12.2%}" for moment in (last, best))
         shown = name.removesuffix("_accuracy").replace("_", ", ")
         lines.append(f"  {shown:<20}{figures}")
-    lines.append("")
-    lines += [f"exported {kind}: {path}" for kind, path in result["exports"].items()]
-    lines.append(f"run: {config.folder} ({result['wall_seconds']:.0f} s)")
+    lines.append(f"\nrun: {config.folder} ({result['wall_seconds']:.0f} s)")
     return "\n".join(lines)
 
 

@@ -1,10 +1,10 @@
 """Pack a data set for run_bundle: `python -m benchmarks.gpu.pack --dataset=cifar10 OUT.npz`.
 
 A pack is an .npz file that NumPy and Pillow can read: for `train`, `test` and, if asked for,
-`validation` each `<split>_split`, what it is called in TFDS syntax;
-`<split>_bytes`, uint8, the images as they are stored, JPEG or PNG, one after the other;
-`<split>_sizes`, int32 `[N]`, how many bytes each takes; `<split>_labels`, int32 `[N]`; and
-`class_names`. The images keep the order of `tf_cutnmix.data.load`.
+`validation` each `<split>_split`, its name in TFDS syntax; `<split>_bytes`, uint8, the images as
+they are stored, JPEG or PNG, one after the other; `<split>_sizes`, int32 `[N]`, how many bytes each
+takes; `<split>_labels`, int32 `[N]`; and `class_names`. The images keep the order of
+`tf_cutnmix.data.load`.
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ class Settings:
 
 
 class Encoded(NamedTuple):
-    """A split: each image's bytes, and its label; what it is called in TFDS syntax."""
+    """A split: each image's bytes, and its label; its name in TFDS syntax."""
 
     images: Sequence[bytes]
     labels: Sequence[int]

@@ -16,6 +16,8 @@ from benchmarks import faults, formats, tables, turns
 ROOT = pathlib.Path(__file__).parents[2]
 FACTS = {"benchmark": "some", "title": "Some figures"}
 
+pytestmark = pytest.mark.bench
+
 
 # Turns
 

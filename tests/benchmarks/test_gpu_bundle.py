@@ -29,7 +29,7 @@ jax = pytest.importorskip("jax")
 run_bundle = pytest.importorskip("benchmarks.gpu.run_bundle")
 Image = pytest.importorskip("PIL.Image")
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.bench
 
 BATCH = 16
 RUNNER = pathlib.Path(run_bundle.__file__).parent

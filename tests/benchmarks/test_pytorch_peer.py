@@ -17,6 +17,8 @@ torch = pytest.importorskip("torch")
 
 from benchmarks import pytorch  # noqa: E402
 
+pytestmark = pytest.mark.bench
+
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSES = 10
 BATCH = 16

@@ -12,6 +12,8 @@ import tensorflow as tf
 from benchmarks import serving
 from tests.runs.short_runs import ALONE, run
 
+pytestmark = pytest.mark.bench
+
 
 @pytest.mark.slow
 def test_a_server_answers_picture_files_as_the_export_of_a_run_does(tmp_path):

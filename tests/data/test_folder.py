@@ -4,6 +4,9 @@ import io
 import os
 import pathlib
 import re
+import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -206,3 +209,30 @@ def test_images_of_unlike_sizes_need_image_size(tmp_path: pathlib.Path) -> None:
     images = data.load(str(tmp_path), "train", image_size=7)
     assert images.pixels.shape == (3, 7, 7, 3)
     np.testing.assert_array_equal(images.pixels[2], data.resize(noise(4, 9), (7, 7)))
+
+
+@pytest.mark.long
+def test_a_file_that_never_answers_ends_no_later_than_is_asked(tmp_path: pathlib.Path) -> None:
+    """As on a file system that is gone: a pipe into which nobody writes stands for it."""
+    files = [tmp_path / str(number) for number in range(9)]
+    for file in files[:-1]:
+        file.touch()
+    os.mkfifo(files[-1])
+    code = """
+import pathlib, sys
+from tf_cutnmix import command
+from tf_cutnmix.data import folder
+from tf_cutnmix.predict import Settings
+def main(settings):
+    for _ in folder._each(pathlib.Path.read_bytes, list(map(pathlib.Path, settings.pictures))):
+        print("read", flush=True)
+sys.exit(command.run("x", "y", Settings, main))
+"""
+    command = [sys.executable, "-c", code, "--savedmodel=x", *map(str, files)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert [process.stdout.readline() for _ in files[:-1]] == ["read\n"] * 8
+        process.terminate()
+        try:
+            assert process.wait(30) == 128 + signal.SIGTERM
+        finally:
+            process.kill()

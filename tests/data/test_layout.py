@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 
 import pytest
 
@@ -78,6 +79,7 @@ def test_a_class_may_be_called_as_a_split_is(tmp_path) -> None:
         ([*both("train", "test"), "extra/cat/1.png"], r"train and extra .* \['dog'\]"),
         (["1.png"], "holds no class sub-folders"),
         (["cat/1.png", "dog/.a.png"], r"dog holds no images \(\.png"),
+        (both("train", "caf\u00e9", "cafe\u0301"), "which both mean caf\u00e9: keep one"),
         (["cat/1.png", "do\ng/1.png"], r"do\\ng'?: a class needs a name of one line"),
         (["cat/1.png", "do\x85g/1.png"], "a class needs a name of one line"),
         (["cat/1.png", os.fsdecode(b"d\xe4n") + "/1.png"], "a class needs a name of one line"),
@@ -144,3 +146,77 @@ def test_a_tiff_file_is_a_picture_under_any_name(tmp_path) -> None:
     put(tmp_path, "cat/0.png", "dog/0.png")
     put(tmp_path, "dog/scan", content=encoded(RGB, "TIFF"))
     assert data.load(str(tmp_path), "train", image_size=4).counts.tolist() == [1, 2]
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("train/{c}", "test/{d}", "train/dog", "test/dog"),
+        ("train/{d}", "train/{c}", "test/{c}", "train/dog", "test/dog"),
+        ("{c}", "{d}", "dog"),
+    ],
+)
+def test_names_that_differ_in_their_code_points_alone_are_one_class(folders, tmp_path) -> None:
+    put(tmp_path, *(f"{f.format(c=COMPOSED, d=DECOMPOSED)}/{i}.png" for i, f in enumerate(folders)))
+    read = layout.read(tmp_path)
+    assert read.class_names == (COMPOSED, "dog")
+    assert read.notes[-1] == (
+        f"{tmp_path}: one class each, although Unicode writes them twice: {COMPOSED!r}"
+    )
+    cups = {file.parent.name for part in read.splits.values() for file, k in part if k == 0}
+    assert cups == {COMPOSED, DECOMPOSED}
+
+
+def test_a_split_is_found_however_its_name_is_written(tmp_path) -> None:
+    put(tmp_path, *both("train", DECOMPOSED))
+    assert COMPOSED in layout.read(tmp_path).splits
+
+
+@pytest.mark.parametrize("name", ["1.png", "1.fifo"])
+def test_what_is_no_regular_file_is_skipped_unopened(name, tmp_path, monkeypatch) -> None:
+    put(tmp_path, "cat/0.png", "dog/0.png")
+    os.mkfifo(tmp_path / "cat" / name)
+    (tmp_path / "dog" / name).symlink_to("/dev/zero")
+    monkeypatch.chdir(tmp_path / "dog")  # a socket's name is short
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind("2.png")
+        read = layout.read(tmp_path)
+    assert read.notes == (f"{tmp_path}: 2 pictures of 2 classes; skipped 3 no regular file",)
+
+
+def test_linked_folders_are_followed_but_in_no_circle(tmp_path) -> None:
+    put(
+        tmp_path, "data/cat/0.png", "data/cat/b/1.png", "data/dog/0.png", "more/3.png", "more/4.png"
+    )
+    cats = tmp_path / "data" / "cat"
+    (cats / "more").symlink_to(tmp_path / "more")
+    (tmp_path / "more" / "back").symlink_to(cats)
+    for name, place in (("a", "b"), ("here", "."), ("all", "..")):
+        (cats / name).symlink_to(place)
+    pictures, others = layout.pictures_below(cats)
+    names = [str(file.relative_to(cats)) for file in pictures]
+    assert names == ["0.png", "b/1.png", "more/3.png", "more/4.png"]
+    assert others == []
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path) -> None:
+    put(tmp_path, "cat/a/1.png", "cat/0.png")
+    (tmp_path / "cat" / "a").chmod(0)
+    if os.access(tmp_path / "cat" / "a", os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(InputError, match="cat/a cannot be read: Permission denied"):
+        layout.pictures_below(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("where", "splits"), [(".", ()), (".", ("train", "test")), ("train", ("train",))]
+)
+def test_pictures_beside_the_folders_of_classes_are_told(where, splits, tmp_path) -> None:
+    put(tmp_path, *(both(*splits) if splits else ["cat/1.png", "dog/1.png"]))
+    put(tmp_path, *(f"{where}/{i}.jpg" for i in range(15)), f"{where}/.0.png")
+    put(tmp_path, f"{where}/notes.txt", content=b"no")
+    told = f"{tmp_path / where}: left out 15 pictures that lie in no class's folder"
+    assert told in layout.read(tmp_path).notes

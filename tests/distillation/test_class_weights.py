@@ -50,7 +50,7 @@ def test_a_mixed_label_weighs_each_of_its_two_classes_by_its_own_weight() -> Non
 def test_a_step_weighs_its_mixed_labels() -> None:
     model = compiled(small_distiller(method=Method("cutnmix", class_weights=WEIGHTS.tolist())))
     images, labels = batch_of(0)
-    views, mixed, _ = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(0))
+    views, mixed, *_ = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(0))
     costs = [
         negative_log_softmax(output["logits"].numpy())
         for output in model.run_peers(views, training=True)

@@ -182,9 +182,9 @@ def test_own_views_are_other_crops_of_one_pair_with_one_label():
         model = OnlineDistiller(peers, CutMix(seed=1), "independent", **settings)
         return model.make_views(images, labels, step)
 
-    shared, shared_labels, _ = views(augment=CropAndFlip(0.3, seed=0))
-    own, own_labels, _ = views(augment=CropAndFlip(0.3, seed=0), own_views=True)
-    plain, plain_labels, _ = views(own_views=True)
+    shared, shared_labels, *_ = views(augment=CropAndFlip(0.3, seed=0))
+    own, own_labels, *_ = views(augment=CropAndFlip(0.3, seed=0), own_views=True)
+    plain, plain_labels, *_ = views(own_views=True)
     assert all(view is shared[0] for view in shared)
     assert not np.array_equal(own[0], own[1])
     assert not np.array_equal(own[1], own[2])
@@ -209,14 +209,14 @@ def test_the_leader_is_the_peer_that_the_paper_deploys(fresh):
 def test_the_last_batch_is_seen_again_in_other_crops_with_the_label_it_had():
     model = distiller("dlb", run_eagerly=True)
     (first, first_labels), (second, second_labels) = list(batches(2))
-    _, labels, _ = model.make_views(first, first_labels, tf.constant(0, tf.int64))
+    _, labels, *_ = model.make_views(first, first_labels, tf.constant(0, tf.int64))
     once = labels[BATCH:]
     model.train_on_batch(first, first_labels)
-    views, labels, _ = model.make_views(second, second_labels, tf.constant(1, tf.int64))
+    views, labels, *_ = model.make_views(second, second_labels, tf.constant(1, tf.int64))
     assert [tuple(view.shape) for view in views] == [(2 * BATCH, 8, 8, 3)] * 3
     np.testing.assert_array_equal(labels[:BATCH], once)
     plain = distiller("independent", run_eagerly=True)
-    _, alone, _ = plain.make_views(second, second_labels, tf.constant(1, tf.int64))
+    _, alone, *_ = plain.make_views(second, second_labels, tf.constant(1, tf.int64))
     np.testing.assert_array_equal(labels[BATCH:], alone)
     memory = model.parts[0]
     np.testing.assert_array_equal(memory.images, first)

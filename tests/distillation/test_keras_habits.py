@@ -503,3 +503,11 @@ def test_what_are_no_labels_is_not_mixed(name):
 def test_what_are_no_labels_is_not_evaluated():
     with pytest.raises(ValueError, match=r"^labels must be finite numbers\. Received: nan$"):
         made().evaluate(IMAGES, NO_LABELS["NaN in soft ones"], verbose=0)
+
+
+def test_fit_leaves_the_callers_list_of_callbacks_as_it_was():
+    model = made()
+    callbacks = keras.callbacks.CallbackList([keras.callbacks.History()], model=model)
+    for _ in range(2):
+        model.fit(IMAGES, CLASSES, batch_size=8, verbose=0, callbacks=callbacks)
+        assert len(callbacks.callbacks) == 1

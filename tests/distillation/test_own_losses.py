@@ -95,3 +95,11 @@ def test_a_single_logit_is_refused():
     one = keras.Model(images, {"features": features, "logits": keras.layers.Dense(1)(features)})
     with pytest.raises(ValueError, match="2 or more classes"):
         OnlineDistiller([one], method="independent")
+
+
+@pytest.mark.parametrize("sides", [(None, None), (8, None)])
+def test_peers_of_any_size_may_have_layers_of_ones_own(sides):
+    images = keras.Input((*sides, 3))
+    x = Adding()(keras.layers.Conv2D(4, 3)(images))
+    model = keras.Model(images, keras.layers.GlobalAveragePooling2D()(x))
+    assert first_step([adapt(model, 10)], run_eagerly=True)["peers_losses"] > 0

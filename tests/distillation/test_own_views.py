@@ -29,7 +29,7 @@ def test_every_view_of_each_peers_own_holds_what_its_label_says(count, layer, ea
     values = np.array([3, 17, 40, 92, 141, 180, 203, 214, 237, 255], "float32")
     labels = np.array([7, 2, 9, 0, 4])
     images = values[labels][:, None, None, None] * np.ones([1, 8, 8, 3], "float32")
-    views, mixed, _ = distiller_of(count, layer).make_views(
+    views, mixed, *_ = distiller_of(count, layer).make_views(
         tf.constant(images), tf.constant(labels), tf.constant(1, tf.int64)
     )
     assert len(views) == count

@@ -32,3 +32,11 @@ def tiny(
 def smooth(input_shape: tuple[int, int, int] = (8, 8, 3), num_classes: int = 10) -> keras.Model:
     """One without kinks, where what a rounding moves a little moves all else a little."""
     return tiny(input_shape, num_classes, activation="gelu")
+
+
+def without_stages(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    """A peer that names no stage."""
+    images = keras.Input(input_shape)
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(images))
+    logits = keras.layers.Dense(num_classes)(features)
+    return keras.Model(images, {"features": features, "logits": logits}, name="flat")

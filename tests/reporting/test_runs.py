@@ -179,7 +179,6 @@ def test_a_run_without_a_result_is_unfinished(tmp_path: pathlib.Path) -> None:
     ("name", "content", "words"),
     [
         ("flags.cfg", b"--epochs=many\n", "flags.cfg"),
-        ("flags.cfg", b"--nonsense=1\n", "nonsense"),
         ("flags.cfg", b"\xff\xfe", "flags.cfg"),
         ("result.json", b'{"last": {', "result.json is damaged or half-written"),
         ("result.json", b"", "result.json is damaged or half-written"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH
+from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
 from tf_cutnmix.networks import sharing
 from tf_cutnmix.runs import announcement, build, cost
@@ -143,6 +144,13 @@ def test_peers_share_stages_and_views_as_the_paper_has_it_unless_told_otherwise(
     assert model.own_views == own_views
     kinds = {type(layer) for layer in model.peers[0].layers}
     assert (sharing.MeanGradient in kinds) == mean_gradient
+
+
+@pytest.mark.parametrize("method", ["one", "pcl", "ffl", "cl_ilr"])
+def test_a_method_that_shares_refuses_a_network_without_stages(method, training_images):
+    config = Config(**{**SMALL, "arch": "tiny_networks:without_stages", "method": method})
+    with pytest.raises(InputError, match=f"--method={method} needs peers that share .* names 0"):
+        build.build_model(config, training_images)
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,7 @@ def test_a_flagfile_repeats_special_values(settings: dict, flagfile: pathlib.Pat
     assert from_flagfile(flagfile, Config(**settings)) == Config(**settings)
 
 
-@pytest.mark.parametrize("settings", [{"resume": True}, {"overwrite": True}])
+@pytest.mark.parametrize("settings", [{"resume": True}, {"overwrite": True}, {"new_images": True}])
 def test_a_flagfile_leaves_out_how_to_treat_an_earlier_run(settings: dict) -> None:
     assert Config(**settings).flagfile() == Config().flagfile()
 
@@ -275,7 +275,7 @@ def test_a_flagfile_names_every_other_setting() -> None:
     unset |= {"batch_size": 8, "learning_rate_backbone": 0.1}
     lines = Config(**unset).flagfile().splitlines()
     names = {line.removeprefix("--").split("=")[0] for line in lines}
-    assert names == set(FIELDS) - {"resume", "overwrite"}
+    assert names == set(FIELDS) - {"resume", "overwrite", "new_images"}
 
 
 @pytest.mark.parametrize(

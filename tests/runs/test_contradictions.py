@@ -19,6 +19,15 @@ from tf_cutnmix.runs.config import Config
         ({"mix": "none", "ratio_per": "batch"}, "--ratio_per=batch has no meaning"),
         ({"num_peers": 1, "weights": "feature=2"}, "--weights=feature=2 .* with one peer"),
         ({"weights": "teacher=0", "ensemble_from": "peers"}, "--ensemble_from=peers .*teacher=0"),
+        ({"method": "independent", "temperature": 2.0}, "--temperature=2.0 .* imitates nothing"),
+        (
+            {"freeze": "backbone", "weights_from": "imagenet", "learning_rate_backbone": 0.1},
+            "--learning_rate_backbone=0.1 has no meaning with --freeze=backbone",
+        ),
+        (
+            {"validation_split": "test", "validation_fraction": 0.2},
+            "--validation_fraction=0.2 has no meaning beside --validation_split=test",
+        ),
     ],
 )
 def test_a_setting_without_meaning_is_refused_before_data_are_read(settings, words) -> None:
@@ -35,6 +44,8 @@ def test_a_setting_without_meaning_is_refused_before_data_are_read(settings, wor
         {"mix": "none", "alpha": 1.0},
         {"num_peers": 1, "weights": "feature=0"},
         {"weights": "teacher=0.1", "ensemble_from": "peers"},
+        {"method": "dml", "temperature": 2.0},
+        {"validation_split": "test", "validation_fraction": 0.0},
     ],
 )
 def test_a_setting_with_a_meaning_or_its_default_is_taken(settings) -> None:

@@ -24,8 +24,8 @@ from tests.runs.short_runs import (
     run,
     state,
 )
-from tf_cutnmix import command, evaluate, train
-from tf_cutnmix.errors import DivergenceError, InputError
+from tf_cutnmix import command, evaluate, export, train
+from tf_cutnmix.errors import DivergenceError, InputError, RunError
 from tf_cutnmix.runs import (
     build,
     events,
@@ -378,6 +378,26 @@ def test_the_command_ends_with_the_test_accuracies_and_where_things_are(repeated
         "peer": "exports/digits_tiny_networks_tiny_peer/1",
         "ensemble": "exports/digits_tiny_networks_tiny_ensemble/1",
     }
+
+
+def test_an_export_that_fails_costs_nothing_that_was_earned(tmp_path, capsys):
+    (tmp_path / "exports").mkdir()
+    in_its_way = tmp_path / "exports" / "digits_tiny_networks_tiny"
+    in_its_way.touch()
+    folder = tmp_path / "run"
+    places = {"workdir": str(folder), "export": "teacher", "export_dir": str(in_its_way.parent)}
+    with pytest.raises(RunError, match=rf"cannot write .*; all else of .* --run={folder} exports"):
+        train.main(Config(**{**ALONE, **places, "steps": 2}))
+    told = capsys.readouterr().out
+    assert "test accuracy" in told
+    assert f"page: {folder}/run.html\n" in told
+    assert {"run.html", "predictions.npz"} < {path.name for path in folder.iterdir()}
+    result = json.loads((folder / "result.json").read_text())
+    assert result["exports"] == {}
+    assert result["wall_seconds"] > 0
+    in_its_way.unlink()
+    export.main(export.Settings(str(folder), trust_code=True))
+    assert (in_its_way / "1" / "saved_model.pb").exists()
 
 
 def test_evaluating_the_exported_teacher_gives_the_test_accuracy_of_the_run(repeated):

@@ -1,10 +1,13 @@
 """What TensorFlow would keep of a run in a process."""
 
 import gc
+import weakref
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import func_graph
 
+from tf_cutnmix import data
 from tf_cutnmix.runs import letting_go
 
 
@@ -38,3 +41,20 @@ def test_what_was_registered_is_forgotten_and_what_was_before_is_kept() -> None:
     assert before(tf.constant(2.0)) == 3
     trace()
     assert graphs() == count + 1  # So TensorFlow keeps it otherwise.
+
+
+def test_the_images_of_a_run_are_let_go() -> None:
+    def read() -> weakref.ref:
+        """A batch of images of their own, as a run reads them; what is left of them."""
+        pixels = np.zeros((4, 2, 2, 3), np.uint8)
+        images = data.Images(pixels, np.arange(4, dtype=np.int32), ("a", "b", "c", "d"))
+        for batches in (data.shuffled_batches(images, 2, seed=0), data.ordered_batches(images, 2)):
+            next(iter(batches))
+        return weakref.ref(pixels)
+
+    with letting_go.forgotten():
+        inside = read()
+    outside = read()
+    gc.collect()
+    assert inside() is None
+    assert outside() is not None  # So TensorFlow keeps them otherwise.

@@ -66,7 +66,7 @@ def test_equal_images_are_counted_in_one_line() -> None:
     assert line.endswith("others; 1 of the 1 validation images are training images")
 
 
-def test_training_images_are_hashed_once(tmp_path, monkeypatch) -> None:
+def test_files_and_images_are_hashed_once(tmp_path, monkeypatch) -> None:
     write_split(tmp_path, *range(0, 40, 2))
     hashed = []
     monkeypatch.setattr(
@@ -74,7 +74,7 @@ def test_training_images_are_hashed_once(tmp_path, monkeypatch) -> None:
     )
     splits = build.load_splits(Config(dataset=str(tmp_path)))
     assert len(splits.validation.labels) == 3
-    assert len(hashed) == sum(len(images.labels) for images in splits)
+    assert len(set(hashed)) == len(hashed) == 2 * sum(len(images.labels) for images in splits)
 
 
 def test_weights_make_classes_count_alike_and_images_once_in_the_mean() -> None:

@@ -26,3 +26,11 @@ def test_what_is_below_the_classifiers_learns_at_its_own_rate_on_the_same_schedu
 
 def test_without_a_rate_of_its_own_it_learns_as_the_classifiers_do():
     assert type(optimizer.build(Config(), 8, [])) is keras.optimizers.SGD
+
+
+def test_a_variable_that_the_loss_does_not_depend_on_stays_as_it_is():
+    below, unused = keras.Variable(np.ones(3)), keras.Variable(np.ones(3))
+    built = optimizer.build(Config(learning_rate_backbone=0.01), 1, [below, unused])
+    built.apply([np.ones(3, "float32"), None], [below, unused])
+    assert np.all(np.asarray(below) < 1)
+    np.testing.assert_array_equal(unused, 1)

@@ -14,7 +14,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from tf_cutnmix import data
 from tf_cutnmix.errors import RunError
-from tf_cutnmix.networks import build_network
+from tf_cutnmix.networks import build_network, served
 from tf_cutnmix.serving import savedmodel
 
 SIZE = (8, 8)
@@ -124,6 +124,21 @@ def test_the_savedmodel_holds_the_variables_of_the_networks_and_no_others(versio
         if name != "_CHECKPOINTABLE_OBJECT_GRAPH" and not name.startswith("save_counter")
     )
     assert shapes == sorted(tuple(v.shape) for network in two for v in network.variables)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["a[y]", "b\\c", "[*]?"])
+def test_it_is_written_tried_and_loaded_where_tensorflow_sees_a_pattern(
+    name, one, tmp_path, monkeypatch
+):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    version = savedmodel.export(one, pathlib.Path("out"), CLASS_NAMES, random_images(3))
+    assert contents(version) == ["assets", "fingerprint.pb", "saved_model.pb", "variables"]
+    loaded = served.load(str(tmp_path / name / version), "savedmodel")
+    expected = mean_probabilities(one, random_images(4))
+    answer = loaded.predict(images=tf.constant(random_images(4)))["probabilities"]
+    np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
 @pytest.mark.long
@@ -243,16 +258,47 @@ def test_one_request_holds_files_of_any_kind_and_size(of_one):
         np.testing.assert_allclose(answer["logits"][position], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.usefixtures("convolved_nothing")
+@keras.saving.register_keras_serializable("tests")
+class Something(keras.layers.Layer):
+    """Fails on no images, as do convolutions on some processors."""
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies([tf.debugging.assert_positive(tf.shape(images)[0])]):
+            return tf.identity(images)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [SIZE, (5, 13)])
-def test_no_images_are_answered_with_no_rows(of_two, size):
-    nothing = tf.zeros([0, *size, 3], tf.uint8)
-    for signature in ("serving_default", "portable"):
-        answer = of_two[signature](images=nothing)
-        assert answer["probabilities"].shape == answer["logits"].shape == (0, 3)
-        assert answer["classes"].shape == (0,)
-    assert of_two["features"](images=nothing)["features"].shape == (0, 64 + 5)
-    assert of_two["serve_bytes"](bytes=tf.zeros([0], tf.string))["logits"].shape == (0, 3)
+def test_no_images_are_answered_with_no_rows_by_networks_that_need_some(size, channels):
+    images = keras.Input((*SIZE, channels))
+    pooled = keras.layers.GlobalAveragePooling2D()(Something()(images))
+    logits = keras.layers.Dense(3)(pooled)
+    network = keras.Model(images, {"features": pooled, "logits": logits})
+    signatures = savedmodel._signatures([network, network], max_pixels=1000)
+    for name in signatures:
+        request = {
+            "serve_bytes": tf.zeros([0], tf.string),
+            "fixed_size": tf.zeros([0, *SIZE, channels]),
+        }.get(name, tf.zeros([0, *size, 3], tf.uint8))
+        answer = signatures[name](request)
+        columns = {"features": 2 * channels, "logits": 3, "probabilities": 3}
+        assert {output: tuple(rows.shape) for output, rows in answer.items()} == {
+            output: (0, columns[output]) if output in columns else (0,) for output in answer
+        }
+
+
+def test_files_that_are_none_have_zeros_in_all(one):
+    network = keras.models.clone_model(one[0])
+    # Of a black image, as which they are decoded, class 2 is the likeliest.
+    network.set_weights([*one[0].get_weights()[:-1], np.float32([-50, 1, 50])])
+    serve = savedmodel._signatures([network], max_pixels=100)["serve_bytes"]
+    whole = tf.io.encode_png(random_images(1)[0]).numpy()
+    large = tf.io.encode_png(np.zeros((11, 10, 3), np.uint8)).numpy()
+    answer = serve(tf.constant([b"no picture", whole, whole[:50], b"", large]))
+    assert answer["valid"].numpy().tolist() == [False, True, False, False, False]
+    assert answer["classes"].numpy().tolist() == [0, 2, 0, 0, 0]
+    for name in ("logits", "probabilities"):
+        assert np.any(answer[name], axis=1).tolist() == [False, True, False, False, False]
 
 
 @pytest.mark.parametrize("size", [SIZE, (5, 13), (24, 16)])

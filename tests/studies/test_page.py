@@ -85,6 +85,18 @@ def test_all_rows_of_a_seed_are_of_one_machine(page):
         assert sum(len(seeds) for seeds in made) == len(set.union(*made))
 
 
+def test_a_regime_says_how_many_steps_its_runs_have(text):
+    table = dict(
+        re.findall(r"^\| `(\w+)` .* ([\d,]+) \|$", (STUDY / "README.md").read_text(), re.M)
+    )
+    for regime in ("digits", *(name.removesuffix("_h100") for name in REGIMES)):
+        place = regime if regime == "digits" else f"{regime}_h100"
+        (steps,) = {f"{last['step']:,}" for last in lasts(place, "independent_cutmix").values()}
+        assert f"{steps} steps" in (STUDY / "regimes" / f"{regime}.cfg").read_text()
+        assert table[regime] == steps
+    assert f"({lasts('digits', 'cutnmix')[0]['step']} steps)" in text
+
+
 def test_results_on_held_out_images_name_them():
     for regime in REGIMES:
         for path in folders(regime):
@@ -222,7 +234,9 @@ def test_the_readmes_figures_are_tested_together(page):
     for *key, p, after in lines:
         assert float(p) == pytest.approx(found[tuple(key)], abs=0.00006)
         assert float(after) == pytest.approx(corrected[tuple(key)], abs=0.00006)
-    assert {key[0] for key, p in corrected.items() if p < 0.05} == {"train1000"}
+    stand = {key: f"{p:.3f}".removeprefix("0") for key, p in corrected.items() if p < 0.05}
+    assert {regime for regime, _ in stand} == {"train1000"}
+    assert " and ".join(stand.values()) in README.read_text()
 
 
 def test_conditions_say_which_seeds_they_hang_on(page):

@@ -67,7 +67,10 @@ def _build(entry: pathlib.Path, source: Source) -> None:
                 source, lambda shape: _allocate(entry.parent, new / "pixels.npy", shape)
             )
             facts = facts_of(images.pixels)
-            np.savez(new / "facts.npz", labels=images.labels, **facts._asdict())
+            known = {"labels": images.labels, **facts._asdict()}
+            if images.contents is not None:
+                known["contents"] = images.contents
+            np.savez(new / "facts.npz", **known)
             for path in (new / "pixels.npy", new / "facts.npz"):
                 files.sync(path)
             os.rename(new, entry)
@@ -93,7 +96,8 @@ def _read(entry: pathlib.Path, class_names: tuple[str, ...]) -> Images:
     try:
         with np.load(entry / "facts.npz") as known:
             labels, *facts = (known[name] for name in ("labels", *Facts._fields))
+            contents = known.get("contents")
         pixels = np.load(entry / "pixels.npy", mmap_mode="r")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{entry} cannot be read: remove it, it is made anew: {error}") from error
-    return Images(pixels, labels, class_names, facts=Facts(*facts))
+    return Images(pixels, labels, class_names, facts=Facts(*facts), contents=contents)

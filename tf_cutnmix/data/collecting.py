@@ -16,13 +16,27 @@ from tf_cutnmix.errors import InputError, RunError, first_line, listed
 _NAMED = 10
 
 
+class Example(NamedTuple):
+    """What is read of one image.
+
+    Attributes:
+      image: `[H, W, 3]` uint8.
+      label: of its class.
+      content: 16 bytes that only equal files have in common; none where it is in no file.
+    """
+
+    image: np.ndarray
+    label: int
+    content: bytes = b""
+
+
 class Source(NamedTuple):
     """One split of a data set before it is read.
 
     Attributes:
       place: what its data set is called.
-      examples: reads them: images `[H, W, 3]` uint8 and their labels, in the order of the split.
-        Where one cannot be read, an OSError, a RunError or an error of TensorFlow says why.
+      examples: reads them, in the order of the split. Where one cannot be read, an OSError, a
+        RunError or an error of TensorFlow says why.
       size: the number of examples.
       class_names: of all labels.
       name: what an error calls example i.
@@ -32,7 +46,7 @@ class Source(NamedTuple):
     """
 
     place: str
-    examples: Callable[[], Iterable[tuple[np.ndarray, int]]]
+    examples: Callable[[], Iterable[Example]]
     size: int
     class_names: tuple[str, ...]
     name: Callable[[int], str]
@@ -51,12 +65,12 @@ def collect(source: Source, allocate: Callable[[tuple[int, ...]], np.ndarray]) -
     Raises:
       InputError: an image cannot be read, or has another size than those before it.
     """
-    labels = np.empty(source.size, np.int64)
+    labels, contents = np.empty(source.size, np.int64), bytearray()
     pixels: Any = None
     examples = iter(source.examples())
     for position in range(source.size):
         try:
-            image, label = next(examples)
+            image, label, content = next(examples)
         except (OSError, tf.errors.OpError, RunError) as error:
             raise InputError(_unreadable(source, position, error)) from error
         if pixels is None:
@@ -67,7 +81,9 @@ def collect(source: Source, allocate: Callable[[tuple[int, ...]], np.ndarray]) -
                 f"{_size(pixels[0])}: pass --image_size to resize them all"
             )
         pixels[position], labels[position] = image, label
-    return Images(pixels, labels, source.class_names, source.notes)
+        contents += content
+    digests = np.frombuffer(contents, np.uint8).reshape(source.size, -1) if contents else None
+    return Images(pixels, labels, source.class_names, source.notes, contents=digests)
 
 
 def in_memory(shape: tuple[int, ...]) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import sklearn
 
-from tf_cutnmix.data.collecting import Source
+from tf_cutnmix.data.collecting import Example, Source
 from tf_cutnmix.data.images import prepare
 from tf_cutnmix.data.splits import select
 
@@ -23,9 +23,10 @@ def source(split: str, image_size: int) -> Source:
     splits = {"train": range(count - _TEST), "test": range(count - _TEST, count)}
     positions = select("digits", split, splits)
 
-    def examples() -> Iterator[tuple[np.ndarray, int]]:
+    def examples() -> Iterator[Example]:
         for position in positions:
-            yield np.asarray(prepare(pixels[position], image_size)), digits.target[position]
+            image = np.asarray(prepare(pixels[position], image_size))
+            yield Example(image, digits.target[position])
 
     return Source(
         "digits",

@@ -1,21 +1,23 @@
 """A folder of pictures: a sub-folder for each class, or for each split and in it each class."""
 
 import functools
+import hashlib
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
-from typing import TypeVar
+from multiprocessing.pool import ThreadPool
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix import files
 from tf_cutnmix.data import by_pillow, decode, layout
-from tf_cutnmix.data.collecting import Source
+from tf_cutnmix.data.collecting import Example, Source
 from tf_cutnmix.data.images import prepare
 from tf_cutnmix.data.splits import in_proportion, select
 from tf_cutnmix.errors import RunError
+from tf_cutnmix.escaping import composed
 
 # So many for each thread are read before the first of them is needed: all lie in memory then.
 _FILES_A_THREAD = 8
@@ -29,15 +31,20 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
       InputError: the folder is of neither kind.
     """
     found = layout.read(path)
-    chosen = select(str(path), split, found.splits)
+    chosen = select(str(path), composed(split), found.splits)
     if "[" in split:
         # Of them as they are listed, by class, a slice would be the first classes.
         drawn = {name: _drawn(listed) for name, listed in found.splits.items()}
-        chosen = sorted(select(str(path), split, drawn), key=lambda one: one[::-1])
+        chosen = sorted(select(str(path), composed(split), drawn), key=lambda one: one[::-1])
     paths, labels = [file for file, _ in chosen], [label for _, label in chosen]
     return Source(
         str(path),
-        lambda: zip(_each(_reader(image_size), paths), labels, strict=True),
+        lambda: (
+            Example(image, label, content)
+            for (image, content), label in zip(
+                _each(_reader(image_size), paths), labels, strict=True
+            )
+        ),
         len(paths),
         found.class_names,
         lambda i: str(paths[i]),
@@ -54,7 +61,7 @@ def _drawn(listed: Sequence[tuple[pathlib.Path, int]]) -> list[tuple[pathlib.Pat
 
 
 def _broken(
-    paths: Sequence[pathlib.Path], read: Callable[[pathlib.Path], np.ndarray]
+    paths: Sequence[pathlib.Path], read: Callable[[pathlib.Path], Any]
 ) -> list[pathlib.Path]:
     """Those of some files that cannot be read."""
 
@@ -74,14 +81,21 @@ def _each(call: Callable[[pathlib.Path], _Made], paths: Sequence[pathlib.Path]) 
     # One before all: each of several would make TensorFlow's graph ready.
     yield from map(call, paths[:1])
     workers = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
-    with futures.ThreadPoolExecutor(workers) as threads:
+    # A run that is asked to end does not wait for its threads: a file system may not answer.
+    with ThreadPool(workers) as threads:
         for start in range(1, len(paths), _FILES_A_THREAD * workers):
-            yield from threads.map(call, paths[start : start + _FILES_A_THREAD * workers])
+            yield from threads.imap(call, paths[start : start + _FILES_A_THREAD * workers])
 
 
-def _reader(image_size: int) -> Callable[[pathlib.Path], np.ndarray]:
-    """Makes an image `[H, W, 3]` of a file."""
-    return lambda file: picture(file.read_bytes(), image_size)
+def _reader(image_size: int) -> Callable[[pathlib.Path], tuple[np.ndarray, bytes]]:
+    """Makes an image `[H, W, 3]` of a file, and a digest of it."""
+
+    def read(file: pathlib.Path) -> tuple[np.ndarray, bytes]:
+        content = file.read_bytes()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        return picture(content, image_size), digest
+
+    return read
 
 
 def picture(file: bytes, image_size: int = 0) -> np.ndarray:

@@ -75,6 +75,7 @@ class Images(NamedTuple):
       class_names: at least two.
       notes: what a user is to know about them, a line each.
       facts: of each image, where they are known.
+      contents: `[N, 16]` uint8, digests of the files that they were read from, if there are any.
     """
 
     pixels: Pixels
@@ -82,6 +83,7 @@ class Images(NamedTuple):
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     facts: Facts | None = None
+    contents: np.ndarray | None = None
 
     @property
     def counts(self) -> np.ndarray:
@@ -94,6 +96,7 @@ class Images(NamedTuple):
             pixels=Rows(self.pixels, positions),
             labels=self.labels[positions],
             facts=self.facts and Facts(*(values[positions] for values in self.facts)),
+            contents=None if self.contents is None else self.contents[positions],
         )
 
     def with_facts(self) -> "Images":
@@ -103,6 +106,15 @@ class Images(NamedTuple):
     def digests(self) -> list[bytes]:
         """Of each image some bytes that only images equal to the byte have in common."""
         return [row.tobytes() for row in self._known().digests]
+
+    def fingerprints(self) -> np.ndarray:
+        """`[N, 2]` uint32: of each image's file, or of its pixels where it has none, and its label.
+
+        Other ways to decode the files have the same ones.
+        """
+        digests = self._known().digests if self.contents is None else self.contents
+        first = np.ascontiguousarray(digests[:, :4]).view(np.uint32)
+        return np.concatenate([first, self.labels[:, np.newaxis].astype(np.uint32)], axis=1)
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel, the latter at least 1, by exact sums."""

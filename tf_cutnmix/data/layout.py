@@ -4,11 +4,13 @@ import collections
 import os
 import pathlib
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from tf_cutnmix.data import raw
-from tf_cutnmix.errors import InputError
+from tf_cutnmix.errors import InputError, listed
+from tf_cutnmix.escaping import composed
 
 ENDINGS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".webp"),
@@ -25,6 +27,7 @@ _ROLES = {
 }
 # What archives made on a Mac leave beside the folders that were packed.
 _NO_CLASSES = ("__MACOSX",)
+_NAMED = 5
 
 Classes = dict[str, list[pathlib.Path]]
 
@@ -33,9 +36,9 @@ class Layout(NamedTuple):
     """What a folder of pictures holds.
 
     Attributes:
-      class_names: sorted.
+      class_names: composed, and sorted.
       splits: the pictures of each split with their classes' positions. A split that a folder of
-        another name holds is there under that name as well.
+        another name holds is there under that name, composed, as well.
       notes: what a user is to know about it, a line each.
     """
 
@@ -47,8 +50,9 @@ class Layout(NamedTuple):
 def read(path: pathlib.Path) -> Layout:
     """List a folder: a sub-folder for each class, or for each split and in it for each class.
 
-    A class's pictures lie anywhere below its folder. Without splits every fifth of each class is
-    a test picture, in the order of the names.
+    A class's pictures lie anywhere below its folder, or below folders whose names are written
+    otherwise in Unicode alone. Without splits every fifth of each class is a test picture, in the
+    order of the names.
 
     Raises:
       InputError: the folder is of neither kind, or a class has no pictures or a name that cannot
@@ -56,35 +60,58 @@ def read(path: pathlib.Path) -> Layout:
     """
     folders = _split_folders(path)
     skipped: collections.Counter[str] = collections.Counter()
-    notes = []
+    spelled: dict[str, set[str]] = collections.defaultdict(set)
+    notes = _beside([path, *folders.values()])
     if not folders:
-        splits = _every_fifth(_list_classes(path, skipped))
+        splits = _every_fifth(_list_classes(path, skipped, spelled))
     else:
-        splits = {name: _list_classes(folder, skipped) for name, folder in folders.items()}
+        splits = {role: _list_classes(f, skipped, spelled) for role, f in folders.items()}
         _check_equal_classes(path, folders, splits)
         if "test" not in splits and "validation" in splits:
             # The final figures need pictures of their own; those that choose can be held out.
             name = folders["validation"].name
-            notes = [f"{path} holds no test folder: {name} is the test split"]
+            notes.append(f"{path} holds no test folder: {name} is the test split")
             splits["test"] = splits.pop("validation")
             folders["test"] = folders.pop("validation")
+    notes += _written_otherwise(path, spelled)
     count = sum(len(files) for classes in splits.values() for files in classes.values())
     class_names = tuple(splits["train"])
     found = f"{path}: {count} pictures of {len(class_names)} classes"
     others = ", ".join(f"{number} {kind}" for kind, number in skipped.most_common())
     notes.insert(0, f"{found}; skipped {others}" if others else found)
-    by_name = splits | {folder.name: splits[name] for name, folder in folders.items()}
+    by_name = splits | {composed(folder.name): splits[name] for name, folder in folders.items()}
     return Layout(class_names, {name: _labelled(s) for name, s in by_name.items()}, tuple(notes))
 
 
 def pictures_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """The pictures at any depth below a folder, and the other files, sorted, but hidden ones."""
+    """The pictures at any depth below a folder, and the other files, sorted, but hidden ones.
+
+    Links are followed, but into no folder that is read already or lies around this one.
+
+    Raises:
+      InputError: a folder cannot be read.
+    """
     found = []
-    for place, inner, files in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
+    seen = {_identity(place) for place in (folder, *folder.absolute().parents)}
+    for place, inner, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        below = sorted(pathlib.Path(place, name) for name in inner if not name.startswith("."))
+        inner.clear()
+        for path in sorted(below, key=pathlib.Path.is_symlink):  # what is linked comes last
+            if (identity := _identity(path)) not in seen:
+                seen.add(identity)
+                inner.append(path.name)
         found += [pathlib.Path(place, name) for name in files if not name.startswith(".")]
     pictures = [file for file in sorted(found) if _is_picture(file)]
     return pictures, sorted(set(found).difference(pictures))
+
+
+def _identity(folder: pathlib.Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def has_validation(path: pathlib.Path) -> bool:
@@ -126,10 +153,11 @@ def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
     folders = _subfolders(path)
     by_role = collections.defaultdict(list)
     for folder in folders:
-        by_role[_ROLES.get(folder.name.lower(), "")].append(folder)
-    others = by_role.pop("", [])
+        name = composed(folder.name)
+        by_role[_ROLES.get(name.lower(), name)].append(folder)
+    others = by_role.keys() - _ROLES.values()
     names = ", ".join(folder.name for folder in folders)
-    if not by_role or (others and not _have_names_in_common(folders)):
+    if len(others) == len(by_role) or (others and not _have_names_in_common(folders)):
         return {}
     if "train" not in by_role:
         raise InputError(
@@ -148,12 +176,12 @@ def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
             f"{train} holds no class sub-folders: put each class's images into one, or, if "
             f"{names} are the classes, rename them"
         )
-    return {role: same[0] for role, same in by_role.items()} | {f.name: f for f in others}
+    return {role: same[0] for role, same in by_role.items()}
 
 
 def _have_names_in_common(folders: Iterable[pathlib.Path]) -> bool:
     """Whether some hold sub-folders of one name, as splits do and classes do not."""
-    names = [inner.name for folder in folders for inner in _subfolders(folder)]
+    names = [composed(inner.name) for folder in folders for inner in _subfolders(folder)]
     return len(set(names)) < len(names)
 
 
@@ -165,19 +193,41 @@ def _subfolders(path: pathlib.Path) -> list[pathlib.Path]:
     )
 
 
-def _list_classes(path: pathlib.Path, skipped: collections.Counter[str]) -> Classes:
-    """The pictures of each class; counts the other files, by their endings."""
+def _list_classes(
+    path: pathlib.Path, skipped: collections.Counter[str], spelled: dict[str, set[str]]
+) -> Classes:
+    """The pictures of each class; adds other files by their endings, and how names are written."""
     folders = _subfolders(path)
     if not folders:
         raise InputError(f"{path} holds no class sub-folders: put each class's images into one")
-    classes: Classes = {}
+    classes: Classes = collections.defaultdict(list)
     for folder in folders:
         _check_name(folder)
-        classes[folder.name], others = pictures_below(folder)
-        if not classes[folder.name]:
+        pictures, others = pictures_below(folder)
+        if not pictures:
             raise InputError(f"{folder} holds no images ({', '.join(ENDINGS)})")
-        skipped.update(file.suffix.lower() or "without an ending" for file in others)
-    return classes
+        classes[composed(folder.name)] += pictures
+        spelled[composed(folder.name)].add(folder.name)
+        skipped.update(map(_kind, others))
+    return dict(sorted(classes.items()))
+
+
+def _beside(places: Iterable[pathlib.Path]) -> list[str]:
+    """A line for each place where pictures lie beside the folders of the classes."""
+    lines = []
+    for place in places:
+        beside = [p for p in place.iterdir() if not (p.name.startswith(".") or p.is_dir())]
+        if count := sum(map(_is_picture, beside)):
+            lines.append(f"{place}: left out {count} pictures that lie in no class's folder")
+    return lines
+
+
+def _written_otherwise(path: pathlib.Path, spelled: Mapping[str, set[str]]) -> list[str]:
+    """A line that names the classes whose folders' names differ in their code points alone."""
+    joined = [repr(name) for name, written in sorted(spelled.items()) if len(written) > 1]
+    if not joined:
+        return []
+    return [f"{path}: one class each, although Unicode writes them twice: {listed(joined, _NAMED)}"]
 
 
 def _check_name(folder: pathlib.Path) -> None:
@@ -192,6 +242,8 @@ def _check_name(folder: pathlib.Path) -> None:
 
 def _is_picture(file: pathlib.Path) -> bool:
     """Whether its name or its content says so."""
+    if _is_special(file):
+        return False
     if file.suffix.lower() in ENDINGS:
         return True
     try:
@@ -202,3 +254,15 @@ def _is_picture(file: pathlib.Path) -> bool:
             return not raw.is_raw(opened, file.name)
     except OSError:
         return False
+
+
+def _is_special(file: pathlib.Path) -> bool:
+    """Whether it is a pipe, a socket or a device: whoever opens one may wait for ever."""
+    try:
+        return not stat.S_ISREG(file.stat().st_mode)
+    except OSError:  # a link to nothing, which reading names
+        return False
+
+
+def _kind(file: pathlib.Path) -> str:
+    return "no regular file" if _is_special(file) else file.suffix.lower() or "without an ending"

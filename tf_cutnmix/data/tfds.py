@@ -1,14 +1,14 @@
 """A data set of TensorFlow Datasets, by its name."""
 
+import itertools
 import pathlib
 from collections.abc import Iterator
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tf_cutnmix import files
-from tf_cutnmix.data.collecting import Source
+from tf_cutnmix.data.collecting import Example, Source
 from tf_cutnmix.data.images import prepare
 from tf_cutnmix.data.splits import some
 from tf_cutnmix.errors import InputError, first_line, unknown
@@ -42,13 +42,14 @@ def source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
     except ValueError as error:
         raise InputError(f"{dataset}: {first_line(error)}") from error
 
-    def examples() -> Iterator[tuple[np.ndarray, int]]:
+    def examples() -> Iterator[Example]:
         stored = builder.as_dataset(split=split, shuffle_files=False)
-        return stored.map(
+        prepared = stored.map(
             lambda example: (prepare(example[image], image_size), example[label]),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
-        ).as_numpy_iterator()
+        )
+        return itertools.starmap(Example, prepared.as_numpy_iterator())
 
     return Source(
         dataset,

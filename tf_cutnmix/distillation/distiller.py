@@ -18,8 +18,9 @@ from tf_cutnmix.distillation.predictor import Predictor
 from tf_cutnmix.distillation.replicas import Replicas
 from tf_cutnmix.distillation.trainer import Trainer
 from tf_cutnmix.distillation.unpacking import unpack
-from tf_cutnmix.distillation.views import Views
+from tf_cutnmix.distillation.views import Shown, Views
 from tf_cutnmix.mixing.labels import soft_labels, weigh
+from tf_cutnmix.mixing.sampling import overlap
 from tf_cutnmix.networks import sharing
 
 
@@ -52,8 +53,8 @@ class OnlineDistiller(Predictor, Trainer):
     labels, a mixed sample's as its label is mixed. `evaluate` counts samples by them as Keras does:
     the loss is the mean of `weight * loss`, an accuracy the weighted mean. Should a term or a
     gradient stop being finite, that step and all after it change nothing, and `fit` raises. A label
-    that is none is a `ValueError` of one line; pixels of 0 to 1 for peers whose layers show that they
-    expect those of 0 to 255 are a warning, once.
+    that is none is a `ValueError` of one line; pixels of 0 to 1 for peers whose layers show that
+    they expect those of 0 to 255 are a warning, once.
 
     Args:
       peers: models from images `[B, H, W, C]` to `{"features": [B, D_k], "logits": [B, K]}`;
@@ -147,15 +148,15 @@ class OnlineDistiller(Predictor, Trainer):
         self.brightness.look(images)
         labels = soft_labels(labels, self.num_classes)
         step = tf.identity(self.step.value)
-        views, mixed_labels, overlaps = self.make_views(images, labels, step)
+        shown = self.make_views(images, labels, step)
         teach = any(term.uses_averages for term in self.terms)
         normalising = teacher.Normalising(self.averages, self.peers) if teach else None
-        mix = functools.partial(self._views.mix_answers, images=images, step=step)
-        counted = self._counted(mixed_labels, images, labels, sample_weights, step)
-        forward = Forward(step, mixed_labels, views, (), mix=mix, counted=counted)
-        shown = self._views.unmixed(images, step) if self._unmixed else views
+        mix = functools.partial(self._views.mix_answers, shown=shown)
+        counted = self._counted(shown, labels, sample_weights)
+        forward = Forward(step, shown.labels, shown.views, (), mix=mix, counted=counted)
+        taught_on = shown.unmixed if self._unmixed else shown.views
         with normalising.told_to_train() if normalising else contextlib.nullcontext():
-            found = self.replicas.run(self._learn, forward, shown, normalising)
+            found = self.replicas.run(self._learn, forward, taught_on, normalising)
         loss = tf.add_n(found.terms)
         changed = zip(self._statistics(normalising), found.statistics, strict=True)
         statistics = [(variable, value) for variable, value in changed if value is not None]
@@ -172,6 +173,7 @@ class OnlineDistiller(Predictor, Trainer):
             for memory in self._memories:
                 memory.remember(images, labels, found.logits)
             self.step.assign_add(1)
+            overlaps = [overlap(shown.draws[-1]) for _ in self.overlap_metrics]
             values = (loss, *found.terms, *overlaps, *[found.ramp] * len(self.ramp_metrics))
             for metric, value in zip(self._step_metrics, values, strict=True):
                 metric.update_state(value)
@@ -188,7 +190,7 @@ class OnlineDistiller(Predictor, Trainer):
     def _learn(
         self,
         forward: Forward,
-        shown: Sequence[tf.Tensor],
+        taught_on: Sequence[tf.Tensor],
         normalising: teacher.Normalising | None,
     ) -> Learnt:
         """What a device finds from its rows of the views; it changes nothing.
@@ -200,7 +202,7 @@ class OnlineDistiller(Predictor, Trainer):
         weights, averages = self.trainable_variables, []
         with keras.StatelessScope() as teaching:
             if normalising:
-                averages = normalising.teach(self.run_averages, replicas.rows(shown))
+                averages = normalising.teach(self.run_averages, replicas.rows(taught_on))
         with tf.GradientTape() as tape:
             with keras.StatelessScope(collect_losses=True) as learning:
                 outputs = self.run_peers(replicas.rows(forward.views), training=True)
@@ -237,20 +239,15 @@ class OnlineDistiller(Predictor, Trainer):
         own = normalising.statistics if normalising else []
         return [v for v in variables_of([*self.peers, *self.parts]) if not v.trainable] + own
 
-    def make_views(
-        self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
-    ) -> tuple[list[tf.Tensor], tf.Tensor, list[tf.Tensor]]:
-        """What each peer sees at one step, the labels `[B, K]` that they share, the overlap.
+    def make_views(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Shown:
+        """What each peer sees at one step, and the labels `[B, K]` that they share.
+
+        With a method that remembers the last batch, that one comes first, and `B` is both.
 
         Args:
           images: `[B, H, W, C]`.
           labels: integers `[B]`, or `[B, K]`.
           step: number of the step.
-
-        Returns:
-          A view `[B, H, W, C]` for each peer, one object where they see the same; labels
-          float32; the mean overlap of the peers' boxes, if they have boxes of their own. With a
-          method that remembers the last batch, that one comes first, and `B` is both.
         """
         labels = soft_labels(labels, self.num_classes)
         batches = [(images, labels, step)]
@@ -291,24 +288,18 @@ class OnlineDistiller(Predictor, Trainer):
         initializer = keras.initializers.Constant(value)
         return self.add_weight((), initializer, "int64", trainable=False, name=name)
 
-    def _counted(
-        self,
-        mixed_labels: tf.Tensor,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        weights: tf.Tensor | None,
-        step: tf.Tensor,
-    ) -> tf.Tensor:
+    def _counted(self, shown: Shown, labels: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
         """The mixed labels `[B, K]`, each part times the weights of its sample and its class."""
         if weights is not None and self._memories:
             raise ValueError(
                 f"{self.method.name} remembers the last batch, but not what its samples count: "
                 "fit it without sample_weight and class_weight"
             )
+        counted = shown.labels
         if weights is not None:
-            mixed_labels = self._views.mix_answers(weigh(labels, weights), images, step)
+            counted = self._views.mix_answers(weigh(labels, weights), shown)
         classes = self.method.class_weights
-        return mixed_labels * tf.constant(classes, tf.float32) if classes else mixed_labels
+        return counted * tf.constant(classes, tf.float32) if classes else counted
 
     @property
     def _memories(self) -> list[Memory]:

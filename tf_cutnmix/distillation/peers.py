@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 _PULL = 0.01
+_ANY_SIZE = 64
 
 
 def check_peers(peers: Sequence[keras.Model], mixing: Any = None) -> int:
@@ -66,7 +67,8 @@ def adds_losses(peers: Sequence[keras.Model]) -> bool:
     for peer in peers:
         layers = peer._flatten_layers()
         if any(layer.activity_regularizer or not _of_keras(layer) for layer in layers):
-            peer(tf.zeros((1, *peer.input_shape[1:])))  # what they add is known after a call
+            # What they add is known after a call, of images of any size that is not known.
+            peer(tf.zeros([1, *(size or _ANY_SIZE for size in peer.input_shape[1:])]))
     return any(peer.losses for peer in peers)
 
 

@@ -65,12 +65,18 @@ class Trainer(keras.Model):
                 given |= _held_out(given)
                 own.append(LearnHeldOut(part, self.method.name, given.get("validation_data")))
         if isinstance(callbacks, keras.callbacks.CallbackList):
+            before = list(callbacks.callbacks)
             for callback in own:
-                callbacks.append(callback)
-        else:
-            callbacks = [*own, *keras.tree.flatten(callbacks or [])]
-            for callback in callbacks:
-                _set_mode(callback)
+                callback.set_model(self)
+            callbacks.callbacks += own
+            try:
+                with self._told():
+                    return super().fit(**given, callbacks=callbacks)
+            finally:
+                callbacks.callbacks[:] = before
+        callbacks = [*own, *keras.tree.flatten(callbacks or [])]
+        for callback in callbacks:
+            _set_mode(callback)
         with self._told():
             return super().fit(**given, callbacks=callbacks)
 

@@ -1,8 +1,8 @@
-"""What each peer sees of a batch: augmented, then mixed."""
+"""What each peer sees of a batch: augmented once, then mixed by one draw."""
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -10,10 +10,25 @@ import tensorflow as tf
 from tf_cutnmix.mixing.draws import SteppedLayer
 from tf_cutnmix.mixing.layer import Mixing
 from tf_cutnmix.mixing.layers import CutNMix
-from tf_cutnmix.mixing.pasting import dimensions
-from tf_cutnmix.mixing.sampling import overlap
+from tf_cutnmix.mixing.pasting import dimensions, sides
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+class Shown(NamedTuple):
+    """What a step shows `n` peers of one batch, or of several one after another.
+
+    Attributes:
+      views: of each peer, `[B, H, W, C]`; one object where they see the same.
+      labels: `[B, K]` float32, mixed as the views are.
+      unmixed: what each peer would see were nothing mixed, likewise.
+      draws: how each batch was mixed; none without mixing and of somebody else's layer.
+    """
+
+    views: list[tf.Tensor]
+    labels: tf.Tensor
+    unmixed: list[tf.Tensor]
+    draws: tuple[Any, ...]
 
 
 class Views:
@@ -63,83 +78,68 @@ class Views:
         self._augmented = _compiled(self._augment, augment)
         self._mixed = _compiled(self._mix, mixing)
 
-    def __call__(
-        self, batches: Sequence[Batch], step: tf.Tensor
-    ) -> tuple[list[tf.Tensor], tf.Tensor, list[tf.Tensor]]:
-        """Views and labels of batches, one after another.
+    def __call__(self, batches: Sequence[Batch], step: tf.Tensor) -> Shown:
+        """What the peers see of batches, one after another.
 
         Args:
           batches: images `[B, H, W, C]`, labels `[B, K]` and the step to mix at, of each.
           step: to augment at.
-
-        Returns:
-          A view `[B, H, W, C]` for each peer, one object where they see the same, `B` of all
-          batches; labels `[B, K]`; the mean overlap of the peers' boxes in the last batch, if
-          they have boxes of their own.
         """
-        images, labels, overlaps = self._augment_and_mix(batches, step)
-        return self._apart(images), labels, overlaps
-
-    def unmixed(self, images: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
-        """What each peer would see of images `[B, H, W, C]` at a step, were they not mixed."""
+        images = tf.concat([images for images, _, _ in batches], axis=0)
+        labels = tf.concat([labels for _, labels, _ in batches], axis=0)
         if self.augment is not None:
             images = self._augmented(images, step)
-        return self._apart(images)
+        unmixed = self._apart(images)
+        if self.mixing is None:
+            return Shown(unmixed, labels, unmixed, ())
+        mixed = [
+            self._mixed(part, labels, at)
+            for part, (_, labels, at) in zip(tf.split(images, len(batches)), batches, strict=True)
+        ]
+        views, mixed_labels, draws = zip(*mixed, strict=True)
+        known = draws if isinstance(self.mixing, Mixing) else ()
+        seen = self._apart(tf.concat(views, axis=0))
+        return Shown(seen, tf.concat(mixed_labels, axis=0), unmixed, known)
 
-    def mix_answers(self, answers: tf.Tensor, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Distributions `[B, K]` for unmixed images, mixed as these images' labels are.
+    def mix_answers(self, answers: tf.Tensor, shown: Shown) -> tf.Tensor:
+        """Distributions `[B, K]` for the unmixed images, mixed as their labels were.
 
         Raises:
           ValueError: the mixing is somebody else's layer, whose draws are not known.
         """
         if self.mixing is None:
             return answers
-        if not isinstance(self.mixing, Mixing):
+        if not shown.draws:
             raise ValueError(
                 f"{type(self.mixing).__name__} does not say how it mixed a batch, which weights of "
                 "samples need: use a layer of tf_cutnmix.mixing"
             )
-        batch, height, width, _ = dimensions(images)
-        draw = self.mixing.draw(step, (batch, height, width))
-        return self.mixing.mix_labels(answers, draw, height, width)
+        size = sides(shown.unmixed[0])
+        parts = zip(tf.split(answers, len(shown.draws)), shown.draws, strict=True)
+        return tf.concat([self.mixing.mix_labels(part, draw, *size) for part, draw in parts], 0)
 
     def _apart(self, images: tf.Tensor) -> list[tf.Tensor]:
         separate = images.shape.rank == 5
         return tf.unstack(images, axis=1) if separate else [images] * self.num_peers
 
-    def _augment_and_mix(
-        self, batches: Sequence[Batch], step: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        images = tf.concat([images for images, _, _ in batches], axis=0)
-        if self.augment is not None:
-            images = self._augmented(images, step)
-        if self.mixing is None:
-            return images, tf.concat([labels for _, labels, _ in batches], axis=0), []
-        mixed = [
-            self._mixed(part, labels, at)
-            for part, (_, labels, at) in zip(tf.split(images, len(batches)), batches, strict=True)
-        ]
-        views, labels, overlaps = zip(*mixed, strict=True)
-        return tf.concat(views, axis=0), tf.concat(labels, axis=0), overlaps[-1]
-
     def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Augmented images `[B, H, W, C]`, or `[B, n, H, W, C]` if each peer has its own."""
         if not self.own:
             return _called(self.augment, images, step)
-        copies = tf.repeat(images, self.num_peers, axis=0)
-        copies = _called(self.augment, copies, step)
-        return tf.reshape(copies, [-1, self.num_peers, *images.shape[1:]])
+        copies = _called(self.augment, tf.repeat(images, self.num_peers, axis=0), step)
+        return tf.reshape(copies, [-1, self.num_peers, *dimensions(copies)[1:]])
 
     def _mix(
         self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """Views and labels of one batch, and the overlap of its boxes."""
-        mixed = _called(self.mixing, {"images": images, "labels": labels}, step)
-        overlaps = []
-        if self.boxes_differ:
-            size = tf.shape(images)
-            overlaps = [overlap(self.mixing.draw(step, (size[0], size[-3], size[-2])))]
-        return mixed["images"], mixed["labels"], overlaps
+    ) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        """Views and labels of one batch, and the draw that they were made by, if it is known."""
+        batch = {"images": images, "labels": labels}
+        if not isinstance(self.mixing, Mixing):
+            mixed = _called(self.mixing, batch, step)
+            return mixed["images"], mixed["labels"], ()
+        draw = self.mixing.draw(step, (tf.shape(images)[0], *sides(images)))
+        mixed = self.mixing.apply(batch, draw)
+        return mixed["images"], mixed["labels"], draw
 
 
 def _called(layer: keras.layers.Layer, inputs: Any, step: tf.Tensor) -> Any:

@@ -2,12 +2,16 @@
 
 import json
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, listed
+from tf_cutnmix.escaping import composed
 
 _NAMED = 5
 _LONGEST_REASON = 300
@@ -51,7 +55,8 @@ def load(folder: str, flag: str) -> Served:
         hint = f": name a version in it: {', '.join(sorted(versions, key=lambda v: (len(v), v)))}"
         raise InputError(f"--{flag}={folder} holds no saved_model.pb{hint if versions else ''}")
     try:
-        model = tf.saved_model.load(str(path))
+        with files.no_pattern(path) as place:
+            model = tf.saved_model.load(str(place))
         predict = model.signatures["serving_default"]
         class_names = tuple(names.read_text().splitlines())
         if "images" not in predict.structured_input_signature[1]:
@@ -84,14 +89,15 @@ def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[in
     Raises:
       InputError: the two do not name the same classes.
     """
-    more, missing = _listed(set(found) - set(wanted)), _listed(set(wanted) - set(found))
+    ours, theirs = list(map(composed, found)), list(map(composed, wanted))
+    more, missing = (_listed(a - b) for a, b in permutations((Counter(ours), Counter(theirs))))
     if more or missing:
         raise InputError(
             f"{export} and the data name their classes otherwise: it has {more or 'no others'}, "
             f"they have {missing or 'no others'}; rename them, or pass --classes_by_position if "
             "they are the same in the same order"
         )
-    return [found.index(name) for name in wanted]
+    return [ours.index(name) for name in theirs]
 
 
 def _listed(names: Collection[str]) -> str:
@@ -104,8 +110,9 @@ def _export_of(folder: pathlib.Path, flag: str) -> pathlib.Path:
     Raises:
       InputError: the run exported no teacher.
     """
+    path = files.own(folder, "result.json")
     try:
-        result = json.loads((folder / "result.json").read_text())
+        result = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
         return folder
     exports = result.get("exports") if isinstance(result, dict) else None

@@ -16,7 +16,7 @@ _THUMBNAIL = 160
 
 
 def find(places: Iterable[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """The files in `places`, and those of its folders that are no pictures by their names.
+    """The files in `places`, and those of its folders that are no pictures.
 
     Args:
       places: files; folders, of which all pictures at any depth are taken that are not hidden;

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.reporting.runs import Run
-from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.config import HOW_TO_BEGIN, Config
 
 NO_MEANING = "—"
 # What a run is called and where it is kept says nothing about what it does.
@@ -21,8 +21,7 @@ _NOT_COMPARED = (
     "data_dir",
     "cache_dir",
     "threads",
-    "resume",
-    "overwrite",
+    *HOW_TO_BEGIN,
 )
 
 # The circumstance that settings explain.

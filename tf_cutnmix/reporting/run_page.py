@@ -66,7 +66,7 @@ def sections(run: Run) -> list[str]:
 
 def _predictions(run: Run) -> Predictions | None:
     """What the run said of its test images; None if it is of before they were kept."""
-    path = run.folder / "predictions.npz"
+    path = files.own(run.folder, "predictions.npz")
     return predictions.read(path) if path.exists() else None
 
 
@@ -165,7 +165,7 @@ def _recall(run: Run, said: Predictions, counts: np.ndarray, names: tuple[str, .
 
 def _mixed_batch(run: Run) -> list[str]:
     try:
-        content = (run.folder / "mixed_batch.png").read_bytes()
+        content = files.own(run.folder, "mixed_batch.png").read_bytes()
         with Image.open(io.BytesIO(content)) as picture:
             picture.verify()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):

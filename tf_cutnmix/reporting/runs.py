@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.runs.begun import as_before
 from tf_cutnmix.runs.config import PLACES, Config
@@ -82,7 +83,7 @@ def read(folder: pathlib.Path, read_flags: Callable[[pathlib.Path], Config]) -> 
     Raises:
       RunError: the run is unfinished or broken; the message says which and why.
     """
-    flags, metrics, result = (folder / name for name in ("flags.cfg", *_FILES[1:]))
+    flags, metrics, result = (files.own(folder, name) for name in _FILES)
     if not flags.is_file():
         raise RunError(f"broken: {folder} has no flags.cfg, its settings are unknown")
     try:

@@ -6,9 +6,10 @@ from tf_cutnmix.data import Images
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.networks import applications
 from tf_cutnmix.runs import cost, outlook, scores
-from tf_cutnmix.runs.build import Splits, steps_per_epoch
+from tf_cutnmix.runs.build import steps_per_epoch
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size
+from tf_cutnmix.runs.splits import Splits
 
 _SHORT_RUN = 500
 

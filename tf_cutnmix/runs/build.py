@@ -1,13 +1,9 @@
 """From the settings of a run to its data and its model."""
 
-import math
 import pathlib
-import re
-import zlib
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import keras
-import psutil
 import tensorflow as tf
 
 from tf_cutnmix.data import Images, has_direction, ordered_batches, shuffled_batches
@@ -22,11 +18,7 @@ from tf_cutnmix.runs import contradictions, optimizer, scores
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size, class_weights, load_images, validation_split
-
-# Networks of the literature are up to 40 times as wide as the first of their family.
-_WIDEST = 40
-# Of each weight: itself, its average, gradient and momentum, and what a checkpoint takes.
-_COPIES = 6
+from tf_cutnmix.runs.splits import Splits, check_classes, check_images
 
 
 def check_names(config: Config) -> None:
@@ -58,30 +50,18 @@ def check_together(config: Config) -> None:
         )
 
 
-class Splits(NamedTuple):
-    """The images of a run; `validation` may hold none."""
-
-    train: Images
-    validation: Images
-    test: Images
-
-    def counts(self) -> dict[str, list[int]]:
-        """How many images of each class each split has, in the order of the classes."""
-        return {name: images.counts.tolist() for name, images in self._asdict().items()}
-
-    def checksums(self) -> list[int]:
-        """Of all images and labels."""
-        told = [b"".join([*images.digests(), images.labels.tobytes()]) for images in self]
-        return [zlib.crc32(content) for content in told]
-
-
-def load_splits(config: Config) -> Splits:
+def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
     """The images of a run; those for training have `notes` about all of them.
 
     Raises:
-      InputError: they cannot be read, do not fit together, or are fewer than a batch.
+      InputError: they cannot be read, do not fit together, are fewer than a batch, or are not those
+        of an earlier checkpoint.
     """
-    train, validation, test = load_images(config)
+    splits = Splits(*load_images(config))
+    if earlier:
+        check_classes(earlier, splits, config)
+        check_images(earlier, splits, config)
+    train, validation, _ = splits
     size = batch_size(config, train)
     if size > len(train.pixels):
         raise InputError(
@@ -93,7 +73,7 @@ def load_splits(config: Config) -> Splits:
             f"--validation_fraction={config.validation_fraction} of {len(train.pixels)} holds out "
             "none: raise it"
         )
-    return Splits(train, validation, test)
+    return splits
 
 
 def training_batches(
@@ -119,25 +99,20 @@ def steps_per_epoch(train: Images, config: Config) -> int:
     return len(train.pixels) // batch_size(config, train)
 
 
-def check_classes(earlier: Checkpoint | None, splits: Splits, config: Config) -> None:
-    """Raise `InputError` if the run was begun on other classes."""
-    if earlier and tuple(earlier.facts["class_names"]) != splits.train.class_names:
-        raise InputError(
-            f"{config.folder} was begun on {len(earlier.facts['class_names'])} classes and "
-            f"{config.dataset} now holds {len(splits.train.class_names)}, or others: train a new "
-            "run"
-        )
-
-
 def build_model(
-    config: Config, train: Images, strategy: tf.distribute.Strategy | None = None
+    config: Config,
+    train: Images,
+    strategy: tf.distribute.Strategy | None = None,
+    statistics: Sequence[Sequence[float]] | None = None,
 ) -> OnlineDistiller:
-    """The compiled model of a run, with fresh weights, over the devices of a strategy."""
+    """The compiled model of a run, with fresh weights, over the devices of a strategy.
+
+    It normalises by the statistics, if they are not to be those of the training images.
+    """
     shape, num_classes = train.pixels.shape[1:], len(train.class_names)
-    _check_memory(config, shape, num_classes)
     if strategy:
         _check_batch(config, train, strategy.num_replicas_in_sync)
-    mean, deviation = train.statistics()
+    mean, deviation = statistics or train.statistics()
     peers = [
         build_network(
             name, shape, num_classes, mean=mean, deviation=deviation, weights=_downloaded(config)
@@ -204,27 +179,6 @@ def _check_batch(config: Config, train: Images, devices: int) -> None:
         )
 
 
-def _check_memory(config: Config, shape: tuple[int, int, int], num_classes: int) -> None:
-    """Raise `InputError` for networks, wider than any that papers have, that memory cannot hold."""
-    numbers = {name: re.findall(r"[0-9]+", name) for name in set(config.architectures)}
-    if all(int(found[-1]) <= _WIDEST for found in numbers.values() if len(found) > 1):
-        return
-    with tf.Graph().as_default():  # Variables of a graph take no memory until they get values.
-        networks = {name: build_network(name, shape, num_classes) for name in numbers}
-        sizes = {name: _parameters(network) for name, network in networks.items()}
-    needed = sum(_COPIES * 4 * sizes[name] for name in config.architectures)
-    free = psutil.virtual_memory().available
-    if needed > free:
-        raise InputError(
-            f"--arch={config.arch}: name smaller networks: {max(sizes.values()):,} parameters take "
-            f"{needed / 2**30:,.0f} GiB to train and {free / 2**30:,.0f} are free"
-        )
-
-
-def _parameters(network: keras.Model) -> int:
-    return sum(math.prod(variable.shape) for variable in network.trainable_variables)
-
-
 def _from_file(config: Config) -> bool:
     return config.weights_from not in ("none", "imagenet")
 
@@ -236,9 +190,15 @@ def _downloaded(config: Config) -> str | None:
 def _shared(peers: list[keras.Model], method: Method, config: Config) -> list[keras.Model]:
     """The peers, sharing what the settings say; by default all but the last stage, if any."""
     stage = config.share
-    if stage == "auto":
-        stage = stages(peers[0])[-2] if method.recipe.shares else "none"
-    if stage == "none":
+    if stage == "auto" and method.recipe.shares:
+        known = stages(peers[0])
+        if len(known) < 2:
+            raise InputError(
+                f"--method={method.name} needs peers that share all but their last stage, and "
+                f"{peers[0].name} names {len(known)}: name a network of two stages or more"
+            )
+        stage = known[-2]
+    if stage in ("auto", "none"):
         return peers
     if len(peers) == 1:
         if stage not in stages(peers[0]):

@@ -15,7 +15,7 @@ from tf_cutnmix.errors import RunError
 
 # 3: one file holds the state, the best model and the history.
 _FORMAT = 3
-_LISTS = ("values", "metrics", "best")
+_LISTS = ("values", "metrics", "best", "images")
 
 
 class Checkpoint(NamedTuple):
@@ -26,12 +26,14 @@ class Checkpoint(NamedTuple):
       metrics: the running means of an epoch that has begun.
       best: the variables of the model of the best epoch; none if there is no such epoch.
       facts: named texts, numbers, lists and dictionaries of them.
+      images: of each split what tells its images from others; none in runs of before.
     """
 
     values: Sequence[np.ndarray]
     metrics: Sequence[np.ndarray]
     best: Sequence[np.ndarray]
     facts: dict[str, Any]
+    images: Sequence[np.ndarray] = ()
 
 
 def place(folder: pathlib.Path, epoch: int, batch: int) -> pathlib.Path:
@@ -101,11 +103,11 @@ def read(path: pathlib.Path) -> Checkpoint:
         raise RunError(f"cannot read the checkpoint {path}: {error}") from error
     if version != _FORMAT:
         raise RunError(f"{path} is of version {version} of checkpoints, and this reads {_FORMAT}")
-    values, metrics, best = (
+    values, metrics, best, images = (
         [value for name, value in sorted(content.items()) if name.startswith(kind)]
         for kind in _LISTS
     )
-    return Checkpoint(values, metrics, best, facts)
+    return Checkpoint(values, metrics, best, facts, images)
 
 
 def copies(variables: Sequence[keras.Variable]) -> list[np.ndarray]:

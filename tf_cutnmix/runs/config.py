@@ -12,6 +12,8 @@ from tf_cutnmix.settings import NOT_NEGATIVE, check, split_names
 
 # Where a run finds and leaves its files, which says nothing about what it does.
 PLACES = ("workdir", "data_dir", "cache_dir", "export_dir")
+# What is done about an earlier run, which is no part of what a run is.
+HOW_TO_BEGIN = ("resume", "overwrite", "new_images")
 EXPORTS = ("teacher", "peer", "ensemble", "soup")
 # What runs did before there was a setting, where it is not the setting's default.
 BEFORE: dict[str, Any] = {"hold_out": "at_random"}
@@ -120,7 +122,7 @@ class Config(Flags):
         lines = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("resume", "overwrite") and value is not None:
+            if field.name not in HOW_TO_BEGIN and value is not None:
                 lines.append(f"--{field.name}={value}\n")
         return "".join(lines)
 
@@ -135,5 +137,6 @@ def settings_in(flagfile: str) -> dict[str, str]:
 
 def named_in(flagfile: str) -> dict[str, str]:
     """The settings that a flagfile names, with their values as text."""
-    parts = (line.removeprefix("--").partition("=") for line in flagfile.splitlines() if line)
+    lines = (line for line in flagfile.splitlines() if line.startswith("--"))
+    parts = (line.removeprefix("--").partition("=") for line in lines)
     return {name: value for name, _, value in parts}

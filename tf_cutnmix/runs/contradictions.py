@@ -24,12 +24,20 @@ def meaningless(config: Config) -> dict[str, str]:
         found |= dict.fromkeys(
             ("teacher", "classes_by_position"), f"with --method={config.method}, only with kd"
         )
+    if not config.resume:
+        found["new_images"] = "without --resume"
     if config.mix == "none":
         found |= dict.fromkeys(_RATIOS, "with --mix=none, which mixes nothing")
     if config.mix != "cutnmix":
         found["regions"] = f"with --mix={config.mix}, only with cutnmix"
     if config.distribute != "none":
         found["jit"] = f"with --distribute={config.distribute}, which XLA cannot compile"
+    if config.method == "independent":
+        found["temperature"] = "with --method=independent, which imitates nothing"
+    if config.freeze == "backbone":
+        found["learning_rate_backbone"] = "with --freeze=backbone, which keeps it as it is"
+    if config.validation_split != "auto" and config.validation_fraction:
+        found["validation_fraction"] = f"beside --validation_split={config.validation_split}"
     weights = config.term_weights
     if weights.get("teacher") == 0:
         found |= dict.fromkeys(_TEACHING, "with --weights=teacher=0, which switches the term off")

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
-from tf_cutnmix.errors import InputError
+from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.runs import (
     announcement,
     checkpoints,
@@ -23,9 +24,7 @@ from tf_cutnmix.runs import (
     workdir,
 )
 from tf_cutnmix.runs.build import (
-    Splits,
     build_model,
-    check_classes,
     check_names,
     check_together,
     for_evaluation,
@@ -39,19 +38,27 @@ from tf_cutnmix.runs.events import Events
 from tf_cutnmix.runs.interrupts import Interrupts, told
 from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.runs.progress import Progress
+from tf_cutnmix.runs.splits import Splits, changes
 from tf_cutnmix.runs.workers import Workers
 from tf_cutnmix.serving import check_installed
 
 
-def train_and_evaluate(config: Config) -> dict[str, Any]:
+def train_and_evaluate(
+    config: Config, show: Callable[[Config, dict[str, Any]], object] = lambda *_: None
+) -> dict[str, Any]:
     """Train, select on the validation split, report on the test split, export.
 
     Everything is written into `config.folder`: `flags.cfg` (repeats the run), `metrics.jsonl`
     (a line per epoch), `tensorboard/`, `mixed_batch.png`, `checkpoints/` (the state of the run
     and the model of its best epoch, twice: now and before), `predictions.npz` (what its networks
-    say of the test split) and `result.json`.
+    say of the test split) and `result.json`. All of it is there before the first export is tried.
 
     A run of several processes is written by one of them, see `Workers`.
+
+    Args:
+      config: of the run.
+      show: is called before the exports, with the settings of the run, where those that were left
+        to it have values, and with what `result.json` then holds.
 
     Returns:
       What `result.json` holds; nothing in a process that does not write.
@@ -77,42 +84,60 @@ def train_and_evaluate(config: Config) -> dict[str, Any]:
         files.locked(pathlib.Path(config.folder)),
         letting_go.forgotten(),
     ):
-        return _train_and_evaluate(config, workers)
+        return _train_and_evaluate(config, workers, show)
 
 
-def _train_and_evaluate(config: Config, workers: Workers) -> dict[str, Any]:
+def _train_and_evaluate(
+    config: Config, workers: Workers, show: Callable[[Config, dict[str, Any]], object]
+) -> dict[str, Any]:
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
     earlier, config = workers.agreed(config, lambda: workdir.earlier_run(config))
-    splits = load_splits(config)
+    splits = load_splits(config, earlier)
     config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
-    check_classes(earlier, splits, config)
     workers.check_equal("images", splits.checksums)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
         keras.utils.set_random_seed(config.seed)
-        model = build_model(config, splits.train, workers.strategy)
-        progress = _train(model, splits, earlier, config, workers)
+        statistics = earlier.facts.get("statistics") if earlier else None
+        statistics = statistics or splits.train.statistics()
+        model = build_model(config, splits.train, workers.strategy, statistics)
+        facts = {"class_names": splits.train.class_names, "statistics": statistics}
+        progress = _train(model, splits, earlier, facts, config, workers)
         if not workers.chief:
             return workers.from_chief(dict)  # which comes when the chief is done
         result, said = results.collect(model, splits, progress, config)
         result["flags"] = config.flagfile().splitlines()
         result["versions"] = results.versions()
+        result["exports"] = {}
+        result["wall_seconds"] = round(time.perf_counter() - begin, 1)
         predictions.save(folder / "predictions.npz", said)
-        result["exports"] = exporting.export_networks(model, splits, result, said, config)
+        _write(folder, result)
+        show(config, result)
+        try:
+            result["exports"] = exporting.export_networks(model, splits, result, said, config)
+        except RunError as error:
+            raise RunError(
+                f"{error}; all else of the run is in {folder}, and python -m tf_cutnmix.export "
+                f"--run={folder} exports it without training"
+            ) from error
+        _write(folder, result)
     finally:
         keras.config.set_dtype_policy(policy)
-    result["wall_seconds"] = round(time.perf_counter() - begin, 1)
-    files.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
     workers.from_chief(dict)
     return result
+
+
+def _write(folder: pathlib.Path, result: dict[str, Any]) -> None:
+    files.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
 
 
 def _train(
     model: OnlineDistiller,
     splits: Splits,
     earlier: checkpoints.Checkpoint | None,
+    facts: dict[str, Any],
     config: Config,
     workers: Workers,
 ) -> Progress:
@@ -128,10 +153,17 @@ def _train(
         steps_per_epoch=steps_per_epoch(splits.train, config),
         steps=config.steps,
         save_minutes=config.save_minutes,
-        facts={"class_names": splits.train.class_names, "flags": config.flagfile()},
+        facts={**facts, "flags": config.flagfile()},
+        images=splits.fingerprints(),
     )
     if earlier:
         progress.restore(earlier)
+        changed = changes(earlier, splits)
+        # Fewer steps than are done tell of other images in runs of before, too.
+        if changed or progress.batch >= progress.steps_per_epoch:
+            print(f"other images than before: {changed or 'fewer'}", flush=True)
+            if progress.epoch < config.epochs:
+                progress.begin_epoch_anew()
     workdir.open_folder(folder, config, earlier)
     print(announcement.before(config, model, splits), flush=True)
     for line in (*splits.train.notes, *announcement.hints(config, model, splits.train)):

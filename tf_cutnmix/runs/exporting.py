@@ -5,12 +5,14 @@ import json
 import pathlib
 from typing import Any
 
+from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import card, checkpoints, predictions, workdir
-from tf_cutnmix.runs.build import Splits, build_model, check_classes, load_splits
+from tf_cutnmix.runs.build import build_model, load_splits
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.soup import build_soup
+from tf_cutnmix.runs.splits import Splits, changes
 from tf_cutnmix.serving import check_installed, export, fresh_process, record
 
 # Images to compare an export on, and to measure and calibrate its formats on.
@@ -39,11 +41,12 @@ def export_run(config: Config) -> dict[str, str]:
     workdir.check_exports_writable(config)
     folder = pathlib.Path(config.folder)
     result, checkpoint = _result(folder), _checkpoint(folder)
-    splits = load_splits(config)
-    check_classes(checkpoint, splits, config)
     # Those that the run began with may be gone, and the checkpoint has all weights.
-    config = dataclasses.replace(config, weights_from="none", freeze="none")
-    model = build_model(config, splits.train)
+    config = dataclasses.replace(config, weights_from="none", freeze="none", new_images=True)
+    splits = load_splits(config, checkpoint)
+    if changed := changes(checkpoint, splits):
+        print(f"the export is tried on other images than the run had: {changed}", flush=True)
+    model = build_model(config, splits.train, statistics=checkpoint.facts.get("statistics"))
     values = checkpoint.best or checkpoint.values[: len(model.variables)]
     checkpoints.restore(values, model.variables)
     step, told = int(model.step.value), result["best_on_validation"]["step"]
@@ -52,7 +55,7 @@ def export_run(config: Config) -> dict[str, str]:
             f"the checkpoints of {folder} are of step {step}, its result.json of step {told}: let "
             "the run end, with --resume"
         )
-    kept = folder / "predictions.npz"
+    kept = files.own(folder, "predictions.npz")
     said = predictions.read(kept) if kept.exists() else None
     return export_networks(model, splits, result, said, config)
 
@@ -63,8 +66,9 @@ def _result(folder: pathlib.Path) -> dict[str, Any]:
     Raises:
       InputError: it has not finished.
     """
+    path = files.own(folder, "result.json")
     try:
-        result = json.loads((folder / "result.json").read_text())
+        result = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} is no finished run: it has no whole result.json") from error
     if missing := [name for name in _TOLD if name not in result]:
@@ -79,9 +83,11 @@ def _checkpoint(folder: pathlib.Path) -> checkpoints.Checkpoint:
     """The latest checkpoint of a run.
 
     Raises:
-      InputError: there is none.
+      InputError: there is none, or it lies elsewhere.
       RunError: none can be read.
     """
+    for path in (folder / "checkpoints", *checkpoints.paths(folder)):
+        files.own(folder, str(path.relative_to(folder)))
     checkpoint, _ = checkpoints.newest(folder)
     if checkpoint is None:
         raise InputError(

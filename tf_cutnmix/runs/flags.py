@@ -315,4 +315,7 @@ class Flags:
     resume: bool = setting(
         False, "run", "go on with the run in workdir, if any; to more --epochs if it is finished"
     )
+    new_images: bool = setting(
+        False, "run", "go on, with --resume, on other images than the run was begun on"
+    )
     overwrite: bool = setting(False, "run", "replace the run in workdir")

@@ -30,7 +30,9 @@ class SlowSGD(keras.optimizers.SGD):
     ) -> None:
         # Every step of SGD is linear in the gradient: a part of it is a part of the rate.
         factors = [self.factor if id(v) in self.slow else 1.0 for v in trainable_variables or ()]
-        scaled = [factor * gradient for factor, gradient in zip(factors, grads, strict=True)]
+        pairs = zip(factors, grads, strict=True)
+        # A variable that the loss does not depend on has no gradient.
+        scaled = [None if gradient is None else factor * gradient for factor, gradient in pairs]
         super().apply(scaled, trainable_variables)
 
 

@@ -21,12 +21,10 @@ def mixed_batch(model: OnlineDistiller, images: tf.Tensor, labels: tf.Tensor) ->
       `[height, width, 3]` uint8, as of `contact_sheet`.
     """
     step = tf.constant(0, tf.int64)
-    views, _, _ = model.make_views(images, labels, step)
-    images = model.augment(images, training=True, step=step)
-    rows = [images, *views]
-    if model.mixing is not None:
-        draw = model.mixing.draw(step, tuple(images.shape[:3]))
-        rows.insert(1, tf.gather(images, draw.partner))
+    shown = model.make_views(images, labels, step)
+    rows = [shown.unmixed[0], *shown.views]
+    for draw in shown.draws[-1:]:
+        rows.insert(1, tf.gather(rows[0], draw.partner))
     return contact_sheet(np.stack([row[:_PICTURED] for row in rows]))
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -38,6 +39,7 @@ class Progress(keras.callbacks.Callback):
       steps: to stop after; 0 for no limit.
       save_minutes: between checkpoints within an epoch; 0: none.
       facts: written into the checkpoint.
+      images: likewise.
 
     Attributes:
       epoch: whole epochs done.
@@ -61,6 +63,7 @@ class Progress(keras.callbacks.Callback):
         steps: int,
         save_minutes: float,
         facts: dict[str, Any],
+        images: Sequence[np.ndarray] = (),
     ) -> None:
         super().__init__()
         self.folder = folder
@@ -71,6 +74,7 @@ class Progress(keras.callbacks.Callback):
         self.steps_left = steps or math.inf
         self.seconds_between_saves = 60 * save_minutes or math.inf
         self.facts = facts
+        self.images = images
         self.distiller = model
         self.variables = [*model.variables, *model.optimizer.variables]
         self.epoch = 0
@@ -111,6 +115,18 @@ class Progress(keras.callbacks.Callback):
         self._metrics = list(checkpoint.metrics)
         self._kept = [checkpoints.place(self.folder, self.epoch, self.batch)]
 
+    def begin_epoch_anew(self) -> None:
+        """Begin the epoch that was left, and the choice of the best one, on other images.
+
+        Steps are counted as if all epochs had as many as this: schedules go by them.
+        """
+        self.batch, self._metrics = 0, []
+        self.best_epoch, self.best, self.best_model = 0, -1.0, []
+        for counter in (self.distiller.step, self.distiller.optimizer.iterations):
+            counter.assign(self.epoch * self.steps_per_epoch)
+        # A checkpoint within the epoch would pass for a later one than those that come.
+        self._kept = []
+
     def write_history(self) -> None:
         """Write down anew what the checkpoint knows; what was written after it is forgotten."""
         lines = "".join(json.dumps(row) + "\n" for row in self.history)
@@ -132,8 +148,8 @@ class Progress(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        last = self.batch == self.steps_per_epoch - 1
-        if last or self.steps_left == 1:
+        last = self.batch >= self.steps_per_epoch - 1
+        if last or self.steps_left <= 1:
             self.learning_rate = float(self.distiller.optimizer.learning_rate)
         if last:
             # While the epoch is validated there is no state to go on from: its means are gone.
@@ -145,7 +161,7 @@ class Progress(keras.callbacks.Callback):
         self.steps_left -= 1
         if self.stopped:
             self.model.stop_training = True
-        if self.batch == self.steps_per_epoch:
+        if self.batch >= self.steps_per_epoch:
             return
         if self.interrupts.number or self.stopped or self._save_is_due():
             self._save(self._state())
@@ -155,7 +171,7 @@ class Progress(keras.callbacks.Callback):
         self.trained_at = time.perf_counter()
 
     def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        if self.interrupts.number and self.batch == self.steps_per_epoch:
+        if self.interrupts.number and self.batch >= self.steps_per_epoch:
             self.batch -= 1
             self._save(self.before_last_batch)
             self.end_if_asked()
@@ -170,7 +186,7 @@ class Progress(keras.callbacks.Callback):
             **logs,
             "learning_rate": self.learning_rate,
         }
-        if self.batch == self.steps_per_epoch:
+        if self.batch >= self.steps_per_epoch:
             self._end_epoch(row)
         try:
             with open(self.metrics_file, "a") as file:
@@ -213,6 +229,7 @@ class Progress(keras.callbacks.Callback):
             metrics=checkpoints.copies(self.distiller.metrics_variables) if self.batch else [],
             best=self.best_model,
             facts=facts,
+            images=self.images,
         )
 
     def _save_is_due(self) -> bool:

@@ -4,9 +4,10 @@ import keras
 
 from tf_cutnmix.data import shuffled_batches
 from tf_cutnmix.distillation import OnlineDistiller, soup
-from tf_cutnmix.runs.build import Splits, steps_per_epoch
+from tf_cutnmix.runs.build import steps_per_epoch
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size
+from tf_cutnmix.runs.splits import Splits
 
 _MOST_BATCHES = 100
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.errors import InputError, RunError
-from tf_cutnmix.runs.config import PLACES, Config
+from tf_cutnmix.runs.config import HOW_TO_BEGIN, PLACES, Config
 
 # What TensorFlow says in the processes that are left when one of several has ended.
 _LEFT_ALONE = (
@@ -78,7 +78,7 @@ class Workers:
     def agreed(self, config: Config, make: Callable[[], tuple[Any, Config]]) -> tuple[Any, Config]:
         """What the chief goes on from, with its settings, but for where this process writes."""
         found, settings = self.from_chief(make)
-        own = {name: getattr(config, name) for name in (*PLACES, "export", "resume", "overwrite")}
+        own = {name: getattr(config, name) for name in (*PLACES, "export", *HOW_TO_BEGIN)}
         return found, dataclasses.replace(settings, **own)
 
     def check_equal(self, name: str, make: Callable[[], Any]) -> None:

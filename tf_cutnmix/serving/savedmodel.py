@@ -37,7 +37,7 @@ def export(
 ) -> pathlib.Path:
     """Write one SavedModel of one or several networks, as the next version in `folder`.
 
-    Signatures, with any number of images, resized to the networks' own size:
+    Signatures, with any number of images or none, resized to the networks' own size:
       serving_default: `images` `[N, H, W, 3]` uint8 of any size. Networks for greyscale take
         greyscale `[N, H, W, 1]`, too.
       serve_bytes: `bytes` `[N]`, PNG, JPEG, GIF, BMP or WebP files, turned as their cameras were
@@ -78,7 +78,11 @@ def export(
     networks = [_in_float32(network) for network in networks]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with files.scratch(folder, ".export-") as scratch, fresh_process() as elsewhere:
+        with (
+            files.scratch(folder, ".export-") as made,
+            files.no_pattern(made) as scratch,
+            fresh_process() as elsewhere,
+        ):
             elsewhere.begin()
             written = _write(networks, scratch, class_names, max_pixels)
             _compare(networks, elsewhere, written, examples[:_COMPARED])
@@ -129,8 +133,16 @@ def _signatures(
     many_files = tf.TensorSpec([None], tf.string, name="bytes")
     many_pixels = tf.TensorSpec([None, *size, channels], tf.float32, name="images")
 
+    def outputs(images: tf.Tensor, name: str) -> list[tf.Tensor]:
+        # A black image in place of none, which some processors convolve to another shape. No
+        # tf.cond: OpenVINO takes the wrong branch.
+        count = tf.shape(images)[0]
+        padded = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
+        padded.set_shape([None, *images.shape[1:]])
+        return [network(padded, training=False)[name][:count] for network in networks]
+
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = [network(images, training=False)["logits"] for network in networks]
+        logits = outputs(images, "logits")
         if len(logits) > 1:
             # The logarithm of the mean probability: its softmax is that mean again.
             each = tf.stack([tf.nn.log_softmax(z) for z in logits])
@@ -152,21 +164,17 @@ def _signatures(
 
     @tf.function(input_signature=[many_files], autograph=False)
     def serve_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        count = tf.size(encoded)
-        # A request without files gets one that is none, as the networks need an image.
-        at_least_one = tf.concat([encoded, tf.fill([tf.maximum(1 - count, 0)], "")], axis=0)
-        images, valid = decode_each(at_least_one, size, max_pixels)
+        images, valid = decode_each(encoded, size, max_pixels)
         answer = predict(in_channels(images)) | {"valid": valid}
         blank = ~valid[:, tf.newaxis]
         for name in ("probabilities", "logits"):
             answer[name] = tf.where(blank, 0.0, answer[name])
         answer["classes"] = tf.where(valid, answer["classes"], 0)
-        return {name: rows[:count] for name, rows in answer.items()}
+        return answer
 
     @tf.function(input_signature=[many_images], autograph=False)
     def serve_features(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = resize(in_channels(images), size)
-        features = [network(images, training=False)["features"] for network in networks]
+        features = outputs(resize(in_channels(images), size), "features")
         return {"features": tf.concat(features, axis=-1)}
 
     @tf.function(input_signature=[many_images], autograph=False)

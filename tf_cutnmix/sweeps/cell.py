@@ -18,7 +18,6 @@ from tf_cutnmix.errors import Interrupted, RunError
 from tf_cutnmix.reporting import run_page
 from tf_cutnmix.runs import build, experiment
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.interrupts import told
 
 
 def check_names(configs: Sequence[Config], answer: Connection) -> None:
@@ -44,9 +43,7 @@ def run(config: Config, cores: Sequence[int] | None) -> None:
     folder = pathlib.Path(config.workdir)
     _print_into(folder / "log.txt")
     try:
-        experiment.train_and_evaluate(config)
-        with told(folder):
-            run_page.write(folder, config)
+        experiment.train_and_evaluate(config, lambda config, _: run_page.write(folder, config))
     except Interrupted as interrupt:
         print(interrupt)
         sys.exit(128 + interrupt.number)

@@ -23,9 +23,10 @@ def read(config: Config) -> dict[str, Any]:
 
 
 def is_done(config: Config) -> bool:
-    """Whether the run's folder holds its result, made with the same settings."""
+    """Whether the run's folder holds its result, made with the same settings, and its exports."""
     flags = pathlib.Path(config.workdir) / "flags.cfg"
-    if not (flags.exists() and read(config)):
+    result = read(config)
+    if not (flags.exists() and result) or set(config.exports) - {*result.get("exports", {})}:
         return False
     begun = flags.read_text()
     return _that_matter(begun) == _that_matter(as_begun(config, begun).flagfile())

@@ -16,7 +16,7 @@ class BundleError(Exception):
 
 
 class Images(NamedTuple):
-    """A labelled set of images: `[N, H, W, 3]` uint8, and `[N]` int32; what it is a part of."""
+    """A labelled set of images: `[N, H, W, 3]` uint8, and `[N]` int32; its name in TFDS syntax."""
 
     pixels: Any
     labels: Any

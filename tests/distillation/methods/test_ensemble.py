@@ -177,7 +177,7 @@ def test_answers_for_unmixed_images_are_mixed_as_the_labels_are(mixing, own_view
     model = compiled(small_distiller(**settings))
     images, labels = map(tf.constant, batch_of(0))
     step = tf.constant(0, tf.int64)
-    views, mixed_labels, _ = model.make_views(images, labels, step)
+    views, mixed_labels, *_ = model.make_views(images, labels, step)
     unmixed = [augment(images, step=0)] * 2
     if own_views:
         copies = augment(tf.repeat(images, 2, axis=0), step=0)

@@ -46,7 +46,8 @@ def test_the_frozen_teacher_says_of_each_view_what_its_export_says(
 
 
 def test_the_frozen_teacher_says_it_in_the_order_of_the_names() -> None:
-    names = [str(digit) for digit in (3, 1, 2, 0, 4, 5, 6, 9, 8, 7)]
+    # A cycle of three: an order that is not its own inverse.
+    names = [str(digit) for digit in (3, 1, 0, 2, 4, 5, 6, 9, 8, 7)]
     view = images_of(seed=1)
     (logits,) = FrozenTeacher([str(EXPORT)], [tiny_peer()], names)(forward_of([view]))
     expected = answer(view)[:, [int(name) for name in names]]
