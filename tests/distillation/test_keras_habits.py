@@ -54,7 +54,7 @@ def test_dictionaries_train_as_pairs_do():
 
 
 def test_class_numbers_must_be_whole():
-    with pytest.raises(tf.errors.InvalidArgumentError, match="class numbers must be whole"):
+    with pytest.raises(ValueError, match=r"must be whole numbers .* = 9\. Received: \d\.5$"):
         losses(made(), IMAGES, CLASSES + 0.5)
 
 
@@ -207,7 +207,7 @@ def test_weights_that_are_not_finite_are_told_as_such(how, weights):
 
 @pytest.mark.parametrize("weights", BAD_WEIGHTS)
 def test_weights_that_are_not_finite_are_not_evaluated(weights):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="sample weights must be finite"):
+    with pytest.raises(ValueError, match="sample weights must be finite"):
         made().evaluate(IMAGES, CLASSES, verbose=0, **weights)
 
 
@@ -468,7 +468,7 @@ no_labels = pytest.mark.parametrize("labels", NO_LABELS.values(), ids=NO_LABELS)
 def test_an_eager_step_refuses_what_are_no_labels(labels):
     model = made()
     before = [w.copy() for w in model.peers[0].get_weights()]
-    with pytest.raises((DivergenceError, tf.errors.InvalidArgumentError)):
+    with pytest.raises((DivergenceError, ValueError)):
         model.train_on_batch(IMAGES, labels)
     for now, was in zip(model.peers[0].get_weights(), before, strict=True):
         np.testing.assert_array_equal(now, was)
@@ -501,7 +501,7 @@ def test_what_are_no_labels_is_not_mixed(name):
 
 
 def test_what_are_no_labels_is_not_evaluated():
-    with pytest.raises(tf.errors.InvalidArgumentError, match="labels must be finite"):
+    with pytest.raises(ValueError, match=r"^labels must be finite numbers\. Received: nan$"):
         made().evaluate(IMAGES, NO_LABELS["NaN in soft ones"], verbose=0)
 
 

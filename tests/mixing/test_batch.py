@@ -87,15 +87,27 @@ def test_mixup_refuses_masks_of_class_numbers():
         MixUp(num_classes=NUM_CLASSES)(batch)
 
 
-@pytest.mark.parametrize("label", [-1, NUM_CLASSES])
-def test_label_out_of_range_is_refused(label):
-    batch = photos() | {"labels": np.array([0, 1, 2, 3, 4, label])}
-    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="num_classes - 1 = 9"):
-        CutNMix(num_classes=NUM_CLASSES)(batch)
-
-
-def test_label_out_of_range_is_refused_in_a_dataset():
-    batch = photos() | {"labels": np.full(6, NUM_CLASSES)}
+@pytest.mark.parametrize(
+    ("label", "dtype"),
+    [
+        *[(-1, "int8"), (-(2**63), "int64"), (NUM_CLASSES, "int32"), (2**40, "int64")],
+        *[(255, "uint8"), (2**32 + 3, "uint64"), (2**63 + 3, "uint64"), (2**64 - 1, "uint64")],
+    ],
+)
+def test_label_out_of_range_is_named_eagerly_in_a_graph_and_in_a_dataset(label, dtype):
+    labels = np.array([0, 1, 2, 3, 4, label], dtype)
+    batch, layer = photos() | {"labels": labels}, CutMix(num_classes=NUM_CLASSES, seed=0)
+    words = r"labels must be whole numbers from 0 to num_classes - 1 = 9\. Received:\]? \[?"
+    with pytest.raises(ValueError, match=f"^{words}{label}$"):
+        cutnmix(batch["images"], labels, step=0, num_classes=NUM_CLASSES)
+    with pytest.raises(ValueError, match=f"{words}{label}\\b"):
+        layer(batch)
+    in_a_graph = tf.function(lambda batch: layer(batch, step=0), autograph=False)
     dataset = tf.data.Dataset.from_tensors(batch)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="num_classes - 1 = 9"):
-        list(dataset.apply(mix_dataset(CutMix(num_classes=NUM_CLASSES))))
+    for mix in (
+        lambda: in_a_graph(batch),
+        lambda: list(dataset.map(lambda batch: layer(batch, step=0))),
+        lambda: list(dataset.apply(mix_dataset(layer, jit_compile=label == 2**63 + 3))),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"{words}{label}\\b"):
+            mix()

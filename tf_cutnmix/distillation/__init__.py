@@ -4,8 +4,9 @@ Read `losses`, `peers` (what they must be), `forward` (what a step computed), `m
 of terms), `terms` (those that several methods share), `methods` (one file a paper), `teacher` (the
 moving average), `soup` (the mean of the peers' weights), `unpacking` (what a batch may be), `views`
 (what each peer sees), `replicas` (the devices that share a batch), `guard` (a step that must not be
-taken), `callbacks`, `graphs` (what becomes of a traced step), `trainer` (how Keras compiles and
-fits), `predictor` (what the networks say), `distiller` (the train step, on one page).
+taken), `inputs` (what is wrong with a batch), `callbacks`, `graphs` (what a traced step becomes),
+`trainer` (how Keras compiles and fits), `predictor` (what the networks say), `distiller` (the train
+step, on one page).
 """
 
 from tf_cutnmix.distillation.distiller import OnlineDistiller

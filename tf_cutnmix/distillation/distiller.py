@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_cutnmix.distillation import losses, teacher
 from tf_cutnmix.distillation.forward import Forward, Learnt, Memory
 from tf_cutnmix.distillation.guard import Guard
+from tf_cutnmix.distillation.inputs import Brightness
 from tf_cutnmix.distillation.method import Method, losses_at, parts_of, ramp_at
 from tf_cutnmix.distillation.peers import adds_losses, check_peers, pull, variables_of
 from tf_cutnmix.distillation.predictor import Predictor
@@ -51,7 +52,9 @@ class OnlineDistiller(Predictor, Trainer):
     metrics. `fit` takes `sample_weight` and `class_weight`: they weigh the cross-entropies to the
     labels, a mixed sample's as its label is mixed. `evaluate` counts samples by them as Keras does:
     the loss is the mean of `weight * loss`, an accuracy the weighted mean. Should a term or a
-    gradient stop being finite, that step and all after it change nothing, and `fit` raises.
+    gradient stop being finite, that step and all after it change nothing, and `fit` raises. A label
+    that is none is a `ValueError` of one line; pixels of 0 to 1 for peers whose layers show that
+    they expect those of 0 to 255 are a warning, once.
 
     Args:
       peers: models from images `[B, H, W, C]` to `{"features": [B, D_k], "logits": [B, K]}`;
@@ -99,6 +102,7 @@ class OnlineDistiller(Predictor, Trainer):
         self.parts = parts_of(self.terms)
         self.peers = list(peers)
         self.averages = teacher.averaged_copies(peers)
+        self.brightness = Brightness(peers)
         self.run_peers = sharing.Together(self.peers)
         self.run_averages = sharing.Together(self.averages)
         self.mixing: Any = mixing
@@ -141,6 +145,7 @@ class OnlineDistiller(Predictor, Trainer):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels, sample_weights = unpack(data, self.num_classes)
+        self.brightness.look(images)
         labels = soft_labels(labels, self.num_classes)
         step = tf.identity(self.step.value)
         shown = self.make_views(images, labels, step)

@@ -7,8 +7,9 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
+from tf_cutnmix.distillation.inputs import Brightness
 from tf_cutnmix.distillation.unpacking import unpack
-from tf_cutnmix.mixing.labels import soft_labels
+from tf_cutnmix.mixing.labels import require, soft_labels
 from tf_cutnmix.networks import sharing
 
 
@@ -23,6 +24,7 @@ class Predictor(keras.Model):
       num_classes: `K`.
       loss_metrics: of which `evaluate` shows the first, the loss.
       accuracy_metrics: of what `predict_each` says, in its order.
+      brightness: looks at what they are shown.
     """
 
     peers: Sequence[keras.Model]
@@ -32,6 +34,7 @@ class Predictor(keras.Model):
     num_classes: int
     loss_metrics: Sequence[keras.metrics.Metric]
     accuracy_metrics: Sequence[keras.metrics.Metric]
+    brightness: Brightness
 
     @property
     def networks(self) -> dict[str, keras.Model]:
@@ -52,19 +55,24 @@ class Predictor(keras.Model):
 
     def test_step(self, data: Any) -> Mapping[str, tf.Tensor]:
         images, labels, weights = unpack(data, self.num_classes)
+        self.brightness.look(images)
         classes = tf.argmax(soft_labels(labels, self.num_classes), axis=-1)
         predictions = self.predict_each(images)
         likelihood = tf.gather(predictions["teacher"], classes, batch_dims=1)
         loss = -tf.math.log(tf.maximum(likelihood, 1e-30))
         if weights is not None:
-            finite = tf.reduce_all(tf.math.is_finite(weights))
-            tf.debugging.Assert(finite, ["sample weights must be finite numbers:", weights])
+            require(tf.math.is_finite(weights), "sample weights must be finite numbers", weights)
             loss *= weights
         # Keras, too, divides a loss by the samples, and an accuracy by what they count.
         self.loss_metrics[0].update_state(loss)
         for metric, prediction in zip(self.accuracy_metrics, predictions.values(), strict=True):
             metric.update_state(classes, prediction, weights)
         return {m.name: m.result() for m in (self.loss_metrics[0], *self.accuracy_metrics)}
+
+    def predict_step(self, data: Any) -> tf.Tensor:
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        self.brightness.look(images)
+        return super().predict_step(data)
 
     def export(self, filepath: str, *args: Any, **kwargs: Any) -> None:
         """As Keras' own, of images `[N, H, W, C]` float32 of the peers' size; called or not."""

@@ -1,7 +1,8 @@
 """How Keras compiles and fits a model whose loss is a method."""
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from tf_cutnmix.distillation.callbacks import LearnHeldOut, StopAtDivergence
 from tf_cutnmix.distillation.forward import HeldOutPart, Part
 from tf_cutnmix.distillation.graphs import called_as_traced
 from tf_cutnmix.distillation.guard import Guard
+from tf_cutnmix.distillation.inputs import Brightness, in_one_line
 from tf_cutnmix.distillation.method import Method
 
 _OWN = ("loss", "loss_weights", "metrics", "weighted_metrics")
@@ -23,6 +25,7 @@ class Trainer(keras.Model):
     method: Method
     num_classes: int
     guard: Guard
+    brightness: Brightness
     parts: Sequence[Part]
     train_function: Any
 
@@ -48,7 +51,12 @@ class Trainer(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.fit`; raises `DivergenceError` when the loss is no longer finite."""
+        """As `keras.Model.fit`.
+
+        Raises:
+          DivergenceError: the loss is no longer finite.
+          ValueError: labels are none.
+        """
         given = _by_name(super().fit, args, kwargs)
         callbacks = given.pop("callbacks", None)
         own: list[keras.callbacks.Callback] = [StopAtDivergence()]
@@ -62,24 +70,33 @@ class Trainer(keras.Model):
                 callback.set_model(self)
             callbacks.callbacks += own
             try:
-                return super().fit(**given, callbacks=callbacks)
+                with self._told():
+                    return super().fit(**given, callbacks=callbacks)
             finally:
                 callbacks.callbacks[:] = before
         callbacks = [*own, *keras.tree.flatten(callbacks or [])]
         for callback in callbacks:
             _set_mode(callback)
-        return super().fit(**given, callbacks=callbacks)
+        with self._told():
+            return super().fit(**given, callbacks=callbacks)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.train_on_batch`; raises `DivergenceError` as `fit` does."""
-        logs = super().train_on_batch(*args, **kwargs)
+        """As `keras.Model.train_on_batch`; raises what `fit` does."""
+        with self._told():
+            logs = super().train_on_batch(*args, **kwargs)
         self.check_finite()
         return logs
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_on_batch`; raises `ValueError` as `evaluate` does."""
+        with self._told():
+            return super().test_on_batch(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict`; of no images no rows."""
         try:
-            return super().predict(*args, **kwargs)
+            with self._told():
+                return super().predict(*args, **kwargs)
         except UnboundLocalError as error:
             if "batch_outputs" not in str(error):
                 raise
@@ -87,8 +104,9 @@ class Trainer(keras.Model):
             return np.zeros((0, self.num_classes), np.float32)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`; raises `ValueError` if there are no images."""
-        figures = super().evaluate(*args, **kwargs)
+        """As `keras.Model.evaluate`; raises `ValueError` if there are no images, or no labels."""
+        with self._told():
+            figures = super().evaluate(*args, **kwargs)
         if not figures:
             raise ValueError("there is nothing to evaluate: pass at least one labelled image")
         return figures
@@ -105,7 +123,16 @@ class Trainer(keras.Model):
 
     def check_finite(self) -> None:
         """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
+        self.brightness.tell()
         self.guard.check()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell what is wrong with the images and labels of a call."""
+        self.brightness.forget()
+        with in_one_line():
+            yield
+        self.brightness.tell()
 
 
 def _by_name(function: Callable, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

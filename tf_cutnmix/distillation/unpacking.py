@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tf_cutnmix.mixing.labels import soft_labels
+from tf_cutnmix.mixing.labels import CLASS_NUMBERS, require, soft_labels
 
 
 class Batch(NamedTuple):
@@ -60,19 +60,20 @@ def _numbers_or_columns(images: tf.Tensor, labels: tf.Tensor, num_classes: int) 
         padding = num_classes - tf.shape(columns)[1]
         chosen = tf.cond(
             tf.equal(tf.shape(columns)[1], 1),
-            lambda: soft_labels(_numbers(columns[:, 0]), num_classes),
+            lambda: soft_labels(_numbers(columns[:, 0], num_classes), num_classes),
             lambda: tf.pad(tf.cast(columns, tf.float32), [[0, 0], [0, padding]]),
         )
         return tf.ensure_shape(chosen, [None, num_classes])
     if labels.shape.rank == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    return _numbers(labels) if labels.shape.rank == 1 else labels
+    return _numbers(labels, num_classes) if labels.shape.rank == 1 else labels
 
 
-def _numbers(labels: tf.Tensor) -> tf.Tensor:
+def _numbers(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
     """Class numbers `[B]` of any numeric dtype as integers, -1 for what XLA lets pass."""
     if not labels.dtype.is_floating:
         return labels
-    whole = tf.equal(labels, tf.round(labels)) & (tf.abs(labels) < 2.0**31)
-    tf.debugging.Assert(tf.reduce_all(whole), ["class numbers must be whole:", labels])
-    return tf.cast(tf.where(whole, labels, -1), tf.int32)
+    numbers = tf.cast(labels, tf.float64)
+    known = (numbers == tf.round(numbers)) & (numbers >= 0) & (numbers < num_classes)
+    require(known, CLASS_NUMBERS.format(num_classes - 1), labels)
+    return tf.cast(tf.where(known, labels, -1), tf.int32)

@@ -5,22 +5,26 @@ import tensorflow as tf
 
 from tf_cutnmix.mixing.sampling import Draw
 
+CLASS_NUMBERS = "labels must be whole numbers from 0 to num_classes - 1 = {}"
+
 
 def soft_labels(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:
     """Labels `[B, K]` float32, from one-hot or soft ones or, given `num_classes`, integers `[B]`.
 
     Raises:
       ValueError: they are no such labels.
-      tf.errors.InvalidArgumentError: a class number is out of range, or a soft label not finite.
-        XLA compiles no such check: there, what is no class has NaN for a label.
+      ValueError, in a graph tf.errors.InvalidArgumentError: a class number is out of range, or a
+        soft label not finite. XLA compiles no such check: there, what is no class has NaN for a
+        label.
     """
     received = f"Received: {labels.dtype.name} labels of shape {labels.shape}"
     if labels.shape.rank == 1 and labels.dtype.is_integer:
         if num_classes is None:
             raise ValueError(f"integer labels need num_classes. {received}")
-        in_range = (labels >= 0) & (tf.cast(labels, tf.int64) < num_classes)
-        message = f"labels must be from 0 to num_classes - 1 = {num_classes - 1}:"
-        tf.debugging.Assert(tf.reduce_all(in_range), [message, labels])
+        # A float64 keeps the order of whole numbers of any dtype; an int64 has not all of them.
+        numbers = tf.cast(labels, tf.float64)
+        in_range = (numbers >= 0) & (numbers < num_classes)
+        require(in_range, CLASS_NUMBERS.format(num_classes - 1), labels)
         one_hot = tf.one_hot(tf.cast(labels, tf.int32), num_classes)
         return tf.where(in_range[:, None], one_hot, np.nan)
     if labels.shape.rank != 2 or labels.dtype in (tf.bool, tf.string):
@@ -33,9 +37,24 @@ def soft_labels(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:
     if num_classes is not None and labels.shape[1] not in (None, num_classes):
         raise ValueError(f"labels must have num_classes={num_classes} columns. {received}")
     labels = tf.cast(labels, tf.float32)
-    finite = tf.reduce_all(tf.math.is_finite(labels))
-    tf.debugging.Assert(finite, ["labels must be finite numbers:", labels])
+    flat = tf.reshape(labels, [-1])
+    require(tf.math.is_finite(flat), "labels must be finite numbers", flat)
     return labels
+
+
+def require(good: tf.Tensor, words: str, values: tf.Tensor) -> None:
+    """Say what the first of some values `[N]` is that is not good, `[N]` bool, if there is one.
+
+    Raises:
+      ValueError: there is one, eagerly.
+      tf.errors.InvalidArgumentError: likewise in a graph; XLA compiles no such check.
+    """
+    first = tf.argmin(tf.concat([tf.cast(good, tf.int32), [0]], axis=0))
+    value = tf.concat([values, tf.zeros([1], values.dtype)], axis=0)[first]
+    if not tf.executing_eagerly():
+        tf.debugging.Assert(tf.reduce_all(good), [f"{words}. Received:", value])
+    elif first < len(good):
+        raise ValueError(f"{words}. Received: {value}")
 
 
 def mix_labels(
