@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import log_softmax, softmax
 
-from tf_cutnmix.distillation.forward import Forward
+from tf_cutnmix.distillation.method import Forward
 
 BATCH = 6
 TEMPERATURE = 2.5

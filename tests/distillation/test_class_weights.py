@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.distillation.small_models import CLASSES, batch_of, compiled, small_distiller
 from tf_cutnmix import Method
-from tf_cutnmix.distillation.forward import Forward, Part
+from tf_cutnmix.distillation.method import Forward, Part
 from tf_cutnmix.distillation.terms import ensemble_terms, peers_cross_entropy
 
 WEIGHTS = np.array([0.5, 2.0, 1.0, 3.0, 0.25], np.float32)

@@ -14,7 +14,7 @@ from tests.distillation.small_models import (
     values_of,
 )
 from tf_cutnmix import CutNMix
-from tf_cutnmix.distillation import graphs
+from tf_cutnmix.distillation import distiller
 
 
 def is_left_as_traced() -> bool:
@@ -70,7 +70,7 @@ def test_what_a_user_chose_is_kept_also_when_a_step_fails() -> None:
     for chosen in (True, False):
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": chosen})
         with pytest.raises(RuntimeError, match="a step"):
-            graphs.called_as_traced(fail)()
+            distiller.called_as_traced(fail)()
         assert is_left_as_traced() == chosen
 
 

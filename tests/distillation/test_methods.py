@@ -15,8 +15,7 @@ import tensorflow as tf
 from tests.distillation.formulas import BATCH, TEMPERATURE, Reference, Step, peers_cross_entropy
 from tests.tiny_peers import CLASSES, tiny_peer
 from tf_cutnmix import Method
-from tf_cutnmix.distillation.forward import Forward
-from tf_cutnmix.distillation.method import METHODS, Term, losses_at, parts_of
+from tf_cutnmix.distillation.method import METHODS, Forward, Term, losses_at, parts_of
 from tf_cutnmix.distillation.methods.dlb import LastBatch
 from tf_cutnmix.distillation.methods.kdcl import HeldOutWeights
 from tf_cutnmix.distillation.ramp import by_time

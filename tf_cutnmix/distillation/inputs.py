@@ -1,13 +1,86 @@
-"""What is wrong with the images and labels that Keras hands to a step, each told in a line."""
+"""What Keras hands to a step: images, labels and weights, and what is wrong with them."""
 
 import contextlib
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from tf_cutnmix.mixing.labels import CLASS_NUMBERS, require, soft_labels
+
+
+class Batch(NamedTuple):
+    """A labelled batch.
+
+    Attributes:
+      images: `[B, H, W, C]`.
+      labels: whole numbers `[B]`, or one-hot or soft `[B, K]`.
+      weights: `[B]` float32, how much each sample counts; None if all count alike.
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    weights: tf.Tensor | None
+
+
+def unpack(data: Any, num_classes: int) -> Batch:
+    """A batch from what Keras understands: a pair, a triple with weights, or a dictionary.
+
+    Args:
+      data: `(images, labels)`, `(images, labels, sample_weight)`, or a dictionary with "images",
+        "labels" and perhaps "sample_weight". Labels are class numbers `[B]` or `[B, 1]`, of a
+        float dtype if need be, or one-hot or soft `[B, K]`; weights are `[B]` or `[B, 1]`.
+      num_classes: `K`.
+
+    Raises:
+      ValueError: it is none of them.
+    """
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(images, Mapping) and labels is None:
+        images, labels, weights = (images.get(n) for n in ("images", "labels", "sample_weight"))
+    if images is None or labels is None:
+        raise ValueError(
+            "OnlineDistiller needs pairs (images, labels), triples with sample weights, or "
+            "dictionaries with 'images' and 'labels'"
+        )
+    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    if weights is not None:
+        weights = tf.cast(weights, tf.float32)
+        if weights.shape.rank not in (None, 1) and weights.shape[1:] != [1]:
+            raise ValueError(f"sample weights must be [B] or [B, 1]. Received: {weights.shape}")
+        weights = tf.reshape(weights, [-1])
+    return Batch(images, _numbers_or_columns(images, labels, num_classes), weights)
+
+
+def _numbers_or_columns(images: tf.Tensor, labels: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """Labels `[B]` of whole numbers, or `[B, K]`."""
+    if labels.shape.rank is None:
+        # Keras forgets the rank where it was fitted with [B] and then with [B, 1].
+        columns = tf.reshape(labels, [tf.shape(images)[0], -1])
+        padding = num_classes - tf.shape(columns)[1]
+        chosen = tf.cond(
+            tf.equal(tf.shape(columns)[1], 1),
+            lambda: soft_labels(_numbers(columns[:, 0], num_classes), num_classes),
+            lambda: tf.pad(tf.cast(columns, tf.float32), [[0, 0], [0, padding]]),
+        )
+        return tf.ensure_shape(chosen, [None, num_classes])
+    if labels.shape.rank == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    return _numbers(labels, num_classes) if labels.shape.rank == 1 else labels
+
+
+def _numbers(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """Class numbers `[B]` of any numeric dtype as integers, -1 for what XLA lets pass."""
+    if not labels.dtype.is_floating:
+        return labels
+    numbers = tf.cast(labels, tf.float64)
+    known = (numbers == tf.round(numbers)) & (numbers >= 0) & (numbers < num_classes)
+    require(known, CLASS_NUMBERS.format(num_classes - 1), labels)
+    return tf.cast(tf.where(known, labels, -1), tf.int32)
 
 
 class Brightness:

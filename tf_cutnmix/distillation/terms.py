@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
-from tf_cutnmix.distillation.forward import Forward, Part
-from tf_cutnmix.distillation.method import Method, Term
+from tf_cutnmix.distillation.method import Forward, Method, Part, Term
 
 
 def peers_cross_entropy(forward: Forward) -> tf.Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.distillation import OnlineDistiller
-from tf_cutnmix.distillation.forward import Memory
+from tf_cutnmix.distillation.method import Memory
 
 _BACKWARD = 2
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")

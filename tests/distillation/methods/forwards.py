@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests.tiny_peers import CLASSES
-from tf_cutnmix.distillation.forward import Forward
+from tf_cutnmix.distillation.method import Forward
 
 BATCH = 4
 EXPORT = pathlib.Path(__file__).parents[3] / "savedmodels" / "digits_resnet8" / "1"

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests.tiny_peers import tiny_peer
 from tf_cutnmix import Method, build_network
-from tf_cutnmix.distillation.forward import Forward
+from tf_cutnmix.distillation.method import Forward
 from tf_cutnmix.errors import InputError
 
 

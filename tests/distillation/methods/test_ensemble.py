@@ -17,8 +17,7 @@ from tests.distillation.small_models import (
     small_network,
 )
 from tf_cutnmix import CropAndFlip, CutMix, CutNMix, FMix, Method, MixUp
-from tf_cutnmix.distillation.forward import Forward
-from tf_cutnmix.distillation.method import METHODS
+from tf_cutnmix.distillation.method import METHODS, Forward
 from tf_cutnmix.distillation.methods.cutnmix import ensemble_distillation
 from tf_cutnmix.errors import InputError
 

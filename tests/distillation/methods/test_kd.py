@@ -17,7 +17,7 @@ from tests.distillation.methods.forwards import (
     images_of,
 )
 from tests.tiny_peers import CLASSES, tiny_peer
-from tf_cutnmix.distillation.forward import Forward
+from tf_cutnmix.distillation.method import Forward
 from tf_cutnmix.distillation.methods.kd import FrozenTeacher
 from tf_cutnmix.errors import InputError
 

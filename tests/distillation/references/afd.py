@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import expit
 
 from tests.distillation.formulas import Reference, Step, dense, mutual
-from tf_cutnmix.distillation.forward import Part
+from tf_cutnmix.distillation.method import Part
 
 
 def discriminated(part: Part, k: int, maps: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from tests.distillation.formulas import (
     kd,
     to_all,
 )
-from tf_cutnmix.distillation.forward import Part
+from tf_cutnmix.distillation.method import Part
 
 
 def fused(part: Part, s: Step) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from tests.distillation.formulas import BATCH, Reference, Step, dense, kd, others, unit
-from tf_cutnmix.distillation.forward import Part
+from tf_cutnmix.distillation.method import Part
 
 
 def similarities(part: Part, s: Step) -> dict:

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import softmax
 
 from tests.distillation.formulas import Reference, Step, dense, each, kd
-from tf_cutnmix.distillation.forward import Part
+from tf_cutnmix.distillation.method import Part
 
 
 def attended(part: Part, s: Step) -> list:

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import softmax
 
 from tests.distillation.formulas import Reference, Step, batch_norm, cross_entropy, dense, to_all
-from tf_cutnmix.distillation.forward import Part
+from tf_cutnmix.distillation.method import Part
 
 
 def gated(part: Part, s: Step) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.distillation.formulas import Reference, Step, cross_entropy, dense, mutual, to_all
-from tf_cutnmix.distillation.forward import Part
+from tf_cutnmix.distillation.method import Part
 
 
 def classified(part: Part, s: Step) -> np.ndarray:

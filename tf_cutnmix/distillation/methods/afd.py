@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tf_cutnmix.distillation.forward import Forward, Part, dense
-from tf_cutnmix.distillation.method import Method, Term, recipe
+from tf_cutnmix.distillation.method import Forward, Method, Part, Term, dense, recipe
 from tf_cutnmix.distillation.terms import CROSS_ENTROPY, mutual
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.networks.sharing import stages

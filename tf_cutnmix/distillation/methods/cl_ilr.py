@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tf_cutnmix.distillation.forward import Forward
-from tf_cutnmix.distillation.method import Method, Term, recipe
+from tf_cutnmix.distillation.method import Forward, Method, Term, recipe
 from tf_cutnmix.distillation.terms import CROSS_ENTROPY, imitate_each
 
 

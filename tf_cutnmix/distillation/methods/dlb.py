@@ -6,8 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
-from tf_cutnmix.distillation.forward import Forward, Memory
-from tf_cutnmix.distillation.method import Method, Term, recipe
+from tf_cutnmix.distillation.method import Forward, Memory, Method, Term, recipe
 from tf_cutnmix.distillation.peers import num_classes
 from tf_cutnmix.distillation.terms import CROSS_ENTROPY
 from tf_cutnmix.errors import InputError

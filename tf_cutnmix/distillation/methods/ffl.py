@@ -6,8 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
-from tf_cutnmix.distillation.forward import Forward, Part, batch_norm
-from tf_cutnmix.distillation.method import Method, Term, recipe
+from tf_cutnmix.distillation.method import Forward, Method, Part, Term, batch_norm, recipe
 from tf_cutnmix.distillation.peers import num_classes
 from tf_cutnmix.distillation.terms import CROSS_ENTROPY, ensemble_terms
 from tf_cutnmix.errors import InputError

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tf_cutnmix.distillation.forward import Forward, Part
-from tf_cutnmix.distillation.method import Method, Term, recipe
+from tf_cutnmix.distillation.method import Forward, Method, Part, Term, recipe
 from tf_cutnmix.distillation.peers import num_classes
 from tf_cutnmix.distillation.terms import CROSS_ENTROPY, imitate_each
 from tf_cutnmix.errors import InputError

@@ -7,8 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
-from tf_cutnmix.distillation.forward import Forward, HeldOutPart
-from tf_cutnmix.distillation.method import Method, Term, recipe
+from tf_cutnmix.distillation.method import Forward, HeldOutPart, Method, Term, recipe
 from tf_cutnmix.distillation.terms import CROSS_ENTROPY, imitate_each
 
 _STEPS = 20

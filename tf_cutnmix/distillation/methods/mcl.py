@@ -6,8 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
-from tf_cutnmix.distillation.forward import Forward, Part, dense
-from tf_cutnmix.distillation.method import Method, Term, recipe
+from tf_cutnmix.distillation.method import Forward, Method, Part, Term, dense, recipe
 from tf_cutnmix.distillation.peers import feature_sizes
 from tf_cutnmix.distillation.terms import CROSS_ENTROPY
 

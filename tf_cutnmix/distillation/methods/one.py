@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tf_cutnmix.distillation.forward import Forward, Part, batch_norm, dense
-from tf_cutnmix.distillation.method import Method, Term, recipe
+from tf_cutnmix.distillation.method import Forward, Method, Part, Term, batch_norm, dense, recipe
 from tf_cutnmix.distillation.terms import CROSS_ENTROPY, ensemble_terms
 from tf_cutnmix.networks.sharing import shared_stage
 
