@@ -7,13 +7,13 @@ import scipy.stats
 import tensorflow as tf
 
 from tests.mixing.batches import index_images, photos, sample, to_numpy
-from tf_cutnmix.mixing import draws, masks, pasting
-from tf_cutnmix.mixing.masks import MaskDraw
+from tf_cutnmix.mixing import draws, pasting, sampling
+from tf_cutnmix.mixing.sampling import MaskDraw
 
 
 def sample_mask(batch, height, width, *, seed=0, step=0, alpha=1.0, **settings):
     """A draw of FMix as NumPy arrays."""
-    draw = masks.sample_mask(seed, step, (batch, height, width), alpha=alpha, **settings)
+    draw = sampling.sample_mask(seed, step, (batch, height, width), alpha=alpha, **settings)
     return MaskDraw(*(part.numpy() for part in draw))
 
 
@@ -56,17 +56,17 @@ def test_mask_holds_as_many_pixels_as_the_ratio_says(ratio_per):
 
 def test_mask_holds_as_many_pixels_where_all_are_equal():
     values = tf.constant([[0.0, -0.0, -1.0, 2.0, 2.0]] * 6)
-    highest = masks._highest(values, tf.range(6)).numpy()
+    highest = sampling._highest(values, tf.range(6)).numpy()
     np.testing.assert_array_equal(highest.sum(axis=1), range(6))
     np.testing.assert_array_equal(highest[2], [False, False, False, True, True])
-    equal = masks._highest(tf.zeros([6, 5]), tf.range(6)).numpy()
+    equal = sampling._highest(tf.zeros([6, 5]), tf.range(6)).numpy()
     np.testing.assert_array_equal(equal.sum(axis=1), range(6))
 
 
 @pytest.mark.long
 def test_mask_is_the_same_under_xla_but_for_near_ties():
     def draw(step):
-        return masks.sample_mask(0, step, (32, 32, 32), alpha=1.0)
+        return sampling.sample_mask(0, step, (32, 32, 32), alpha=1.0)
 
     step = tf.constant(7, tf.int64)
     compiled, eager = (

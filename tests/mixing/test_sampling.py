@@ -13,7 +13,7 @@ from tests import harness
 from tests.mixing.batches import (
     sample,
 )
-from tf_cutnmix.mixing import quantiles, sampling
+from tf_cutnmix.mixing import draws, sampling
 from tf_cutnmix.mixing.sampling import Draw
 
 SEEDS = st.integers(0, 2**55 - 1)
@@ -22,7 +22,7 @@ STEPS = st.integers(0, 2**63 - 1)
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_ratio_table_is_the_inverse_of_the_beta_distribution(alpha):
-    table = quantiles.beta_quantiles(alpha)
+    table = draws.beta_quantiles(alpha)
     lower = table[: len(table) // 2]
     levels = (np.arange(len(table)) + 0.5) / len(table)
     cdf = scipy.stats.beta(alpha, alpha).cdf(lower)

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tf_cutnmix import CropAndFlip
-from tf_cutnmix.mixing import augment, masks, sampling
+from tf_cutnmix.mixing import augment, sampling
 
 # So sharp a distribution that every ratio is 1/2, and all boxes and masks are of one size.
 ALWAYS_HALF = 1e12
@@ -20,7 +20,7 @@ def sampled(seed, step):
 
 @functools.cache
 def sampled_mask(seed, step):
-    return masks.sample_mask(seed, step, (40, 8, 8), alpha=ALWAYS_HALF)
+    return sampling.sample_mask(seed, step, (40, 8, 8), alpha=ALWAYS_HALF)
 
 
 def ratios(seed, step):
@@ -28,7 +28,7 @@ def ratios(seed, step):
 
 
 def ratios_of_masks(seed, step):
-    return masks.sample_mask(seed, step, (40, 4, 4), alpha=1.0).ratio
+    return sampling.sample_mask(seed, step, (40, 4, 4), alpha=1.0).ratio
 
 
 def partners(seed, step):

@@ -26,7 +26,7 @@ from tf_cutnmix.distillation.method import (
 from tf_cutnmix.distillation.peers import adds_losses, check_peers, pull, variables_of
 from tf_cutnmix.distillation.replicas import Replicas
 from tf_cutnmix.distillation.views import Shown, Views
-from tf_cutnmix.mixing.labels import require, soft_labels, weigh
+from tf_cutnmix.mixing.batch import require, soft_labels, weigh
 from tf_cutnmix.mixing.sampling import overlap
 from tf_cutnmix.networks import sharing
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix.mixing.labels import CLASS_NUMBERS, require, soft_labels
+from tf_cutnmix.mixing.batch import CLASS_NUMBERS, require, soft_labels
 
 
 class Batch(NamedTuple):
@@ -138,7 +138,7 @@ def _expects_pixels(network: keras.Model) -> bool:
 
 @contextlib.contextmanager
 def in_one_line() -> Iterator[None]:
-    """Raise what `mixing.labels.require` says in a graph as it says it eagerly.
+    """Raise what `mixing.batch.require` says in a graph as it says it eagerly.
 
     Raises:
       ValueError: in place of pages of where in the graph it was.

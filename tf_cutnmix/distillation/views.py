@@ -8,8 +8,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.mixing.draws import SteppedLayer
-from tf_cutnmix.mixing.layer import Mixing
-from tf_cutnmix.mixing.layers import CutNMix
+from tf_cutnmix.mixing.layers import CutNMix, Mixing
 from tf_cutnmix.mixing.pasting import dimensions, sides
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]

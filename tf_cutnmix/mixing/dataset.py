@@ -7,9 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix.mixing.batch import MIXED, WEIGHTS
-from tf_cutnmix.mixing.labels import unweigh, weigh
-from tf_cutnmix.mixing.layer import Mixing
+from tf_cutnmix.mixing.batch import MIXED, WEIGHTS, unweigh, weigh
+from tf_cutnmix.mixing.layers import Mixing
 from tf_cutnmix.mixing.pasting import sides
 
 

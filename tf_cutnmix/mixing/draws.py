@@ -6,11 +6,17 @@ batch in eager, graph and XLA, in any thread and for any number of workers.
 """
 
 import enum
+import functools
 import random
 from typing import Any
 
 import keras
+import numpy as np
+import scipy.special
 import tensorflow as tf
+
+# As many numbers stand for a distribution that XLA cannot sample: a uniform integer draws one.
+LEVELS = 2**16
 
 
 class Stream(enum.IntEnum):
@@ -63,6 +69,26 @@ def permutation(key: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
     return tf.argsort(integers(key, [size], 2**31), stable=True)
 
 
+@functools.lru_cache
+def beta_quantiles(alpha: float) -> np.ndarray:
+    """The 2^16 equally likely ratios that stand for Beta(alpha, alpha), ascending, float32.
+
+    They are the inverse CDF at (i + 1/2) / 2^16, so that a uniform integer draws a ratio, on
+    any device and inside XLA, which has no sampler of its own for this distribution.
+    """
+    quantiles = scipy.special.betaincinv(alpha, alpha, _levels()).astype(np.float32)
+    quantiles.flags.writeable = False
+    return quantiles
+
+
+@functools.lru_cache
+def normal_quantiles() -> np.ndarray:
+    """The 2^16 equally likely numbers that stand for the normal distribution, as above."""
+    quantiles = scipy.special.ndtri(_levels()).astype(np.float32)
+    quantiles.flags.writeable = False
+    return quantiles
+
+
 class SteppedLayer(keras.layers.Layer):
     """A layer whose draws are a function of (seed, step).
 
@@ -99,3 +125,7 @@ class SteppedLayer(keras.layers.Layer):
 def _check_seed(seed: int) -> None:
     if not 0 <= seed < 2**55 or seed != int(seed):
         raise ValueError(f"seed must be from 0 to 2^55, and whole. Received: seed={seed}")
+
+
+def _levels() -> np.ndarray:
+    return (np.arange(LEVELS) + 0.5) / LEVELS

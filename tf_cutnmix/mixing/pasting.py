@@ -1,9 +1,8 @@
-"""What a draw does to images, as pure functions of the images and the draw."""
+"""What a draw does to images and labels, as pure functions of these and the draw."""
 
 import tensorflow as tf
 
-from tf_cutnmix.mixing.masks import MaskDraw
-from tf_cutnmix.mixing.sampling import Draw
+from tf_cutnmix.mixing.sampling import Draw, MaskDraw
 
 
 def paste(images: tf.Tensor, draw: Draw) -> tf.Tensor:
@@ -73,6 +72,31 @@ def blend(images: tf.Tensor, draw: Draw) -> tf.Tensor:
     ratio = tf.reshape(tf.cast(draw.ratio, dtype), [-1] + [1] * (len(images.shape) - 1))
     mixed = ratio * values + (1 - ratio) * tf.gather(values, draw.partner)
     return tf.cast(tf.round(mixed) if images.dtype.is_integer else mixed, images.dtype)
+
+
+def mix_labels(
+    labels: tf.Tensor, partner: tf.Tensor, own: tf.Tensor, whole: tf.Tensor
+) -> tf.Tensor:
+    """`(own * label + (whole - own) * partner's label) / whole`.
+
+    Args:
+      labels: `[B, K]` float32.
+      partner: `[B]` int32.
+      own: `[B]`, the part of the sample that stays, counted as `whole` is.
+      whole: a scalar. Counts of pixels are exact in float32 up to 2^24 of them.
+    """
+    own = tf.cast(own, labels.dtype)[:, None]
+    whole = tf.cast(whole, labels.dtype)
+    return (own * labels + (whole - own) * tf.gather(labels, partner)) / whole
+
+
+def labels_by_area(
+    labels: tf.Tensor, draw: Draw, height: tf.Tensor | int, width: tf.Tensor | int
+) -> tf.Tensor:
+    """Labels `[B, K]` float32 mixed by the pixels in the boxes, which all peers share."""
+    pixels = height * width
+    pasted = draw.boxes[:, 0, 2] * draw.boxes[:, 0, 3]
+    return mix_labels(labels, draw.partner, pixels - pasted, pixels)
 
 
 def dimensions(images: tf.Tensor) -> list[tf.Tensor | int]:

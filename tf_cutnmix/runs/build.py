@@ -10,7 +10,7 @@ from tf_cutnmix.data import Images, has_direction, ordered_batches, shuffled_bat
 from tf_cutnmix.distillation import Method, OnlineDistiller, synchronise, teacher
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
-from tf_cutnmix.mixing.layer import Mixing
+from tf_cutnmix.mixing.layers import Mixing
 from tf_cutnmix.networks import pretrained
 from tf_cutnmix.networks.build import build_network, find
 from tf_cutnmix.networks.sharing import share_stages, stages
