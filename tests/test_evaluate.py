@@ -123,11 +123,12 @@ def test_a_model_without_its_weights_is_no_export(
 
 @pytest.mark.long
 def test_evaluate_prints_the_scores_as_json(exports: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    pixels = write_folder(tmp_path, classes=4)
+    write_folder(tmp_path, classes=4)
+    images = data.load(str(tmp_path), "train[:3]")
     arguments = [
         f"--savedmodel={exports / '1'}",
         f"--dataset={tmp_path}",
-        "--split=train[:7]",
+        "--split=train[:3]",
         "--batch_size=3",
         "--classes_by_position",
     ]
@@ -138,9 +139,11 @@ def test_evaluate_prints_the_scores_as_json(exports: pathlib.Path, tmp_path: pat
         text=True,
         check=False,
     )
-    told = f"{tmp_path}: 8 pictures of 4 classes\n"
-    assert (process.returncode, process.stderr) == (0, told)
-    expected = scores.scores(brightness_probabilities(pixels[:7]), np.repeat(range(4), 2)[:7])
+    (absent,) = set(range(4)) - set(images.labels.tolist())
+    lacking = f"train[:3] has no images of 1 of the 4 classes: class_{absent}\n"
+    assert process.stderr == f"{tmp_path}: 8 pictures of 4 classes\n{lacking}"
+    assert process.returncode == 0
+    expected = scores.scores(brightness_probabilities(images.pixels), images.labels)
     assert json.loads(process.stdout) == pytest.approx(expected, abs=1e-5)
 
 

@@ -62,7 +62,7 @@ def main(settings: Settings) -> None:
     with command.quiet_tensorflow():
         from tf_cutnmix import data
         from tf_cutnmix.networks import served
-        from tf_cutnmix.runs import scores
+        from tf_cutnmix.runs import outlook, scores
     export = served.load(settings.savedmodel, "savedmodel")
     images = data.load(
         settings.dataset,
@@ -78,7 +78,8 @@ def main(settings: Settings) -> None:
             f"{settings.savedmodel} tells {len(columns)} classes apart and "
             f"{settings.dataset} has {len(images.class_names)}: they do not fit together"
         )
-    for note in images.notes:
+    lacking = outlook.lacking(images.class_names, {settings.split: images.counts.tolist()})
+    for note in (*images.notes, *lacking):
         print(note, file=sys.stderr)
     size = settings.batch_size or scores.images_at_once(*images.pixels.shape[1:3])
     probabilities = scores.predictions(export.predict, images.pixels, size)

@@ -39,12 +39,17 @@ def summary(config: Config, result: dict) -> str:
     lines = ["", f"{'test accuracy':<22}{'last epoch':>12}{'best epoch':>12}"]
     lines.append(f"{'  after steps':<22}{last['step']:>12}{best['step']:>12}")
     names = [name for name in last["test"] if name.endswith("_accuracy")]
-    if not scores.unbalanced(result["counts"]["test"]):
+    counts = result["counts"]["test"]
+    if not scores.unbalanced(counts):
         names = [name for name in names if not name.endswith("_balanced_accuracy")]
     for name in sorted(names, key=lambda name: (name.startswith(("average", "peer")), name)):
         figures = "".join(f"{moment['test'][name]:>12.2%}" for moment in (last, best))
         shown = name.removesuffix("_accuracy").replace("_", ", ")
         lines.append(f"  {shown:<20}{figures}")
+    if not all(counts):
+        lines.append(
+            f"  (balanced: over the {scores.represented(counts)} classes with test images)"
+        )
     lines.append(f"\nrun: {config.folder} ({result['wall_seconds']:.0f} s)")
     return "\n".join(lines)
 

@@ -99,7 +99,7 @@ def test_recall_by_class_is_counted(page: str) -> None:
 
 
 def test_facts_cost_command_and_first_batch_are_there(page: str) -> None:
-    assert "<dt>Teacher, balanced</dt><dd>37.50%</dd>" in page
+    assert "<dt>Teacher, balanced over 3 of 4 classes</dt><dd>37.50%</dd>" in page
     assert "<dt>Best epoch</dt><dd>1 of 2</dd>" in page
     assert ["Whole run", "60 s"] in rows(page, "Cost")
     assert "python -m tf_cutnmix.train &#x27;--dataset=./&lt;script&gt;" in page

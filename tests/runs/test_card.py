@@ -53,6 +53,7 @@ def test_figures_have_their_splits() -> None:
         ["validation", "3", "75.00%", "50.00%", "25.00%"],
         ["test", "8", "75.00%", "50.00%", "25.00%"],
     ]
+    assert "recalls of the classes that have images, on test 3 of 4;" in write("teacher")
     assert table_rows(write("peer"), "Figures")[1] == ["test", "8", "70.00%", "40.00%", "30.00%"]
 
 

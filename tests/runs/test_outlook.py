@@ -24,6 +24,18 @@ def test_of_many_classes_the_rarest_and_the_commonest_are() -> None:
     assert facts["classes"] == "30, training images from c20: 2 to c29: 9"
 
 
+def test_a_split_that_lacks_classes_is_told_and_an_empty_one_is_not() -> None:
+    counts = {"train": [3, 4, 0], "validation": [0, 0, 0], "test": [1, 0, 0]}
+    assert outlook.lacking(["a", "x\ny", "c"], counts) == [
+        "train has no images of 1 of the 3 classes: c",
+        r"test has no images of 2 of the 3 classes: x\ny, c",
+    ]
+    (line,) = outlook.lacking([f"c{k}" for k in range(99)], {"test[:1]": [1] + [0] * 98})
+    assert line.endswith(
+        "of 98 of the 99 classes: c1, c2, c3, c4, c5, c6, c7, c8, c9, c10 and 88 more"
+    )
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [

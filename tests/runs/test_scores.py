@@ -44,7 +44,7 @@ def test_figures_of_a_case_by_hand() -> None:
         ]
     )
     figures = scores.scores(probabilities, np.array([0, 2, 1, 5]))
-    assert figures["images"] == 4
+    assert (figures["images"], figures["classes"]) == (4, 4)
     assert figures["accuracy"] == 0.5
     assert figures["top5_accuracy"] == 0.75
     assert figures["negative_log_likelihood"] == pytest.approx(-np.log(0.4 * 0.25 * 0.05 * 1.0) / 4)

@@ -80,7 +80,7 @@ def _facts(run: Run) -> str:
     figures = run.figures
     facts = [
         ("Teacher, test accuracy", _percent(figures.get("best_teacher_accuracy"))),
-        ("Teacher, balanced", _percent(figures.get("best_teacher_balanced_accuracy"))),
+        (_balanced(run), _percent(figures.get("best_teacher_balanced_accuracy"))),
         ("Best peer, test accuracy", _percent(figures.get("best_best_peer_accuracy"))),
         ("Teacher, calibration error", _percent(figures.get("best_teacher_calibration_error"))),
         ("Best epoch", f"{figures['best_epoch']:.0f} of {figures['last_epoch']:.0f}"),
@@ -90,6 +90,12 @@ def _facts(run: Run) -> str:
         facts.insert(3, ("Soup, test accuracy", _percent(soup)))
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>\n" for name, value in facts)
     return f'<dl class="facts">\n{items}</dl>'
+
+
+def _balanced(run: Run) -> str:
+    counts = run.counts.get("test", ())
+    over = "" if all(counts) else f" over {scores.represented(counts)} classes"
+    return f"Teacher, balanced{over}"
 
 
 def _curves(run: Run) -> str:

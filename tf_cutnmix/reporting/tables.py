@@ -85,7 +85,9 @@ def accuracy(groups: Sequence[Group], moment: str) -> Table:
     if any(_unbalanced(group) for group in groups):
         figure = f"{moment}_teacher_balanced_accuracy"
         columns.append(("Teacher, balanced", _with_deviation(figure)))
-        notes.append("Balanced: the mean recall of the classes, of which some have few images.")
+        notes.append(
+            "Balanced: the mean recall of the classes that have test images, some of them few."
+        )
     if any(title == "Best peer" for title, _ in columns):
         notes.append("The best peer is chosen on the validation split.")
     return _table(f"Test accuracy: {_MOMENTS[moment]}", groups, columns, " ".join(notes))

@@ -14,7 +14,7 @@ from tf_cutnmix.mixing.layers import Mixing
 from tf_cutnmix.networks import pretrained
 from tf_cutnmix.networks.build import build_network, find
 from tf_cutnmix.networks.sharing import share_stages, stages
-from tf_cutnmix.runs import contradictions, optimizer, scores
+from tf_cutnmix.runs import contradictions, optimizer, outlook, scores
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import batch_size, class_weights, load_images, validation_split
@@ -73,7 +73,8 @@ def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
             f"--validation_fraction={config.validation_fraction} of {len(train.pixels)} holds out "
             "none: raise it"
         )
-    return splits
+    lacking = outlook.lacking(train.class_names, splits.counts())
+    return splits._replace(train=train._replace(notes=(*train.notes, *lacking)))
 
 
 def training_batches(

@@ -78,7 +78,8 @@ def _figures(result: dict[str, Any], network: str) -> str:
     return (
         "\n".join(lines)
         + f"\n\nAfter epoch {best['epoch']}. {chosen} The test split chose nothing. Balanced "
-        "accuracy is the mean of the classes' recalls; calibration error is the expected one in "
+        "accuracy is the mean of the recalls of the classes that have images, on test "
+        f"{scores.represented(result['counts']['test'])}; calibration error is the expected one in "
         "15 bins."
     )
 

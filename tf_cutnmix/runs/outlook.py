@@ -3,11 +3,13 @@
 import time
 from collections.abc import Mapping, Sequence
 
+from tf_cutnmix.errors import listed
 from tf_cutnmix.escaping import one_line
 
 _LONG = 3600
 _FEW = 20
 _LONGEST = 24
+_NAMED = 10
 
 
 def block(facts: Mapping[str, str]) -> str:
@@ -44,6 +46,20 @@ def data(
         "data": f"{one_line(dataset)}, {size[1]} x {size[0]} pixels, {images} images",
         "classes": f"{len(told)}, training images {shown}",
     }
+
+
+def lacking(class_names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> list[str]:
+    """A line for each split that has images, but none of some classes; arguments as of `data`."""
+    lines = []
+    for split, own in counts.items():
+        pairs = zip(class_names, own, strict=True)
+        names = [one_line(name, _LONGEST) for name, count in pairs if not count]
+        if names and any(own):
+            lines.append(
+                f"{one_line(split)} has no images of {len(names)} of the {len(own)} classes: "
+                + listed(names, _NAMED)
+            )
+    return lines
 
 
 def duration(seconds: float) -> str:

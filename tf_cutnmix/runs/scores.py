@@ -36,8 +36,8 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
       labels: `[N]`, class numbers.
 
     Returns:
-      The five figures and the number of images. Balanced accuracy is the mean recall of the
-      classes that have images. Of equally probable classes the first is the
+      The five figures, the number of images, and of the `classes` that have some. Balanced
+      accuracy is the mean recall of these. Of equally probable classes the first is the
       answer, and comes first among the five. The calibration error is that of Guo et al. (2017),
       equation 3, with 15 bins of equal width; the likelihood is in nats per image, at least
       `log 1e-30`.
@@ -48,6 +48,7 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     rank = np.sum((said > own) | ((said == own) & before), axis=1)
     return {
         "images": len(labels),
+        "classes": len(np.unique(labels)),
         "accuracy": float(np.mean((rank == 0) & finite)),
         "balanced_accuracy": float(np.nanmean(recall(probabilities, labels))),
         "top5_accuracy": float(np.mean((rank < 5) & finite)),
@@ -119,6 +120,11 @@ def recall(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def unbalanced(counts: Sequence[int]) -> bool:
     """Whether one class has over three times as many images as another."""
     return max(counts) > 3 * min(counts)
+
+
+def represented(counts: Sequence[int]) -> str:
+    """How many classes have images, in words: 4 of 5."""
+    return f"{np.count_nonzero(counts)} of {len(counts)}"
 
 
 def surest_mistakes(probabilities: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
