@@ -9,7 +9,7 @@ import pytest
 from tests.networks.small_networks import between, pixels
 from tf_cutnmix import build_network
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.networks import applications, stages
+from tf_cutnmix.networks import build, stages
 from tf_cutnmix.networks.build import find
 
 SMALLEST = {"keras_inception_v3": 75, "keras_inception_resnet_v2": 75, "keras_xception": 71}
@@ -23,13 +23,13 @@ def test_every_network_of_keras_has_a_name():
         for name, function in vars(keras.applications).items()
         if inspect.isfunction(function) and "include_top" in inspect.signature(function).parameters
     }
-    assert {application for _, application in applications.NAMES.values()} == functions
+    assert {application for _, application in build.KERAS_NAMES.values()} == functions
 
 
 def test_names_are_keras_own_in_small_letters():
-    assert {"keras_mobilenet_v3_small", "keras_efficientnet_v2_b0"} <= set(applications.NAMES)
-    assert {"keras_resnet50_v2", "keras_vgg16", "keras_convnext_tiny"} <= set(applications.NAMES)
-    assert {"keras_inception_resnet_v2", "keras_nasnet_mobile"} <= set(applications.NAMES)
+    assert {"keras_mobilenet_v3_small", "keras_efficientnet_v2_b0"} <= set(build.KERAS_NAMES)
+    assert {"keras_resnet50_v2", "keras_vgg16", "keras_convnext_tiny"} <= set(build.KERAS_NAMES)
+    assert {"keras_inception_resnet_v2", "keras_nasnet_mobile"} <= set(build.KERAS_NAMES)
 
 
 def check(name: str) -> None:
@@ -37,7 +37,7 @@ def check(name: str) -> None:
     size = SMALLEST.get(name, 32)
     images = pixels((2, size, size, 3))
     network = build_network(name, (size, size, 3), 7)
-    module, application = applications.NAMES[name]
+    module, application = build.KERAS_NAMES[name]
     original = getattr(keras.applications, application)(
         include_top=False, weights=None, input_shape=(size, size, 3)
     )
@@ -60,7 +60,7 @@ def test_a_network_is_keras_own_with_its_preprocessing(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in applications.NAMES if name not in HUGE])
+@pytest.mark.parametrize("name", [name for name in build.KERAS_NAMES if name not in HUGE])
 def test_each_network_is_keras_own_with_its_preprocessing(name):
     check(name)
     keras.utils.clear_session()

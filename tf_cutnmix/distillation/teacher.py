@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.networks import sharing
-from tf_cutnmix.networks.copies import copy_layer
+from tf_cutnmix.networks.foreign import copy_layer
 
 
 class Normalising:

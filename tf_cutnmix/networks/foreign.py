@@ -1,4 +1,4 @@
-"""Any other Keras model as a peer."""
+"""Any other Keras model as a peer: copied layer by layer, with a classifier of its own."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tf_cutnmix.networks.classifier import check_classes, head
-from tf_cutnmix.networks.copies import copy_layer
+from tf_cutnmix.errors import last_line
 
 # What makes features of an output, by its rank.
 _POOLING = {
@@ -91,6 +90,41 @@ def find_stages(model: keras.Model) -> dict[str, str]:
             ends[-1] = layer.name
             height = shape[1]
     return {f"stage{number}": layer for number, layer in enumerate(ends, start=1)}
+
+
+def head(num_classes: int) -> keras.layers.Dense:
+    """The classifier on the features, whose output are the logits."""
+    return keras.layers.Dense(num_classes, kernel_initializer="he_normal", name="logits")
+
+
+def check_classes(num_classes: int) -> None:
+    """Raise `ValueError` for fewer than 2 classes."""
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be 2 or more. Received: num_classes={num_classes}")
+
+
+def copy_layer(layer: keras.Operation, **changes: Any) -> keras.Operation:
+    """A layer or operation of the same config, but for changes, with fresh weights.
+
+    A `Lambda` has no weights and stays the layer that it is: Keras does not read its function back.
+
+    Raises:
+      ValueError: the layer cannot be made from its config.
+    """
+    if isinstance(layer, keras.layers.Lambda):
+        return layer
+    try:
+        return type(layer).from_config({**layer.get_config(), **changes})
+    # A layer's own code runs here.
+    except Exception as error:
+        # Keras says last what it was, after all of the config.
+        reason = last_line(str(error).strip() or type(error).__name__)
+        reason = reason.removeprefix("Exception encountered: ").rstrip(".")
+        raise ValueError(
+            f"the layer {layer.name!r} ({type(layer).__name__}) cannot be copied: it must be made "
+            f"anew by its from_config(get_config()). {reason}. A model that can is kept whole "
+            "where another one calls it: keras.Model(images, model(images))"
+        ) from error
 
 
 def _bottlenecks(model: keras.Model) -> list[keras.layers.Layer]:

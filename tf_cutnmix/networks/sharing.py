@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.networks.copies import copy_layer
+from tf_cutnmix.networks.foreign import copy_layer
 
 
 def stages(network: keras.Model) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tf_cutnmix.data import Images
 from tf_cutnmix.distillation import OnlineDistiller
-from tf_cutnmix.networks import applications
+from tf_cutnmix.networks.build import KERAS_NAMES
 from tf_cutnmix.runs import cost, outlook, scores
 from tf_cutnmix.runs.build import steps_per_epoch
 from tf_cutnmix.runs.config import Config
@@ -50,7 +50,7 @@ def hints(config: Config, model: OnlineDistiller, train: Images) -> list[str]:
     if config.balance == "none" and scores.unbalanced(train.counts.tolist()):
         lines.append("classes of unlike size: --balance=weights or sampling makes them count alike")
     for name in sorted(set(config.architectures)):
-        if f"keras_{name}" in applications.NAMES:
+        if f"keras_{name}" in KERAS_NAMES:
             lines.append(
                 f"{name} is the network for small images: keras_{name} is that of ImageNet"
             )

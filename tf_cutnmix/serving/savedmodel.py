@@ -15,7 +15,7 @@ import tensorflow as tf
 from tf_cutnmix import files
 from tf_cutnmix.data.images import resize
 from tf_cutnmix.errors import RunError, first_line
-from tf_cutnmix.networks.copies import copy_layer
+from tf_cutnmix.networks.foreign import copy_layer
 from tf_cutnmix.serving.formats import Examples, check_installed, convert
 from tf_cutnmix.serving.fresh import FreshProcess, fresh_process
 from tf_cutnmix.serving.signatures import signatures
