@@ -35,6 +35,17 @@ def test_a_batch_is_a_power_of_two_and_an_eighth_of_the_images_at_most(images, e
     assert loading.batch_size(Config(batch_size=7), numbered(images)) == 7
 
 
+def test_classes_that_a_split_lacks_are_told_whatever_the_source(tmp_path) -> None:
+    write_split(tmp_path, *range(20))
+    write(tmp_path / "fox" / "1.png", plain(99))
+    notes = build.load_splits(Config(dataset=str(tmp_path))).train.notes
+    lacking = "has no images of 1 of the 3 classes: fox"
+    assert notes[-2:] == (f"validation {lacking}", f"test {lacking}")
+    digits = Config(train_split="train[:200]", test_split="test[:3]")
+    (note,) = build.load_splits(digits).train.notes
+    assert note.startswith("test has no images of 7 of the 10 classes: 0, 1, ")
+
+
 def test_too_few_images_for_the_smallest_batch_are_refused(tmp_path) -> None:
     write_split(tmp_path, 1, 3, 5, 7, 9)
     with pytest.raises(InputError, match="--batch_size=8 is larger than the 6 training images"):
