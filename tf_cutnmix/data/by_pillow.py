@@ -1,14 +1,24 @@
 """A picture's file as Pillow reads it, in the way in which `decode` reads the others."""
 
+import functools
 import io
+import pathlib
+from typing import BinaryIO, Literal
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from tf_cutnmix.data import raw
 from tf_cutnmix.errors import InputError, RunError, first_line
 
+RAW_ENDINGS = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq"),
+    *(".kdc", ".mef", ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2"),
+    *(".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
+_ORDERS: dict[bytes, Literal["little", "big"]] = {b"II\x2a\x00": "little", b"MM\x00\x2a": "big"}
+_CANON = b"CR"
+_SUBFILE, _DNG_VERSION = 0x00FE, 0xC612
 _BITS_PER_SAMPLE = 258
 
 
@@ -19,7 +29,7 @@ def read(file: bytes) -> PIL.Image.Image:
       InputError: it is of a kind that is not taken: raw, or of numbers that may mean anything.
       RunError: it is no whole picture.
     """
-    if raw.is_raw(io.BytesIO(file)):
+    if is_raw(io.BytesIO(file)):
         raise InputError("it is a camera's raw file: turn it into JPEG")
     try:
         with PIL.Image.open(io.BytesIO(file)) as opened:
@@ -31,6 +41,27 @@ def read(file: bytes) -> PIL.Image.Image:
     except Exception as error:
         # What Pillow raises for a broken file depends on the kind of the file.
         raise RunError(first_line(error)) from error
+
+
+def is_raw(file: BinaryIO, name: str = "") -> bool:
+    """Whether a file, at its start, is a camera's raw one: by its name, or by its content.
+
+    These begin as TIFF files do, and what they hold first is a thumbnail.
+    A file is one by its content where it says that it is DNG or Canon's, or that its first picture
+    is a smaller copy of another one.
+    """
+    header = file.read(10)
+    order = _ORDERS.get(header[:4])
+    if not order:
+        return False
+    if pathlib.PurePath(name).suffix.lower() in RAW_ENDINGS or header[8:] == _CANON:
+        return True
+
+    number = functools.partial(int.from_bytes, byteorder=order)
+    file.seek(number(header[4:8]))
+    tags = [file.read(12) for _ in range(number(file.read(2)))]
+    values = {number(tag[:2]): number(tag[8:]) for tag in tags}
+    return _DNG_VERSION in values or values.get(_SUBFILE, 0) % 2 == 1
 
 
 def _in_8_bits(opened: PIL.Image.Image) -> PIL.Image.Image:

@@ -12,8 +12,7 @@ import zipfile
 import numpy as np
 
 from tf_cutnmix import files
-from tf_cutnmix.data.collecting import Source, collect
-from tf_cutnmix.data.images import Facts, Images, facts_of
+from tf_cutnmix.data.images import Facts, Images, Source, collect, facts_of
 from tf_cutnmix.errors import InputError
 
 # Another number where what is in an entry, or how images are made for it, becomes another.

@@ -13,8 +13,7 @@ import tensorflow as tf
 
 from tf_cutnmix import files
 from tf_cutnmix.data import by_pillow, decode, layout
-from tf_cutnmix.data.collecting import Example, Source
-from tf_cutnmix.data.images import prepare
+from tf_cutnmix.data.images import Example, Source, prepare
 from tf_cutnmix.data.splits import in_proportion, select
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.escaping import composed

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from tf_cutnmix.data import raw
+from tf_cutnmix.data import by_pillow
 from tf_cutnmix.errors import InputError, listed
 from tf_cutnmix.escaping import composed
 
@@ -251,7 +251,7 @@ def _is_picture(file: pathlib.Path) -> bool:
             if not _BEGINNINGS.match(opened.read(16)):
                 return False
             opened.seek(0)
-            return not raw.is_raw(opened, file.name)
+            return not by_pillow.is_raw(opened, file.name)
     except OSError:
         return False
 

@@ -2,14 +2,26 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 import numpy as np
+import sklearn
 
-from tf_cutnmix.data import cache, digits, folder, layout, tfds
-from tf_cutnmix.data.collecting import Source, collect, in_memory
-from tf_cutnmix.data.images import Images, check_image_size
+from tf_cutnmix.data import cache, folder, layout, tfds
+from tf_cutnmix.data.images import (
+    Example,
+    Images,
+    Source,
+    check_image_size,
+    collect,
+    in_memory,
+    prepare,
+)
+from tf_cutnmix.data.splits import select
 from tf_cutnmix.errors import InputError
 
+# The last of the digits are the test split.
+_TEST = 360
 _CHARACTERS = ("digits", "mnist", "emnist", "kmnist", "svhn_cropped", "omniglot")
 
 
@@ -69,12 +81,38 @@ def has_direction(dataset: str) -> bool:
 
 def _source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
     if dataset == "digits":
-        return digits.source(split, image_size)
+        return _digits(split, image_size)
     if path := _folder(dataset):
         return folder.source(path, split, image_size)
     if dataset.startswith((".", "~", os.sep)):
         raise InputError(f"--dataset={dataset}: there is no such folder")
     return tfds.source(dataset, split, data_dir, image_size)
+
+
+def _digits(split: str, image_size: int) -> Source:
+    """One split; the last 360 digits are the test split."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    pixels = np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    count = len(digits.target)
+    splits = {"train": range(count - _TEST), "test": range(count - _TEST, count)}
+    positions = select("digits", split, splits)
+
+    def examples() -> Iterator[Example]:
+        for position in positions:
+            image = np.asarray(prepare(pixels[position], image_size))
+            yield Example(image, digits.target[position])
+
+    return Source(
+        "digits",
+        examples,
+        len(positions),
+        tuple(str(name) for name in digits.target_names),
+        lambda i: f"digit {positions[i]}",
+        lambda: [sklearn.__version__],
+    )
 
 
 def _folder(dataset: str) -> pathlib.Path | None:

@@ -1,11 +1,13 @@
-"""Splits of a data set by their names in TFDS syntax: "train", "train[:2000]", "train+test"."""
+"""Which images are where: splits in TFDS syntax, a part that is held out, some that are drawn."""
 
+import collections
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from tf_cutnmix.data.images import Images
 from tf_cutnmix.errors import InputError, first_line
 
 
@@ -65,3 +67,98 @@ def some(count: int) -> int:
     if not count:
         raise InputError("the split selects no images: widen --train_split or --test_split")
     return count
+
+
+def hold_out(images: Images, fraction: float, rule: str = "by_class") -> tuple[Images, Images]:
+    """Cut a validation set from a training set, the same one for every seed.
+
+    Args:
+      images: `N` of them.
+      fraction: in [0, 1).
+      rule: "by_class" holds out this part of each class, one image at least of a class that has
+        two, and keeps images that are equal to the byte on one side; "at_random" holds out
+        `round(fraction * N)` images, whatever they are.
+
+    Returns:
+      The rest for training, and the validation set.
+    """
+    held = np.zeros(len(images.labels), bool)
+    if rule == "at_random":
+        held[_at_random(len(held), fraction)] = True
+    else:
+        held[_by_class(images, fraction)] = True
+    return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
+
+
+def draw(images: Images, count: int, seed: int) -> Images:
+    """So many of the images, of each class in proportion and one at least.
+
+    Raises:
+      InputError: there are not so many, or fewer are asked for than classes that have images.
+    """
+    counts = images.counts
+    least = np.minimum(counts, 1)
+    if not least.sum() <= count <= counts.sum():
+        raise InputError(
+            f"--train_images={count}: must be from {least.sum()}, one of each class, to the "
+            f"{counts.sum()} there are to train on"
+        )
+    part = (count - least.sum()) / max((counts - least).sum(), 1)
+    shares = least + _apportioned(part * (counts - least), count - least.sum())
+    order = np.random.default_rng(seed).permutation(len(images.labels))
+    chosen = [order[images.labels[order] == k][:share] for k, share in enumerate(shares)]
+    return images.select(np.sort(np.concatenate(chosen)))
+
+
+def _apportioned(quotas: np.ndarray, total: int) -> np.ndarray:
+    """Whole numbers near these that make `total`, by largest remainders."""
+    shares = np.floor(quotas).astype(int)
+    shares[np.argsort(shares - quotas, kind="stable")[: total - shares.sum()]] += 1
+    return shares
+
+
+def _at_random(count: int, fraction: float) -> np.ndarray:
+    return np.random.default_rng(0).permutation(count)[: round(fraction * count)]
+
+
+def _by_class(images: Images, fraction: float) -> list[int]:
+    if not fraction:
+        return []
+    counts = images.counts
+    wanted = _shares(counts, fraction)
+    held = np.zeros_like(counts)
+    chosen: list[int] = []
+
+    def take(twins: list[int]) -> None:
+        chosen.extend(twins)
+        np.add.at(held, images.labels[twins], 1)
+
+    def fit(twins: list[int], most: np.ndarray) -> bool:
+        added = collections.Counter(images.labels[twins].tolist())
+        return all(held[label] + more <= most[label] for label, more in added.items())
+
+    groups = _twins(images.digests())
+    for twins in groups:
+        if fit(twins, wanted):
+            take(twins)
+    for label in np.flatnonzero((held == 0) & (wanted > 0)):
+        # Twins that are more than the class's share, where it has no others.
+        own = [twins for twins in groups if label in images.labels[twins]]
+        fitting = [twins for twins in sorted(own, key=len) if fit(twins, counts - 1)]
+        if fitting and not held[label]:
+            take(fitting[0])
+    return chosen
+
+
+def _shares(counts: np.ndarray, fraction: float) -> np.ndarray:
+    """How many images of each class are held out."""
+    shares = _apportioned(fraction * counts, round(fraction * counts.sum()))
+    return np.clip(shares, counts > 1, np.maximum(counts - 1, 0))
+
+
+def _twins(digests: Sequence[bytes]) -> list[list[int]]:
+    """The positions of equal images together, in an order that is drawn."""
+    together = collections.defaultdict(list)
+    for position in np.random.default_rng(0).permutation(len(digests)).tolist():
+        together[digests[position]].append(position)
+    return list(together.values())

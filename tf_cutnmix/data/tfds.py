@@ -8,8 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tf_cutnmix import files
-from tf_cutnmix.data.collecting import Example, Source
-from tf_cutnmix.data.images import prepare
+from tf_cutnmix.data.images import Example, Source, prepare
 from tf_cutnmix.data.splits import some
 from tf_cutnmix.errors import InputError, first_line, unknown
 
