@@ -45,9 +45,9 @@ def test_what_it_offers_is_listed_before_it_is_there_and_nothing_else_is_there()
         from tf_cutnmix import CutnMix  # noqa: F401
 
 
-def test_a_type_checker_sees_the_names(tmp_path) -> None:
+def test_a_type_checker_sees_the_names_and_no_others(tmp_path) -> None:
     names = "\n".join(f"reveal_type(tf_cutnmix.{name})" for name in tf_cutnmix.__all__)
-    (tmp_path / "user.py").write_text(f"import tf_cutnmix\n{names}\n")
+    (tmp_path / "user.py").write_text(f"import tf_cutnmix\n{names}\ntf_cutnmix.CutnMix\n")
     process = subprocess.run(
         [sys.executable, "-m", "mypy", "--config-file=setup.cfg", str(tmp_path / "user.py")],
         cwd=ROOT,
@@ -58,6 +58,7 @@ def test_a_type_checker_sees_the_names(tmp_path) -> None:
     revealed = re.findall(r'Revealed type is "(.*)"', process.stdout)
     assert len(revealed) == len(tf_cutnmix.__all__), process.stdout
     assert "Any" not in revealed
+    assert 'has no attribute "CutnMix"' in process.stdout
 
 
 def test_the_help_is_the_same_from_a_zip_file(tmp_path) -> None:

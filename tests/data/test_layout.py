@@ -200,6 +200,8 @@ def test_linked_folders_are_followed_but_in_no_circle(tmp_path) -> None:
     names = [str(file.relative_to(cats)) for file in pictures]
     assert names == ["0.png", "b/1.png", "more/3.png", "more/4.png"]
     assert others == []
+    (tmp_path / "linked").symlink_to(cats)
+    assert len(layout.pictures_below(tmp_path / "linked")[0]) == 4
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path) -> None:

@@ -92,7 +92,8 @@ def pictures_below(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathl
       InputError: a folder cannot be read.
     """
     found = []
-    seen = {_identity(place) for place in (folder, *folder.absolute().parents)}
+    around = {*folder.absolute().parents, *folder.resolve().parents}
+    seen = {_identity(place) for place in (folder, *around)}
     for place, inner, files in os.walk(folder, onerror=_refuse, followlinks=True):
         below = sorted(pathlib.Path(place, name) for name in inner if not name.startswith("."))
         inner.clear()
