@@ -56,12 +56,8 @@ class Predictor(keras.Model):
         predictions = self.predict_each(images)
         likelihood = tf.gather(predictions["teacher"], classes, batch_dims=1)
         loss = -tf.math.log(tf.maximum(likelihood, 1e-30))
-        if weights is not None:
-            finite = tf.reduce_all(tf.math.is_finite(weights))
-            tf.debugging.Assert(finite, ["sample weights must be finite numbers:", weights])
-            loss *= weights
         # Keras, too, divides a loss by the samples, and an accuracy by what they count.
-        self.loss_metrics[0].update_state(loss)
+        self.loss_metrics[0].update_state(loss if weights is None else loss * weights)
         for metric, prediction in zip(self.accuracy_metrics, predictions.values(), strict=True):
             metric.update_state(classes, prediction, weights)
         return {m.name: m.result() for m in (self.loss_metrics[0], *self.accuracy_metrics)}

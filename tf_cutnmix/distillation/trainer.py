@@ -23,6 +23,7 @@ class Trainer(keras.Model):
     method: Method
     num_classes: int
     guard: Guard
+    accuracy_metrics: Sequence[keras.metrics.Metric]
     parts: Sequence[Part]
     train_function: Any
 
@@ -82,10 +83,20 @@ class Trainer(keras.Model):
             return np.zeros((0, self.num_classes), np.float32)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`; raises `ValueError` if there are no images."""
+        """As `keras.Model.evaluate`; raises `ValueError` if there are no images.
+
+        So it does if a weight of a sample is not finite.
+        """
         figures = super().evaluate(*args, **kwargs)
         if not figures:
             raise ValueError("there is nothing to evaluate: pass at least one labelled image")
+        self._check_weights()
+        return figures
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_on_batch`; raises `ValueError` as `evaluate` does."""
+        figures = super().test_on_batch(*args, **kwargs)
+        self._check_weights()
         return figures
 
     def make_train_function(self, force: bool = False) -> None:
@@ -97,6 +108,11 @@ class Trainer(keras.Model):
         super().make_train_function(force)
         if not self.jit_compile:
             self.train_function = called_as_traced(self.train_function)
+
+    def _check_weights(self) -> None:
+        # An accuracy is a mean of zeros and ones.
+        if any(np.isnan(metric.result()) for metric in self.accuracy_metrics):
+            raise ValueError("the weight of a sample is not finite: pass finite ones")
 
     def check_finite(self) -> None:
         """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
