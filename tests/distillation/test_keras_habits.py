@@ -206,9 +206,14 @@ def test_weights_that_are_not_finite_are_told_as_such(how, weights):
 
 
 @pytest.mark.parametrize("weights", BAD_WEIGHTS)
-def test_weights_that_are_not_finite_are_not_evaluated(weights):
-    with pytest.raises(ValueError, match="sample weights must be finite"):
-        made().evaluate(IMAGES, CLASSES, verbose=0, **weights)
+def test_weights_that_are_not_finite_are_not_evaluated(weights, model):
+    words = "^sample weights must be finite"
+    with pytest.raises(ValueError, match=words):
+        model.evaluate(IMAGES, CLASSES, verbose=0, **weights)
+    with pytest.raises(ValueError, match=words):
+        model.test_on_batch(IMAGES, CLASSES, **weights)
+    with pytest.raises(ValueError, match=words):
+        losses(model, IMAGES, CLASSES, validation_data=(IMAGES, CLASSES, *weights.values()))
 
 
 @pytest.mark.parametrize("call", ["fit", "evaluate"])

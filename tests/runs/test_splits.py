@@ -79,7 +79,7 @@ def rename_class(pictures: pathlib.Path) -> None:
         (pictures / split / "dog").rename(pictures / split / "wolf")
 
 
-OTHERS = r"pictures no longer holds the images that the_run was begun on: {}; .* --new_images to"
+OTHERS = r"pictures holds other images than the_run was begun on: {}; .* --new_images to"
 ALL_BUT_TEST = r"\(train, validation\)"
 
 

@@ -52,9 +52,8 @@ def check_images(earlier: Checkpoint, splits: Splits, config: Config) -> None:
     """Raise `InputError` if the run was begun on other images, unless that is as it should be."""
     if not config.new_images and (changed := changes(earlier, splits)):
         raise InputError(
-            f"{config.dataset} no longer holds the images that {config.folder} was begun on: "
-            f"{changed}; bring them back, train a new run, or pass --new_images to go on with "
-            "what is there"
+            f"{config.dataset} holds other images than {config.folder} was begun on: {changed}; "
+            "undo that, train a new run, or pass --new_images to go on with what is there"
         )
 
 
