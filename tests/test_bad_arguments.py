@@ -93,7 +93,6 @@ def test_a_network_is_not_built_of_what_is_no_setting(arguments, settings):
         {"weights": {"teacher": "x"}},
         {"ramp_steps": "x"},
         {"options": 3},
-        {"pull_every": "x"},
         {"class_weights": "x"},
         {"class_weights": [float("nan")]},
         {"class_weights": [-1.0]},

@@ -191,7 +191,7 @@ def on_digits(on_digits_once, tmp_path, monkeypatch) -> pathlib.Path:
             "has the stages stem, stage1",
         ),
         (
-            ["--method=kdcl_general", "--validation_fraction=0.0001", "--hold_out=at_random"],
+            ["--method=kdcl_general", "--validation_fraction=0.0001"],
             "--validation_fraction=0.0001 of 1437 holds out none: raise it",
         ),
         (["--augment=augmix", "--jit=on"], "XLA cannot compile --augment=augmix"),

@@ -94,7 +94,6 @@ def test_settings_are_checked(settings, words):
         ({"run": "nowhere"}, "nowhere is no run: it holds no flags.cfg"),
         ({"run": "unfinished"}, "unfinished is no finished run"),
         ({"run": "unfinished", "export": "best"}, "unknown --export 'best'"),
-        ({"run": "unfinished", "export": "soup"}, "--export=soup is of peers that are drawn"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_in_one_line(

@@ -7,7 +7,6 @@ import sys
 from tf_cutnmix import command, escaping, files
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import names
-from tf_cutnmix.runs.begun import as_before
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.settings import check, setting
 
@@ -30,7 +29,7 @@ class Settings:
     export: str = setting(
         "",
         "export",
-        "a comma list of teacher, peer, ensemble, soup; by default what the run exports",
+        "a comma list of teacher, peer, ensemble; by default what the run exports",
     )
     export_format: str = setting(
         "savedmodel", "export", f"a comma list of {', '.join(names.FORMATS)}"
@@ -79,7 +78,7 @@ def config_of(settings: Settings) -> Config:
         if getattr(settings, name)
     }
     try:
-        config = as_before(command.read(Config, flags), flags.read_text("utf-8"))
+        config = command.read(Config, flags)
     except InputError as error:
         raise InputError(f"{flags} is damaged, or of another version: {error}") from error
     code = [f"--arch={name}" for name in config.architectures if ":" in name]

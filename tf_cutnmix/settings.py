@@ -1,6 +1,7 @@
 """Settings as the fields of a dataclass: each with its default, its help text and its check."""
 
 import dataclasses
+import enum
 import numbers
 import types
 import typing
@@ -15,6 +16,22 @@ class Rule(NamedTuple):
 
     holds: Callable[[Any], bool]
     words: str
+
+
+class Role(enum.Enum):
+    """What a setting changes."""
+
+    LEARNT = "what is learnt"
+    BITS = "the last bits of it alone"
+    MADE = "how a run is made, and what it leaves behind"
+    KEPT = "how a run is kept"
+    PLACE = "where files lie"
+    EARLIER_RUN = "what is done about a run that is there"
+
+
+def names_of(settings: type, *roles: Role) -> tuple[str, ...]:
+    """The settings of a dataclass that have one of these roles."""
+    return tuple(f.name for f in dataclasses.fields(settings) if f.metadata["role"] in roles)
 
 
 # The largest number that float32 holds.
@@ -51,8 +68,9 @@ def setting(
     rule: Rule | None = None,
     choices: tuple[str, ...] = (),
     positional: bool = False,
+    role: Role = Role.LEARNT,
 ) -> Any:
-    """A dataclass field that carries its group, its help text and its check.
+    """A dataclass field that carries its group, its help text, its check and its role.
 
     A field of type `tuple[str, ...]` is a flag that may be given several times; with
     `positional` it holds the arguments that are no flags.
@@ -63,6 +81,7 @@ def setting(
         "rule": rule,
         "choices": choices,
         "positional": positional,
+        "role": role,
     }
     return dataclasses.field(default=default, metadata=metadata)
 

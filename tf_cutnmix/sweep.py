@@ -6,9 +6,9 @@ import sys
 
 from tf_cutnmix import command, files
 from tf_cutnmix.errors import InputError, RunError, unknown
-from tf_cutnmix.runs import contradictions, names
-from tf_cutnmix.runs.config import HOW_TO_BEGIN, Config, settings_in
-from tf_cutnmix.settings import NOT_NEGATIVE, Rule, setting
+from tf_cutnmix.runs import names
+from tf_cutnmix.runs.config import Config, meaningless, settings_in
+from tf_cutnmix.settings import NOT_NEGATIVE, Role, Rule, names_of, setting
 from tf_cutnmix.sweeps import grid, processes, progress, results
 
 SUMMARY = """\
@@ -28,7 +28,7 @@ _JOBS = Rule(
     lambda jobs: jobs == "auto" or (jobs.isdecimal() and len(jobs) <= 4 and int(jobs) >= 1),
     "a whole number from 1 to 9,999, or auto",
 )
-_NOT_VARIED = ("workdir", *HOW_TO_BEGIN, "export_dir", "save_minutes", "restarts")
+_NOT_VARIED = names_of(Config, Role.PLACE, Role.KEPT, Role.EARLIER_RUN)
 _FLAGFILE = "flagfile"
 
 
@@ -47,7 +47,7 @@ class Settings(Config):
         "savedmodels", "run", "where in the folder of a run its exports go", rule=_INSIDE
     )
     export: str = setting(
-        "", "run", "what each run exports, a comma list of teacher, peer, ensemble, soup"
+        "", "run", "what each run exports, a comma list of teacher, peer, ensemble"
     )
     # A sweep decides for its runs what is not set.
     threads: int | None = setting(  # type: ignore[assignment]
@@ -161,7 +161,7 @@ def make_configs(settings: Settings) -> dict[str, Config]:
         )
         if name in configs:
             raise InputError(f"--grid: two runs would share the folder {name}: tell them apart")
-        for shared_by_others in contradictions.meaningless(config).keys() - cell.keys():
+        for shared_by_others in meaningless(config).keys() - cell.keys():
             default = getattr(Config, shared_by_others)
             config = dataclasses.replace(config, **{shared_by_others: default})
         folder = pathlib.PurePath(settings.workdir) / name

@@ -24,10 +24,7 @@ def labelled(*labels: int, twins: dict[int, int] | None = None) -> data.Images:
     return data.Images(pixels, np.array(labels, np.int32), names)
 
 
-def hold_out(
-    images: data.Images, fraction: float, rule: str = "by_class"
-) -> tuple[data.Images, data.Images]:
-    return data.hold_out(images, fraction, rule)
+hold_out = data.hold_out
 
 
 @hypothesis.given(
@@ -119,16 +116,10 @@ def test_held_out_images_come_from_everywhere() -> None:
     assert 30 < np.sum(held_out < 100) < 70
 
 
-@pytest.mark.parametrize("rule", ["by_class", "at_random"])
-def test_nothing_is_held_out_of_fraction_0(rule: str) -> None:
-    train, validation = hold_out(numbered(10), 0.0, rule)
+def test_nothing_is_held_out_of_fraction_0() -> None:
+    train, validation = hold_out(numbered(10), 0.0)
     assert train.labels.tolist() == list(range(10))
     assert validation.pixels.shape == (0, 2, 3, 3)
-
-
-def test_runs_of_before_held_out_the_first_of_a_permutation() -> None:
-    held_out = hold_out(numbered(50), 0.2, "at_random")[1].labels
-    assert held_out.tolist() == sorted(np.random.default_rng(0).permutation(50)[:10])
 
 
 def test_holding_out_does_not_fetch_the_images_into_memory(

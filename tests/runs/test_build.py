@@ -81,7 +81,6 @@ def test_every_setting_reaches_the_model(training_images):
         "mix_until": 0.75,
         "ensemble_members": "others",
         "ensemble_view": "clean",
-        "pull_every": 7,
         "seed": 5,
         "epochs": 10,
     }
@@ -94,7 +93,6 @@ def test_every_setting_reaches_the_model(training_images):
         "ramp_steps": steps * 3 // 4,
         "fit": "",
         "options": {"ensemble_members": "others", "ensemble_view": "clean"},
-        "pull_every": 7,
         "batch_size": 32,
         "teacher": "",
         "class_names": list("0123456789"),

@@ -4,8 +4,8 @@ import pytest
 
 from tf_cutnmix import command, sweep
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import build, contradictions
-from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs import build
+from tf_cutnmix.runs.config import Config, meaningless
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_setting_without_meaning_is_refused_before_data_are_read(settings, wor
     ],
 )
 def test_a_setting_with_a_meaning_or_its_default_is_taken(settings) -> None:
-    assert contradictions.meaningless(Config(**settings)) == {}
+    assert meaningless(Config(**settings)) == {}
 
 
 def test_a_sweep_gives_its_settings_to_the_runs_that_have_a_use_for_them() -> None:

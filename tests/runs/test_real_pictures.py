@@ -49,7 +49,6 @@ def test_a_real_folder_is_trained_on_and_its_export_reads_its_files(photos, tmp_
         num_peers=1,
         epochs=1,
         balance="weights",
-        hold_out="by_class",
         export="teacher",
         export_dir=str(tmp_path / "exports"),
         workdir=str(tmp_path / "run"),

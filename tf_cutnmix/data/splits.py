@@ -69,24 +69,21 @@ def some(count: int) -> int:
     return count
 
 
-def hold_out(images: Images, fraction: float, rule: str = "by_class") -> tuple[Images, Images]:
+def hold_out(images: Images, fraction: float) -> tuple[Images, Images]:
     """Cut a validation set from a training set, the same one for every seed.
+
+    It is this part of each class, one image at least of a class that has two; images that are equal
+    to the byte are on one side.
 
     Args:
       images: `N` of them.
       fraction: in [0, 1).
-      rule: "by_class" holds out this part of each class, one image at least of a class that has
-        two, and keeps images that are equal to the byte on one side; "at_random" holds out
-        `round(fraction * N)` images, whatever they are.
 
     Returns:
       The rest for training, and the validation set.
     """
     held = np.zeros(len(images.labels), bool)
-    if rule == "at_random":
-        held[_at_random(len(held), fraction)] = True
-    else:
-        held[_by_class(images, fraction)] = True
+    held[_by_class(images, fraction)] = True
     return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
 
 
@@ -115,10 +112,6 @@ def _apportioned(quotas: np.ndarray, total: int) -> np.ndarray:
     shares = np.floor(quotas).astype(int)
     shares[np.argsort(shares - quotas, kind="stable")[: total - shares.sum()]] += 1
     return shares
-
-
-def _at_random(count: int, fraction: float) -> np.ndarray:
-    return np.random.default_rng(0).permutation(count)[: round(fraction * count)]
 
 
 def _by_class(images: Images, fraction: float) -> list[int]:

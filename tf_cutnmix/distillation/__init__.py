@@ -2,7 +2,7 @@
 
 Read `losses`, `ramp` (how much they count), `peers` (what they must be), `method` (a named list of
 terms, of what a step computed), `terms` (those that several methods share), `methods` (one file a
-paper), `teacher` (the moving average), `soup` (the mean of the peers' weights), `inputs` (what a
+paper), `teacher` (the moving average), `inputs` (what a
 batch may be), `views` (what each peer sees), `replicas` (the devices that share a batch), `guard`
 (a step that must not be taken), `distiller` (the train step, on one page).
 """

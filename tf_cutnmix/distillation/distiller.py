@@ -23,7 +23,7 @@ from tf_cutnmix.distillation.method import (
     parts_of,
     ramp_at,
 )
-from tf_cutnmix.distillation.peers import adds_losses, check_peers, pull, variables_of
+from tf_cutnmix.distillation.peers import adds_losses, check_peers, variables_of
 from tf_cutnmix.distillation.replicas import Replicas
 from tf_cutnmix.distillation.views import Shown, Views
 from tf_cutnmix.mixing.batch import require, soft_labels, weigh
@@ -166,8 +166,6 @@ class OnlineDistiller(keras.Model):
             self.optimizer.apply(found.gradients, self.trainable_variables)
             for variable, value in statistics:
                 variable.assign(value)
-            if self.method.pull_every:
-                pull(self.peers, step, self.method.pull_every)
             momentum = teacher.momentum_at(step, self.momentum)
             own = normalising.statistics if normalising else []
             teacher.update(variables_of(self.averages), variables_of(self.peers), momentum, own)

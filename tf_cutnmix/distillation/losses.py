@@ -26,17 +26,6 @@ def soften(logits: tf.Tensor, temperature: float) -> tf.Tensor:
     return tf.nn.softmax(tf.cast(logits, tf.float32) / temperature)
 
 
-def standardise(logits: tf.Tensor) -> tf.Tensor:
-    """Logits `[B, K]` float32 of mean 0 and deviation 1 over the classes (Sun et al. 2024).
-
-    Rows of equal numbers become 0.
-    """
-    logits = tf.cast(logits, tf.float32)
-    centred = logits - tf.reduce_mean(logits, axis=-1, keepdims=True)
-    variance = tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True)
-    return centred * tf.math.rsqrt(tf.maximum(variance, 1e-12))
-
-
 def distillation(target: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:
     """`T^2 KL(target || softmax(z / T))`, mean over the batch (Hinton et al. 2015).
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix.distillation.peers import feature_sizes, same_shapes
+from tf_cutnmix.distillation.peers import feature_sizes
 from tf_cutnmix.distillation.ramp import FITS, by_fit, by_time
 from tf_cutnmix.errors import InputError, unknown
 from tf_cutnmix.networks.sharing import shared_stage
@@ -186,7 +186,6 @@ class Recipe:
       held_out: whether it learns from held-out images after each epoch.
       leader: index of the peer that the paper deploys, if it names one.
       options: what can be chosen about its terms, by name; of each the choices, its own first.
-      pulls: whether its peers may be drawn to their mean.
       fits: whether its ramped terms may follow the peers' fit.
     """
 
@@ -201,7 +200,6 @@ class Recipe:
     held_out: bool = False
     leader: int | None = None
     options: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    pulls: bool = False
     fits: bool = False
 
 
@@ -230,8 +228,6 @@ class Method:
       fit: a key of `ramp.FITS`, by which ramped terms follow how well the peers fit their labels
         in place of `ramp_steps`; "" for the clock.
       options: choices by name, in place of the method's own.
-      pull_every: after how many steps the peers are drawn to their mean, see `peers.pull`; 0 for
-        never.
       batch_size: of every batch, for methods that remember one.
       teacher: folder of an export, for methods that learn from a trained one.
       class_names: of the `K` classes, which the export's are compared with; none: it has them in
@@ -251,7 +247,6 @@ class Method:
     ramp_steps: int = 0
     fit: str = ""
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    pull_every: int = 0
     batch_size: int | None = None
     teacher: str = ""
     class_names: Sequence[str] = ()
@@ -278,18 +273,13 @@ class Method:
             )
         if self.fit and self.fit not in FITS:
             raise unknown("--ramp", self.fit, FITS)
-        if self.pull_every < 0:
-            raise ValueError(f"pull_every must be 0 or more. Received: {self.pull_every}")
         for weight in self.class_weights:
             # Of a text, which is a sequence too, no part compares with a number.
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"class_weights must be 0 or more. Received: {weight}")
-        given = [*self.options, *["pull_every"] * (self.pull_every > 0)]
-        known = [*self.recipe.options, *["pull_every"] * self.recipe.pulls]
-        for option in given:
-            if option not in known:
-                raise InputError(f"--{option} is no option of --method={self.name}: leave it out")
         for option, choice in self.options.items():
+            if option not in self.recipe.options:
+                raise InputError(f"--{option} is no option of --method={self.name}: leave it out")
             if choice not in self.recipe.options[option]:
                 raise unknown(f"--{option}", choice, self.recipe.options[option])
         if not isinstance(self.weights, Mapping):
@@ -346,8 +336,6 @@ class Method:
 
     def _check(self, peers: Sequence[keras.Model]) -> None:
         self.check_count(len(peers))
-        if self.pull_every and not same_shapes(peers):
-            raise InputError("--pull_every needs peers of one architecture: name one in --arch")
         sizes = feature_sizes(peers)
         if self.recipe.alike and len(set(sizes)) > 1:
             raise InputError(

@@ -1,4 +1,4 @@
-"""What the networks that are trained together must be, and how they are drawn together."""
+"""What peers that are trained together must be."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-_PULL = 0.01
 _ANY_SIZE = 64
 
 
@@ -56,12 +55,6 @@ def num_classes(peers: Sequence[keras.Model]) -> int:
     return peers[0].output["logits"].shape[-1]
 
 
-def same_shapes(peers: Sequence[keras.Model]) -> bool:
-    """Whether the peers' weights, with their statistics, are of the same shapes, one by one."""
-    shapes = [[tuple(v.shape) for v in peer.weights] for peer in peers]
-    return all(shape == shapes[0] for shape in shapes)
-
-
 def adds_losses(peers: Sequence[keras.Model]) -> bool:
     """Whether layers of the peers add losses by themselves: regularizers or `add_loss`."""
     for peer in peers:
@@ -74,26 +67,6 @@ def adds_losses(peers: Sequence[keras.Model]) -> bool:
 
 def _of_keras(layer: keras.layers.Layer) -> bool:
     return type(layer).__module__.startswith("keras.")
-
-
-def pull(peers: Sequence[keras.Model], step: tf.Tensor, every: int) -> None:
-    """Draw the peers' trained weights to their mean at every so many steps.
-
-    `w_i <- 0.99 w_i + 0.01 mean_j w_j` (PAPA, Jolicoeur-Martineau et al. 2023, whose interval
-    is of 10 steps).
-
-    Args:
-      peers: of `same_shapes`.
-      step: number of the step that was made, from 0.
-      every: 1 or more.
-    """
-    due = tf.equal((step + 1) % every, 0)
-    rate = tf.where(due, _PULL, 0.0)
-    for variables in zip(*(peer.trainable_variables for peer in peers), strict=True):
-        values = [tf.convert_to_tensor(variable) for variable in variables]
-        mean = tf.add_n(values) / len(values)
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value + rate * (mean - value))
 
 
 def variables_of(layers: Sequence[keras.Layer]) -> list[keras.Variable]:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, RunError
-from tf_cutnmix.runs.begun import as_before
 from tf_cutnmix.runs.config import PLACES, Config
 
 MOMENTS = {"best": "best_on_validation", "last": "last"}
@@ -88,7 +87,7 @@ def read(folder: pathlib.Path, read_flags: Callable[[pathlib.Path], Config]) -> 
         raise RunError(f"broken: {folder} has no flags.cfg, its settings are unknown")
     try:
         text = flags.read_text("utf-8")
-        config = as_before(read_flags(flags), text)
+        config = read_flags(flags)
         named = _flags(text) | _PLACES
         assumed = tuple(sorted(_flags(config.flagfile()) - named))
     except (OSError, ValueError) as error:

@@ -14,9 +14,9 @@ from tf_cutnmix.mixing.layers import Mixing
 from tf_cutnmix.networks import pretrained
 from tf_cutnmix.networks.build import build_network, find
 from tf_cutnmix.networks.sharing import share_stages, stages
-from tf_cutnmix.runs import contradictions, optimizer, outlook, scores
+from tf_cutnmix.runs import optimizer, outlook, scores
 from tf_cutnmix.runs.checkpoints import Checkpoint
-from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.config import Config, check_meaning
 from tf_cutnmix.runs.loading import batch_size, class_weights, load_images, validation_split
 from tf_cutnmix.runs.splits import Splits, check_classes, check_images
 
@@ -30,7 +30,6 @@ def check_names(config: Config) -> None:
     Method(
         config.method,
         options=config.method_options,
-        pull_every=config.pull_every,
         fit=config.fit,
     )
     _mixing(config, num_classes=2, steps=1)
@@ -39,7 +38,7 @@ def check_names(config: Config) -> None:
 
 def check_together(config: Config) -> None:
     """Raise `InputError` for settings that cannot be had together, as early."""
-    contradictions.check(config)
+    check_meaning(config)
     method = Method(config.method)
     method.check_count(len(config.architectures))
     held_out = config.validation_fraction or validation_split(config)
@@ -138,7 +137,6 @@ def build_model(
         ramp_steps=round(ramp * steps),
         fit=config.fit,
         options=config.method_options,
-        pull_every=config.pull_every,
         batch_size=batch_size(config, train),
         teacher=config.teacher,
         class_names=() if config.classes_by_position else train.class_names,

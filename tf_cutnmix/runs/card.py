@@ -14,7 +14,6 @@ from tf_cutnmix.runs.predictions import Predictions
 _KINDS = {
     "teacher": "the mean prediction of the averaged peers, {peers} networks",
     "ensemble": "the mean prediction of the peers, {peers} networks",
-    "soup": "one network of the mean weights of the {peers} peers",
     "peer": "one network, `{network}`, the one that did best on the validation split",
 }
 _LONGEST = 80
@@ -26,7 +25,7 @@ def write(result: dict[str, Any], said: Predictions, kind: str) -> str:
     Args:
       result: what `result.json` holds, without the places of the exports.
       said: of the test images.
-      kind: of export: "teacher", "ensemble", "soup" or "peer".
+      kind: of export: "teacher", "ensemble" or "peer".
     """
     network = result["best_peer"] if kind == "peer" else kind
     settings = settings_in("".join(f"{flag}\n" for flag in result["flags"]))
@@ -69,9 +68,7 @@ def _figures(result: dict[str, Any], network: str) -> str:
             images = sum(result["counts"][split])
             lines.append(f"| {split} | {images} | {' | '.join(cells)} |")
     chosen = "The validation split chose the epoch" + (
-        ", and this network among the others."
-        if network not in ("teacher", "ensemble", "soup")
-        else "."
+        ", and this network among the others." if network not in ("teacher", "ensemble") else "."
     )
     if "validation" not in best:
         chosen = "Without a validation split the last epoch counts, and the first network."

@@ -11,7 +11,6 @@ from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import card, checkpoints, predictions, workdir
 from tf_cutnmix.runs.build import build_model, load_splits
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.soup import build_soup
 from tf_cutnmix.runs.splits import Splits, changes
 from tf_cutnmix.serving import check_installed, export, fresh_process, record_lines
 
@@ -111,8 +110,6 @@ def export_networks(
     """
     best_peer = model.networks[result["best_peer"]]
     networks = {"teacher": model.averages, "peer": [best_peer], "ensemble": model.peers}
-    if "soup" in config.exports:
-        networks["soup"] = [build_soup(model, splits, config)]
     train = splits.train.pixels
     count = _MEASURED if config.formats else _COMPARED
     written = {}

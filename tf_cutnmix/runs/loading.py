@@ -35,7 +35,7 @@ def load_images(config: Config) -> tuple[Images, Images, Images]:
     if own:
         validation = own[0]
     else:
-        train, validation = hold_out(train, config.validation_fraction, config.hold_out)
+        train, validation = hold_out(train, config.validation_fraction)
     if config.train_images:
         train = draw(train, config.train_images, config.seed)
     return train, validation, test

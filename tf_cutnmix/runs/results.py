@@ -10,13 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.data import Images
-from tf_cutnmix.distillation import OnlineDistiller, losses
+from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.runs import checkpoints, cost, predictions, scores
 from tf_cutnmix.runs.build import for_evaluation
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.predictions import Predictions
 from tf_cutnmix.runs.progress import Progress
-from tf_cutnmix.runs.soup import build_soup
 from tf_cutnmix.runs.splits import Splits
 
 # Switches other kernels on or off, whose last bits are others.
@@ -34,12 +33,12 @@ def collect(
     """
     predict = tf.function(model.predict_each, autograph=False)
     moment = {"epoch": progress.epoch, "step": int(model.step.value)}
-    figures, said = _evaluate(_with_soup(predict, model, splits, config), splits)
+    figures, said = _evaluate(predict, splits)
     last = best = {**moment, **figures}
     if progress.best_epoch and (progress.batch or progress.best_epoch != progress.epoch):
         checkpoints.restore(progress.best_model, model.variables)
         moment = {"epoch": progress.best_epoch, "step": int(model.step.value)}
-        figures, said = _evaluate(_with_soup(predict, model, splits, config), splits)
+        figures, said = _evaluate(predict, splits)
         best = {**moment, **figures}
     rates = progress.rates[1:] or progress.rates
     return {
@@ -56,21 +55,6 @@ def collect(
         "peak_memory_bytes": cost.peak_memory(),
         "images_per_second": round(float(np.median(rates)), 1) if rates else None,
     }, predictions.collect(said, splits.test.pixels, splits.test.labels)
-
-
-def _with_soup(
-    predict: Callable, model: OnlineDistiller, splits: Splits, config: Config
-) -> Callable:
-    """What the model's networks say and, of peers that are drawn together, their soup as it is."""
-    if not config.pull_every:
-        return predict
-    network = build_soup(model, splits, config)
-
-    @tf.function(autograph=False)
-    def answer(pixels: tf.Tensor) -> tf.Tensor:
-        return losses.soften(network(pixels, training=False)["logits"], 1.0)
-
-    return lambda pixels: {**predict(pixels), "soup": answer(pixels)}
 
 
 def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -8,14 +8,11 @@ import shutil
 from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.runs import checkpoints
-from tf_cutnmix.runs.begun import as_begun
 from tf_cutnmix.runs.checkpoints import Checkpoint
-from tf_cutnmix.runs.config import PLACES, Config, settings_in
+from tf_cutnmix.runs.config import Config, as_begun, settings_in
+from tf_cutnmix.settings import Role, names_of
 
-_MAY_CHANGE = (
-    *(*PLACES, "export", "export_format", "max_pixels", "steps", "save_minutes", "restarts"),
-    "distribute",
-)
+_MAY_CHANGE = names_of(Config, Role.PLACE, Role.KEPT, Role.MADE)
 _FOLDERS = ("checkpoints", "tensorboard")
 _FILES = (
     *("flags.cfg", "metrics.jsonl", "result.json", "predictions.npz"),

@@ -14,7 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.errors import InputError, RunError
-from tf_cutnmix.runs.config import HOW_TO_BEGIN, PLACES, Config
+from tf_cutnmix.runs.config import Config
+from tf_cutnmix.settings import Role, names_of
 
 # What TensorFlow says in the processes that are left when one of several has ended.
 _LEFT_ALONE = (
@@ -78,8 +79,9 @@ class Workers:
     def agreed(self, config: Config, make: Callable[[], tuple[Any, Config]]) -> tuple[Any, Config]:
         """What the chief goes on from, with its settings, but for where this process writes."""
         found, settings = self.from_chief(make)
-        own = {name: getattr(config, name) for name in (*PLACES, "export", *HOW_TO_BEGIN)}
-        return found, dataclasses.replace(settings, **own)
+        own = names_of(Config, Role.PLACE, Role.EARLIER_RUN)
+        kept = {name: getattr(config, name) for name in (*own, "export")}
+        return found, dataclasses.replace(settings, **kept)
 
     def check_equal(self, name: str, make: Callable[[], Any]) -> None:
         """Raise `InputError` if a function returns something else here than in the chief."""

@@ -7,11 +7,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from tf_cutnmix.runs.begun import as_begun
-from tf_cutnmix.runs.config import PLACES, Config, settings_in
+from tf_cutnmix.runs.config import Config, as_begun, settings_in
+from tf_cutnmix.settings import Role, names_of
 
-# Where and how a run was kept, and that it was made in two goes.
-_SAY_NOTHING = (*PLACES, "save_minutes", "restarts")
+_SAY_NOTHING = names_of(Config, Role.PLACE, Role.KEPT)
 
 
 def read(config: Config) -> dict[str, Any]:

@@ -15,11 +15,10 @@ OPTIONS = {
     "ensemble_members": ("all", "others"),
     "ensemble_from": ("averages", "peers"),
     "ensemble_view": ("mixed", "clean"),
-    "standardise_logits": ("off", "on"),
 }
 
 
-@recipe(options=OPTIONS, pulls=True, fits=True, ramp=0.5)
+@recipe(options=OPTIONS, fits=True, ramp=0.5)
 def cutnmix(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     """Cross-entropy, the self-ensemble teacher and feature-level mutual learning (ours).
 
@@ -30,9 +29,7 @@ def cutnmix(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     Who teaches is an option: the ensemble of all networks or, for each peer, of the others
     (`ensemble_members`); of the averaged networks or of the peers as they are, without gradient
     (`ensemble_from`); on the mixed views, or on the unmixed ones with their answers mixed by the
-    share pasted (`ensemble_view`; Yang et al. 2022, MixSKD, of self-distillation). With
-    `standardise_logits` both sides are compared by logits of mean 0 and deviation 1 (Sun et al.
-    2024). With `pull_every` the peers are drawn to their mean.
+    share pasted (`ensemble_view`; Yang et al. 2022, MixSKD, of self-distillation).
     """
     from_averages = method.option("ensemble_from") == "averages"
     unmixed = method.option("ensemble_view") == "clean"
@@ -51,7 +48,6 @@ def cutnmix(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
                 others=method.option("ensemble_members") == "others",
                 from_averages=from_averages,
                 unmixed=unmixed,
-                standardised=method.option("standardise_logits") == "on",
             ),
             ramped=True,
             uses_averages=from_averages,
@@ -80,7 +76,6 @@ def ensemble_distillation(
     others: bool = False,
     from_averages: bool = True,
     unmixed: bool = False,
-    standardised: bool = False,
 ) -> tf.Tensor:
     """`sum_i T^2 KL(q_i || softmax(z_i / T))`, q_i the mean softened answer of peer i's teachers.
 
@@ -93,11 +88,9 @@ def ensemble_distillation(
       others: whether q_i leaves out peer i's own network, where there are others.
       from_averages: whether the teachers are the averaged peers, not the peers.
       unmixed: whether they saw the images unmixed; their predictions are mixed then.
-      standardised: whether all logits are standardised first, see `losses.standardise`.
     """
-    scale = losses.standardise if standardised else tf.identity
     teachers = forward.teacher_logits if from_averages else forward.logits
-    softened = [losses.soften(scale(logits), temperature) for logits in teachers]
+    softened = [losses.soften(logits, temperature) for logits in teachers]
     if unmixed:
         softened = [forward.mix(prediction) for prediction in softened]
     distances = []
@@ -105,7 +98,7 @@ def ensemble_distillation(
         left_out = i if others and len(softened) > 1 else None
         members = [prediction for j, prediction in enumerate(softened) if j != left_out]
         target = tf.add_n(members) / len(members)
-        distances.append(losses.distillation(target, scale(logits), temperature))
+        distances.append(losses.distillation(target, logits, temperature))
     return tf.add_n(distances)
 
 
