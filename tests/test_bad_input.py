@@ -190,10 +190,6 @@ def on_digits(on_digits_once, tmp_path, monkeypatch) -> pathlib.Path:
             ["--share=stage99", "--num_peers=1", "--method=independent"],
             "has the stages stem, stage1",
         ),
-        (
-            ["--method=kdcl_general", "--validation_fraction=0.0001"],
-            "--validation_fraction=0.0001 of 1437 holds out none: raise it",
-        ),
         (["--augment=augmix", "--jit=on"], "XLA cannot compile --augment=augmix"),
         (
             ["--method=kd", f"--teacher={EXPORT}", "--jit=on"],

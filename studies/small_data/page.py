@@ -221,7 +221,7 @@ def _short(regime: str) -> str:
 
 def _line(row: str, group: Group, baseline: Group | None) -> tuple[str, ...]:
     """Percent, nats, parts of 1; differences with the half width of their interval."""
-    about = (HERE / "rows" / f"{row}.cfg").read_text().splitlines()[0]
+    about = next((HERE / "rows").rglob(f"{row}.cfg")).read_text().splitlines()[0]
     scored = _scored(group)
     fewer = f" ({len(scored)} seeds)" if len(scored) < len(group.runs) else ""
     return (

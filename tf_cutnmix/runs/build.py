@@ -60,17 +60,11 @@ def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
     if earlier:
         check_classes(earlier, splits, config)
         check_images(earlier, splits, config)
-    train, validation, _ = splits
+    train = splits.train
     size = batch_size(config, train)
     if size > len(train.pixels):
         raise InputError(
             f"--batch_size={size} is larger than the {len(train.pixels)} training images: lower it"
-        )
-    if Method(config.method).recipe.held_out and not len(validation.pixels):
-        raise InputError(
-            f"--method={config.method} learns from held-out images and "
-            f"--validation_fraction={config.validation_fraction} of {len(train.pixels)} holds out "
-            "none: raise it"
         )
     lacking = outlook.lacking(train.class_names, splits.counts())
     return splits._replace(train=train._replace(notes=(*train.notes, *lacking)))
