@@ -2,6 +2,7 @@
 
 import csv
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -55,9 +56,9 @@ def test_a_report_is_four_files_and_a_page_for_each_best_run_without_one(
     found = [path for path in (place / "report").rglob("*") if path.is_file()]
     assert sorted(str(path.relative_to(place / "report")) for path in found) == NAMES
     text = (place / "report/report.md").read_text()
-    row = "| cutnmix + cutnmix    |     3 | 53.00 ± 2.00 | 70.00 ± 0.00 | 50.00 ± 0.00 |"
-    assert row in text
-    assert "| independent + cutmix |      0, 1, 2 | +1.00 * | [+1.00, +1.00] |" in text
+    text = re.sub(" +", " ", text)
+    assert "| cutnmix + cutnmix | 3 | 53.00 ± 2.00 | 70.00 ± 0.00 | 50.00 ± 0.00 |" in text
+    assert "| independent + cutmix | 0, 1, 2 | +1.00 | no spread |" in text
     stdout, stderr = capsys.readouterr()
     assert stdout.endswith("report: report/report.html\n")
     assert stderr == ""
@@ -215,12 +216,12 @@ def test_the_command_reports_a_real_run_without_tensorflow(tmp_path: pathlib.Pat
     process = python("-X", "importtime", "-m", "tf_cutnmix.report", "runs", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     imported = {line.split("|")[-1].strip().split(".")[0] for line in process.stderr.splitlines()}
-    assert {"numpy", "scipy", "matplotlib"} <= imported
-    assert imported.isdisjoint({"tensorflow", "keras", "sklearn", "pandas"})
+    assert {"numpy", "scipy", "matplotlib", "pandas"} <= imported
+    assert imported.isdisjoint({"tensorflow", "keras", "sklearn"})
     with open(tmp_path / "report/report.csv") as file:
         (run,) = csv.DictReader(file)
     accuracy = f"{100 * float(run['best_on_validation.test.teacher_accuracy']):.2f}"
-    assert f"|     1 | {accuracy:>7} |" in (tmp_path / "report/report.md").read_text()
+    assert re.search(rf"\| +1 \| +{accuracy} \|", (tmp_path / "report/report.md").read_text())
 
 
 def test_bad_input_ends_the_command_in_one_line(tmp_path: pathlib.Path) -> None:
@@ -235,4 +236,5 @@ def test_help_does_not_wait_for_numpy(tmp_path: pathlib.Path) -> None:
     process = python("-X", "importtime", "-m", "tf_cutnmix.report", "--help", cwd=tmp_path)
     assert process.stdout.startswith("usage: python -m tf_cutnmix.report RUNS ...")
     imported = {line.split("|")[-1].strip().split(".")[0] for line in process.stderr.splitlines()}
-    assert imported.isdisjoint({"numpy", "scipy", "matplotlib", "tensorflow", "keras"})
+    slow = {"numpy", "scipy", "matplotlib", "pandas", "jinja2", "tensorflow", "keras"}
+    assert imported.isdisjoint(slow)

@@ -54,9 +54,9 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Write the report and say on stderr what is missing in it."""
-    # They load NumPy, SciPy and matplotlib, for which --help does not wait.
+    # They load pandas, SciPy and matplotlib, for which --help does not wait.
     from tf_cutnmix import files
-    from tf_cutnmix.reporting import across, best_runs, documents, groups, runs
+    from tf_cutnmix.reporting import across, comparison, documents, pages, runs
 
     wanted = _baseline_settings(settings.baseline) if settings.baseline else None
     out = pathlib.Path(settings.out)
@@ -69,31 +69,24 @@ def main(settings: Settings) -> None:
             found.append(runs.read(folder, _read_flags))
         except RunError as error:
             problems.append(" ".join(str(error).split()))
-    grouping = groups.collect(found)
-    problems += documents.duplicates(grouping)
-    if not grouping.groups:
+    groups, duplicates = comparison.collect(found)
+    problems += [
+        f"duplicates: {name}, seed {same[0].config.seed}: none of "
+        f"{', '.join(str(run.folder) for run in same)} is used; leave out all but one"
+        for name, same in duplicates
+    ]
+    if not groups:
         _warn(problems)
         raise InputError(f"none of {len(folders)} runs in {', '.join(settings.runs)} can be used")
-    baselines = {
-        group.name: groups.choose_baseline(group, grouping.groups, wanted)
-        for group in grouping.groups
-    }
-    along = across.across(grouping.groups, settings.across) if settings.across else None
-    shown, not_shown = best_runs.show(grouping.groups, out)
-    report = documents.compose(
-        grouping.groups,
-        baselines,
-        [*problems, *not_shown],
-        found=len(folders),
-        shown=shown,
-        along=along,
-    )
+    baselines = {g.name: comparison.choose_baseline(g, groups, wanted) for g in groups}
+    along = across.across(groups, settings.across) if settings.across else None
+    report = documents.content(groups, baselines, problems, out, found=len(folders), along=along)
     contents = {
-        "report.md": documents.markdown(report),
-        "report.html": documents.page(report),
-        "report.csv": documents.runs_csv(grouping),
-        "summary.csv": documents.summary_csv(grouping.groups, baselines),
-        **{one.link: one.page for one in shown if one.page},
+        "report.md": pages.render("report.md", **report),
+        "report.html": pages.render("report.html", **report),
+        "report.csv": documents.runs_csv(groups, duplicates),
+        "summary.csv": documents.summary_csv(groups, baselines),
+        **{one["link"]: one["page"] for one in report["shown"] if one["page"]},
     }
     try:
         for name in contents:
@@ -102,8 +95,8 @@ def main(settings: Settings) -> None:
         raise InputError(f"--out={out} cannot be written: {error.strerror}") from error
     for name, text in contents.items():
         files.write(out / name, text.encode())
-    _warn(report.warnings)
-    print(f"{report.summary}\nreport: {out / 'report.html'}")
+    _warn(report["warnings"])
+    print(f"{report['summary']}\nreport: {out / 'report.html'}")
 
 
 def _warn(lines: Sequence[str]) -> None:
@@ -121,7 +114,7 @@ def _read_flags(path: pathlib.Path) -> Config:
 
 def _baseline_settings(text: str) -> dict[str, Any]:
     """The settings that --baseline names, of the types that they have in a run."""
-    from tf_cutnmix.reporting.groups import settings_of
+    from tf_cutnmix.reporting.comparison import settings_of
 
     parts = [part.strip() for part in re.split(r",(?=\s*\w+=)", text)]
     names = [part.partition("=")[0] for part in parts]

@@ -4,29 +4,27 @@ import csv
 import io
 import pathlib
 import re
+import statistics
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 
 from tests.run_folders import make_runs
-from tf_cutnmix.reporting import best_runs, comparison, documents
-from tf_cutnmix.reporting.documents import Report
-from tf_cutnmix.reporting.groups import Baseline, Grouping, choose_baseline, collect
-from tf_cutnmix.reporting.tables import Table
+from tf_cutnmix.reporting import comparison, documents, pages
+from tf_cutnmix.reporting.comparison import Baseline, Group, choose_baseline, collect
 
 BASE = {"method": "independent", "mix": "none"}
 OURS = {"method": "cutnmix", "mix": "cutnmix"}
 
 
-def baselines(grouping: Grouping) -> dict[str, Baseline]:
-    groups = grouping.groups
+def baselines(groups: list[Group]) -> dict[str, Baseline]:
     return {group.name: choose_baseline(group, groups) for group in groups}
 
 
-def compose(grouping: Grouping, *problems: str) -> Report:
-    found = sum(len(group.runs) for group in grouping.groups) + len(problems)
-    return documents.compose(grouping.groups, baselines(grouping), problems, found=found)
+def content(groups: list[Group], *problems: str, out: str = "report") -> dict[str, Any]:
+    found = sum(len(group.runs) for group in groups) + len(problems)
+    return documents.content(groups, baselines(groups), problems, pathlib.Path(out), found=found)
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -48,40 +46,29 @@ class Links(HTMLParser):
 
 
 @pytest.fixture
-def grouping(tmp_path: pathlib.Path) -> Grouping:
+def groups(tmp_path: pathlib.Path) -> list[Group]:
     contents = [
-        {**settings, "seed": seed, "teacher": accuracy + 0.1 / (3 + seed)}
-        for settings, accuracy in ((BASE, 0.3), (OURS, 0.4))
+        {**settings, "seed": seed, "teacher": accuracy + 0.1 / (3 + seed) + spread * seed}
+        for settings, accuracy, spread in ((BASE, 0.3, 0.0), (OURS, 0.4, 0.001))
         for seed in range(3)
     ]
-    return collect(make_runs(tmp_path, *contents))
+    return collect(make_runs(tmp_path, *contents))[0]
 
 
-def test_runs_that_agree_have_no_warning(grouping: Grouping) -> None:
-    report = compose(grouping)
-    assert not report.warnings
-    assert report.summary.startswith("Runs: 6 of 6. ")
-    assert report.summary.endswith(": 2.")
-    assert "## Warnings\n\nNone.\n" in documents.markdown(report)
+def test_runs_that_agree_have_no_warning(groups: list[Group]) -> None:
+    report = content(groups)
+    assert not report["warnings"]
+    assert report["summary"].startswith("Runs: 6 of 6. ")
+    assert report["summary"].endswith(": 2.")
+    assert "## Warnings\n\nNone.\n" in pages.render("report.md", **report)
 
 
 def test_every_kind_of_trouble_is_a_warning(tmp_path: pathlib.Path) -> None:
-    runs = make_runs(
-        tmp_path,
-        {**BASE, "seed": 0},
-        {**BASE, "seed": 1},
-        {**OURS, "seed": 0},
-        {**OURS, "seed": 1},
-        {**OURS, "seed": 1},
-        {**OURS, "seed": 0, "epochs": 9},
-    )
+    contents = [{**BASE, "seed": 0}, {**BASE, "seed": 1}, {**OURS, "seed": 0}]
+    runs = make_runs(tmp_path, *contents, {**OURS, "seed": 0, "epochs": 9})
     runs[:2] = [run._replace(assumed=("--alpha",)) for run in runs[:2]]
-    grouping = collect(runs)
-    report = compose(grouping, "broken: a", *documents.duplicates(grouping))
-    assert list(report.warnings) == [
+    assert content(collect(runs)[0], "broken: a")["warnings"] == [
         "broken: a",
-        f"duplicates: cutnmix + cutnmix, epochs=2, seed 1: none of {runs[3].folder}, "
-        f"{runs[4].folder} is used; leave out all but one",
         f"defaults assumed: no --alpha in flags.cfg of {runs[0].folder}, {runs[1].folder}",
         "missing seeds: cutnmix + cutnmix, epochs=2 lacks 1, which other groups have",
         "not comparable: epochs is 2 in set 1; 9 in set 2",
@@ -90,87 +77,84 @@ def test_every_kind_of_trouble_is_a_warning(tmp_path: pathlib.Path) -> None:
     ]
 
 
-def test_warnings_stand_before_every_figure(grouping: Grouping) -> None:
-    report = compose(grouping, "broken: <x>\n second line")
-    text, page = documents.markdown(report), documents.page(report)
+def test_warnings_stand_before_every_figure_and_plots_before_tables(groups: list[Group]) -> None:
+    report = content(groups, "broken: <x>\n second line")
+    text, page = (pages.render(name, **report) for name in ("report.md", "report.html"))
     assert "- broken: \\<x\\>\\\\n second line\n" in text
     assert text.index("- broken:") < text.index("| Group")
     assert r"<li>broken: &lt;x&gt;\n second line</li>" in page
-    assert page.index("<li>broken:") < page.index("<table>")
+    assert page.index("<li>broken:") < page.index("<svg")
+    main = page.split("Test accuracy: epoch")[0]
+    assert main.count('<div class="scroll wide">\n<svg') == 2
+    assert page.count("<table") == page.count('<div class="scroll">\n<table')
 
 
-def test_markdown_and_page_hold_the_same_tables(grouping: Grouping) -> None:
-    report = compose(grouping)
-    tables: list[Table] = [*report.accuracy, *report.more]
-    assert len(tables) == 6
-    text, page = documents.markdown(report), documents.page(report)
-    for table in tables:
+def test_markdown_and_page_hold_the_same_tables(groups: list[Group]) -> None:
+    report = content(groups)
+    text, page = (pages.render(name, **report) for name in ("report.md", "report.html"))
+    assert len(report["tables"]) == 6
+    for table in report["tables"]:
         assert f"## {table.title}\n\n{table.markdown()}" in text
-        assert table.to_html() in page
-    assert "--dataset=digits" in text
-    assert "--dataset=digits" in page
+        assert table.html() in page
+    for shared in ("--dataset=digits\n", "--regions=uniform\n"):
+        assert shared in text
+        assert shared in page
     assert "--method=" not in text
+    assert "=—" not in text
 
 
-def test_a_page_needs_no_network_and_no_script(grouping: Grouping) -> None:
-    page = documents.page(compose(grouping))
+def test_a_page_needs_no_network_and_no_script(groups: list[Group]) -> None:
+    page = pages.render("report.html", **content(groups))
     found = Links(page)
-    assert found.tags.count("svg") == 2
-    assert all(link.startswith("#") for link in found.links)
+    assert all(link.startswith("#") or link.startswith("runs/") for link in found.links)
     assert not {"script", "link", "img", "iframe", "object"} & set(found.tags)
     assert "@import" not in page
     assert not re.search(r"url\((?!#)", page)
 
 
-def test_pictures_stand_before_tables_and_tables_in_boxes_of_their_own(grouping: Grouping) -> None:
-    page = documents.page(compose(grouping))
-    assert page.rindex("<svg") < page.index("<table")
-    assert page.count("<table") == page.count('<div class="scroll">\n<table')
-
-
-def test_the_best_run_of_a_group_is_linked_and_shown(grouping: Grouping, tmp_path) -> None:
-    _, ours = grouping.groups
+def test_the_best_run_of_a_group_is_linked_and_shown(groups: list[Group], tmp_path) -> None:
+    _, ours = groups
     best = max(ours.runs.values(), key=lambda run: run.figures["best_teacher_accuracy"])
     (best.folder / "run.html").write_text("its page")
-    shown, problems = best_runs.show(grouping.groups, tmp_path / "there")
-    assert problems == []
-    assert [one.group for one in shown] == [group.name for group in grouping.groups]
-    assert shown[0].link == "runs/1.html"
-    assert shown[0].page.startswith("<!DOCTYPE html>")
-    assert (shown[1].link, shown[1].page) == (f"../{best.folder.name}/run.html", "")
-    found = grouping.groups, baselines(grouping), []
-    page = documents.page(documents.compose(*found, found=6, shown=shown))
+    report = content(groups, out=str(tmp_path / "there"))
+    assert report["warnings"] == []
+    shown = report["shown"]
+    assert [one["group"] for one in shown] == [group.name for group in groups]
+    assert shown[0]["link"] == "runs/1.html"
+    assert shown[0]["page"].startswith("<!DOCTYPE html>")
+    assert (shown[1]["link"], shown[1]["page"]) == (f"../{best.folder.name}/run.html", "")
+    page = pages.render("report.html", **report)
     assert f'<a href="../{best.folder.name}/run.html">' in page
     assert page.count("<summary>") == 4
     assert "Course of the training" in page
 
 
-def test_a_best_run_that_cannot_be_shown_is_a_line(grouping: Grouping, tmp_path) -> None:
-    for run in grouping.groups[0].runs.values():
+def test_a_best_run_that_cannot_be_shown_is_a_line(groups: list[Group]) -> None:
+    for run in groups[0].runs.values():
         (run.folder / "predictions.npz").write_text("no archive")
-    shown, (line,) = best_runs.show(grouping.groups, tmp_path)
-    assert len(shown) == 1
-    assert line.startswith(f"not shown: cannot read {grouping.groups[0].runs[0].folder}")
-
-
-def test_a_spreadsheet_computes_no_name(tmp_path: pathlib.Path) -> None:
-    grouping = collect(make_runs(tmp_path, {"dataset": "=1+1"}, {"dataset": "-x"}))
-    assert {row["dataset"] for row in rows(documents.runs_csv(grouping))} == {"'=1+1", "'-x"}
+    report = content(groups)
+    assert len(report["shown"]) == 1
+    (line,) = report["warnings"]
+    assert line.startswith(f"not shown: cannot read {groups[0].runs[0].folder}")
 
 
 def test_sets_that_are_not_comparable_have_plots_of_their_own(tmp_path: pathlib.Path) -> None:
-    report = compose(collect(make_runs(tmp_path, BASE, {**BASE, "epochs": 9})))
-    titles = [title for title, _, _ in report.plots]
+    report = content(collect(make_runs(tmp_path, BASE, {**BASE, "epochs": 9}))[0])
+    titles = [title for title, _, _ in report["plots"]]
     assert [title.split(", ")[-1] for title in titles] == ["set 1", "set 1", "set 2", "set 2"]
 
 
 # CSV
 
 
-def test_the_table_of_runs_parses_back_to_the_same_numbers(grouping: Grouping) -> None:
-    parsed = rows(documents.runs_csv(grouping))
-    runs = [run for group in grouping.groups for run in group.runs.values()]
-    assert len(parsed) == len(runs) == 6
+def test_a_spreadsheet_computes_no_name(tmp_path: pathlib.Path) -> None:
+    groups, _ = collect(make_runs(tmp_path, {"dataset": "=1+1"}, {"dataset": "-x"}))
+    assert {row["dataset"] for row in rows(documents.runs_csv(groups, []))} == {"'=1+1", "'-x"}
+
+
+def test_the_table_of_runs_parses_back_to_the_same_numbers(groups: list[Group]) -> None:
+    parsed = rows(documents.runs_csv(groups, []))
+    runs = [run for group in groups for run in group.runs.values()]
     for row, run in zip(parsed, runs, strict=True):
         assert row["folder"] == str(run.folder)
         assert (row["used"], int(row["seed"])) == ("yes", run.config.seed)
@@ -183,28 +167,33 @@ def test_the_table_of_runs_parses_back_to_the_same_numbers(grouping: Grouping) -
 
 
 def test_duplicates_are_in_the_table_of_runs_and_not_used(tmp_path: pathlib.Path) -> None:
-    grouping = collect(make_runs(tmp_path, {"seed": 0}, {"seed": 1}, {"seed": 1}))
-    parsed = rows(documents.runs_csv(grouping))
+    groups, duplicates = collect(make_runs(tmp_path, {"seed": 0}, {"seed": 1}, {"seed": 1}))
+    parsed = rows(documents.runs_csv(groups, duplicates))
     assert [row["used"] for row in parsed] == ["yes", "no: duplicate", "no: duplicate"]
     assert [row["seed"] for row in parsed] == ["0", "1", "1"]
     assert {row["group"] for row in parsed} == {"independent + cutmix"}
-    (group,) = rows(documents.summary_csv(grouping.groups, baselines(grouping)))
+    (group,) = rows(documents.summary_csv(groups, baselines(groups)))
     assert group["seeds"] == "0"
 
 
-def test_the_table_of_groups_parses_back_to_the_same_numbers(grouping: Grouping) -> None:
-    base, ours = grouping.groups
-    parsed = rows(documents.summary_csv(grouping.groups, baselines(grouping)))
+def test_the_table_of_groups_parses_back_to_the_same_numbers(groups: list[Group]) -> None:
+    base, ours = groups
+    parsed = rows(documents.summary_csv(groups, baselines(groups)))
     assert [row["group"] for row in parsed] == [base.name, ours.name]
     assert [row["baseline"] for row in parsed] == ["baseline", base.name]
-    for row, group in zip(parsed, (base, ours), strict=True):
+    for row, group in zip(parsed, groups, strict=True):
         assert row["seeds"] == "0 1 2"
-        found = comparison.summary(group, "best_teacher_accuracy")
+        accuracies = [run.figures["best_teacher_accuracy"] for run in group.runs.values()]
+        expected = statistics.mean(accuracies), statistics.stdev(accuracies), 3
         keys = [f"best_teacher_accuracy_{part}" for part in ("mean", "deviation", "count")]
-        assert tuple(float(row[key]) for key in keys) == found
+        assert [float(row[key]) for key in keys] == pytest.approx(expected)
+        assert "best_soup_accuracy_mean" not in row
     found = comparison.difference(ours, base, "best_teacher_accuracy")
-    assert float(parsed[1]["teacher_difference"]) == found.mean == pytest.approx(0.1)
+    assert float(parsed[1]["teacher_difference"]) == found.mean == pytest.approx(0.101)
     ends = parsed[1]["teacher_difference_low"], parsed[1]["teacher_difference_high"]
-    assert tuple(map(float, ends)) == found.interval
+    assert tuple(map(float, ends)) == (found.low, found.high)
     assert parsed[1]["common_seeds"] == "0 1 2"
     assert parsed[0]["teacher_difference"] == ""
+    # The mean peers' are equal in all seeds.
+    assert float(parsed[1]["mean_peer_difference"]) == 0
+    assert parsed[1]["mean_peer_p_value"] == parsed[1]["mean_peer_difference_low"] == ""

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from tf_cutnmix.errors import InputError, unknown
@@ -137,3 +138,17 @@ def named_in(flagfile: str) -> dict[str, str]:
     """The settings that a flagfile names, with their values as text."""
     parts = (line.removeprefix("--").partition("=") for line in flagfile.splitlines() if line)
     return {name: value for name, _, value in parts}
+
+
+def validation_from(settings: Mapping[str, Any], result: Mapping[str, Any]) -> str | float:
+    """Where the images came from on which a run chose its best epoch.
+
+    Args:
+      settings: of the run, by name.
+      result: what its `result.json` holds, which in runs of before does not name the split.
+
+    Returns:
+      The name of their split, or the part of the training split that was held out; 0 for none.
+    """
+    split = str(result.get("validation_split", settings["validation_split"]))
+    return float(settings["validation_fraction"]) if split in ("", "auto") else split
