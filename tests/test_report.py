@@ -116,15 +116,6 @@ def test_a_hostile_run_is_left_out_by_name_and_no_other_file_is_read(
     assert (place / "report" / "report.html").exists()
 
 
-def test_a_run_with_text_that_no_file_can_hold_is_left_out(
-    place: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = place / "runs/base0/result.json"
-    path.write_text(path.read_text().replace("2.21.0", "\\ud800"))
-    report.main(parse("runs"))
-    assert "base0 does not hold what a run writes" in capsys.readouterr().err
-
-
 def test_a_baseline_may_be_named(place: pathlib.Path) -> None:
     report.main(parse("runs", "--baseline=mix=cutnmix, method=cutnmix,alpha=1"))
     with open("report/summary.csv") as file:
@@ -139,13 +130,9 @@ def test_accuracy_may_be_looked_at_across_a_setting(
     for epochs, accuracy in ((4, 0.6), (8, 0.7)):
         write_run(pathlib.Path(f"runs/longer{epochs}"), epochs=epochs, teacher=accuracy)
     report.main(parse("runs", "--across=epochs"))
-    text = (place / "report/report.md").read_text()
-    rows = text.split("best epoch across epochs\n\n")[1].split("\n\n")[0].splitlines()[2:]
-    assert [[cell.strip() for cell in row.split("|")[1:5]] for row in rows] == [
-        ["independent + cutmix", "2", "3", "52.00"],
-        ["independent + cutmix", "4", "1", "60.00"],
-        ["independent + cutmix", "8", "1", "70.00"],
-    ]
+    text = re.sub(" +", " ", (place / "report/report.md").read_text())
+    for epochs, seeds, accuracy in ((2, 3, 52), (4, 1, 60), (8, 1, 70)):
+        assert f"\n| independent + cutmix | {epochs} | {seeds} | {accuracy}.00 |" in text
     assert "warning: not drawn across epochs: cutnmix + cutnmix" in capsys.readouterr().err
     assert "best epoch across epochs" in (place / "report/report.html").read_text()
 

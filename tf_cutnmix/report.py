@@ -56,7 +56,7 @@ def main(settings: Settings) -> None:
     """Write the report and say on stderr what is missing in it."""
     # They load pandas, SciPy and matplotlib, for which --help does not wait.
     from tf_cutnmix import files
-    from tf_cutnmix.reporting import across, comparison, documents, pages, runs
+    from tf_cutnmix.reporting import across, comparison, pages, report_page, runs
 
     wanted = _baseline_settings(settings.baseline) if settings.baseline else None
     out = pathlib.Path(settings.out)
@@ -80,12 +80,12 @@ def main(settings: Settings) -> None:
         raise InputError(f"none of {len(folders)} runs in {', '.join(settings.runs)} can be used")
     baselines = {g.name: comparison.choose_baseline(g, groups, wanted) for g in groups}
     along = across.across(groups, settings.across) if settings.across else None
-    report = documents.content(groups, baselines, problems, out, found=len(folders), along=along)
+    report = report_page.content(groups, baselines, problems, out, found=len(folders), along=along)
     contents = {
         "report.md": pages.render("report.md", **report),
         "report.html": pages.render("report.html", **report),
-        "report.csv": documents.runs_csv(groups, duplicates),
-        "summary.csv": documents.summary_csv(groups, baselines),
+        "report.csv": report_page.runs_csv(groups, duplicates),
+        "summary.csv": report_page.summary_csv(groups, baselines),
         **{one["link"]: one["page"] for one in report["shown"] if one["page"]},
     }
     try:

@@ -10,7 +10,7 @@ import pytest
 from tests.reporting.test_plots import texts
 from tests.run_folders import make_runs
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.reporting import across, documents, plots, tables
+from tf_cutnmix.reporting import across, plots, report_page, tables
 from tf_cutnmix.reporting.across import Across
 from tf_cutnmix.reporting.comparison import Group, choose_baseline, collect
 
@@ -174,10 +174,10 @@ def test_a_report_holds_the_table_and_on_its_page_the_plot(sizes, tmp_path):
     found = across.across(sizes, "train_split")
     baselines = {group.name: choose_baseline(group, sizes) for group in sizes}
     given = sizes, baselines, [], tmp_path
-    report = documents.content(*given, found=len(sizes), along=found)
+    report = report_page.content(*given, found=len(sizes), along=found)
     title = "Test accuracy at the best epoch across train_split"
     assert [table.title for table in report["tables"]].count(title) == 1
     (caption,) = (caption for name, _, caption in report["plots"] if name == title)
     assert "compared although they do" in caption
-    plain = documents.content(*given, found=len(sizes))
+    plain = report_page.content(*given, found=len(sizes))
     assert len(report["plots"]) == len(plain["plots"]) + 1

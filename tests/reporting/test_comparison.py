@@ -13,7 +13,7 @@ import scipy.stats
 
 from tests.run_folders import make_runs
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.reporting import comparison, documents
+from tf_cutnmix.reporting import comparison, report_page
 from tf_cutnmix.reporting.comparison import Group, choose_baseline, collect, corrected, student
 from tf_cutnmix.runs.config import Config
 
@@ -29,7 +29,7 @@ def collected(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:
 
 
 def warnings(groups: list[Group]) -> list[str]:
-    return documents._warnings(groups, {}, None)
+    return report_page._warnings(groups, {}, None)
 
 
 # Groups

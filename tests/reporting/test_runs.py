@@ -32,11 +32,12 @@ def test_runs_are_found_at_any_depth_and_once(tmp_path: pathlib.Path) -> None:
     assert runs.find([str(folders[0])]) == folders[:1]
 
 
-@pytest.mark.parametrize("name", ["flags.cfg", "metrics.jsonl", "result.json"])
-def test_a_folder_with_any_file_of_a_run_is_found(name: str, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / name).write_text("")
-    assert runs.find([str(tmp_path)]) == [tmp_path / "run"]
+def test_a_folder_with_any_file_of_a_run_is_found(tmp_path: pathlib.Path) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for folder, name in zip(folders, ("flags.cfg", "metrics.jsonl", "result.json"), strict=True):
+        folder.mkdir()
+        (folder / name).write_text("")
+    assert runs.find([str(tmp_path)]) == folders
 
 
 def test_a_place_that_does_not_exist_or_holds_no_run_is_named(tmp_path: pathlib.Path) -> None:
@@ -72,17 +73,23 @@ def test_figures_are_those_of_the_networks(tmp_path: pathlib.Path) -> None:
     assert {name: run.figures[name] for name in expected} == pytest.approx(expected)
 
 
-def test_the_best_peer_is_chosen_on_the_validation_split(tmp_path: pathlib.Path) -> None:
-    run = make_run(tmp_path / "run", peers=(0.2, 0.6), test={"peer1_accuracy": 0.9})
-    assert run.figures["best_best_peer_accuracy"] == 0.6
+def test_the_best_peer_is_chosen_on_the_validation_split_if_there_is_one(tmp_path) -> None:
+    folder = write_run(tmp_path / "run", peers=(0.2, 0.6), test={"peer1_accuracy": 0.9})
+    assert runs.read(folder, read_flags).figures["best_best_peer_accuracy"] == 0.6
+    result = json.loads((folder / "result.json").read_text())
+    for moment in ("last", "best_on_validation"):
+        del result[moment]["validation"]
+    (folder / "result.json").write_text(json.dumps(result))
+    assert runs.read(folder, read_flags).figures["best_best_peer_accuracy"] is None
 
 
 def test_ten_peers_are_all_counted(tmp_path: pathlib.Path) -> None:
     run = make_run(tmp_path / "run", peers=[0.1] * 9 + [0.3])
     assert run.figures["best_mean_peer_accuracy"] == pytest.approx(0.12)
+    assert run.curves["val_mean_peer_accuracy"][1] == pytest.approx(0.12)
 
 
-def test_what_newer_runs_record_is_read(tmp_path: pathlib.Path) -> None:
+def test_what_newer_runs_record_is_read_and_what_older_ones_lack_is_missing(tmp_path) -> None:
     test = {
         "teacher_calibration_error": 0.01,
         "peer1_calibration_error": 0.02,
@@ -105,24 +112,9 @@ def test_what_newer_runs_record_is_read(tmp_path: pathlib.Path) -> None:
         "peak_memory_bytes": 2**30,
     }
     assert {name: run.figures[name] for name in expected} == pytest.approx(expected)
-
-
-NEWER = (
-    "best_teacher_calibration_error",
-    "best_mean_peer_calibration_error",
-    "best_leader_accuracy",
-    "best_disagreement",
-    "best_distance",
-    "region_overlap",
-    "trained_parameters",
-    "flops_per_image",
-    "peak_memory_bytes",
-)
-
-
-def test_what_a_run_has_not_recorded_is_missing_and_not_zero(tmp_path: pathlib.Path) -> None:
-    figures = make_run(tmp_path / "run", mix="cutnmix", result={"images_per_second": None}).figures
-    assert figures.keys().isdisjoint([*NEWER, "images_per_second"])
+    older = make_run(tmp_path / "older", mix="cutnmix", result={"images_per_second": None})
+    missing = {*expected, "images_per_second", "trained_parameters"}
+    assert older.figures.keys().isdisjoint(missing)
 
 
 def test_what_there_cannot_be_is_none(tmp_path: pathlib.Path) -> None:
@@ -133,15 +125,6 @@ def test_what_there_cannot_be_is_none(tmp_path: pathlib.Path) -> None:
     assert figures["best_disagreement"] is None
     assert figures["best_distance"] is None
     assert figures["region_overlap"] is None
-
-
-def test_without_a_validation_split_no_peer_is_best(tmp_path: pathlib.Path) -> None:
-    folder = write_run(tmp_path / "run", validation_fraction=0.0)
-    result = json.loads((folder / "result.json").read_text())
-    for moment in ("last", "best_on_validation"):
-        del result[moment]["validation"]
-    (folder / "result.json").write_text(json.dumps(result))
-    assert runs.read(folder, read_flags).figures["best_best_peer_accuracy"] is None
 
 
 def test_curves_are_by_epoch_and_a_figure_that_an_epoch_lacks_is_nan(tmp_path) -> None:
@@ -237,10 +220,9 @@ def test_a_run_without_a_teacher_is_broken(tmp_path: pathlib.Path) -> None:
 
 def test_classes_and_counts_are_read_where_they_were_recorded(tmp_path: pathlib.Path) -> None:
     told = {"class_names": ["a", "b"], "counts": {"test": [3, 4]}}
-    run = make_run(tmp_path / "new", result=told)
+    run, older = make_run(tmp_path / "new", result=told), make_run(tmp_path / "old")
     assert (run.class_names, run.counts) == (("a", "b"), {"test": (3, 4)})
-    run = make_run(tmp_path / "old")
-    assert (run.class_names, run.counts) == ((), {})
+    assert (older.class_names, older.counts) == ((), {})
 
 
 @pytest.mark.parametrize("counts", [[1], {"test": 3}, {"test": ["many"]}, {"test": [None]}])

@@ -2,5 +2,5 @@
 
 Read `runs` (what a folder holds), `comparison` (groups, which may be compared, and how far they
 differ), `across` (one setting), then `tables`, `plots`, `pages` (a file of `templates/`, filled
-in), `run_page` and `documents`.
+in), `run_page` and `report_page`.
 """

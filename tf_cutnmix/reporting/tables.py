@@ -35,8 +35,10 @@ _NETWORKS = {
     "leader": "Leader",
     "soup": "Soup",
 }
-_SOME_HAVE = ("Leader", "Soup")
+_SOME_HAVE = ("leader", "soup")
 _LEVEL = 0.05
+
+Cell = Callable[[Group], str]
 
 
 class Table(NamedTuple):
@@ -72,58 +74,53 @@ def accuracy(groups: Sequence[Group], moment: str) -> Table:
         notes.append("A single seed has no deviation.")
     if moment == "best" and any(not group.settings["validation_fraction"] for group in groups):
         notes.append("Without a validation split the last epoch stands in for the best one.")
-    columns = {title: f"{moment}_{name}_accuracy" for name, title in _NETWORKS.items()}
-    for title in _SOME_HAVE:
-        if all(recorded(group, columns[title]).empty for group in groups):
-            del columns[title]
+    columns: dict[str, Cell] = {"Seeds": lambda group: str(len(group.runs))}
+    for name, title in _NETWORKS.items():
+        figure = f"{moment}_{name}_accuracy"
+        if name not in _SOME_HAVE or any(len(recorded(group, figure)) for group in groups):
+            columns[title] = _figure(figure, _with_deviation)
     tested = [run.counts.get("test") for group in groups for run in group.runs.values()]
     if any(scores.unbalanced(counts) for counts in tested if counts):
-        columns["Teacher, balanced"] = f"{moment}_teacher_balanced_accuracy"
+        figure = f"{moment}_teacher_balanced_accuracy"
+        columns["Teacher, balanced"] = _figure(figure, _with_deviation)
         notes.append("Balanced: the mean recall of the classes, of which some have few images.")
     notes.append("The best peer is chosen on the validation split.")
-    rows = [
-        [str(len(group.runs)), *(_cell(group, name, _with_deviation) for name in columns.values())]
-        for group in groups
-    ]
-    header = ["Seeds", *columns]
-    return _table(f"Test accuracy: {_MOMENTS[moment]}", groups, header, rows, " ".join(notes))
+    return _of_cells(f"Test accuracy: {_MOMENTS[moment]}", groups, columns, " ".join(notes))
 
 
 def differences(groups: Sequence[Group], baselines: dict[str, Baseline]) -> Table | None:
     """Test accuracy less the baseline's at the best epoch; None where no group has a baseline."""
     others = [group for group in groups if baselines[group.name].group is not group]
-    compared = [(group, baselines[group.name].group) for group in others]
-    if all(baseline is None for _, baseline in compared):
+    if all(baselines[group.name].group is None for group in others):
         return None
     found = {
         (group.name, network): one
-        for group, baseline in compared
+        for group in others
         for network in NETWORKS
-        if baseline and (one := difference(group, baseline, f"best_{network}_accuracy"))
+        if (base := baselines[group.name].group)
+        and (one := difference(group, base, f"best_{network}_accuracy"))
     }
     holm = dict(zip(found, corrected([one.p_value for one in found.values()]), strict=True))
     header, rows = ["Baseline", "Common seeds"], []
     for title in NETWORKS.values():
         header += [title, "95 % interval"]
     for group in others:
-        row = [baselines[group.name].words, NO_SUCH_THING]
-        for network in NETWORKS:
+        row = [baselines[group.name].words, NO_SUCH_THING, *[NO_SUCH_THING] * 2 * len(NETWORKS)]
+        for place, network in enumerate(NETWORKS, start=1):
             if one := found.get((group.name, network)):
                 star = " *" if holm[group.name, network] < _LEVEL else ""
+                ends = _interval(100 * one.low, 100 * one.high, len(one.seeds), "+")
                 row[1] = ", ".join(map(str, one.seeds))
-                row += [f"{100 * one.mean:+.2f}{star}"]
-                row += [_interval(100 * one.low, 100 * one.high, len(one.seeds), "+")]
-            else:
-                row += [NO_SUCH_THING] * 2
+                row[2 * place : 2 * place + 2] = f"{100 * one.mean:+.2f}{star}", ends
         rows.append(row)
     notes = [
         "Percentage points of test accuracy, mean over the seeds that both groups have; 95 % "
         "interval of the mean of the differences by Student's t, each as it stands alone."
     ]
-    cells = {cell for row in rows for cell in row}
-    if _TOO_FEW in cells:
+    said = {cell for row in rows for cell in row}
+    if _TOO_FEW in said:
         notes.append(f"No interval for fewer than {FEWEST_FOR_INTERVAL} common seeds.")
-    if _NO_SPREAD in cells:
+    if _NO_SPREAD in said:
         notes.append(
             "No spread: the difference is the same for every seed, which gives neither an interval "
             "nor a test."
@@ -139,20 +136,18 @@ def differences(groups: Sequence[Group], baselines: dict[str, Baseline]) -> Tabl
 
 def calibration(groups: Sequence[Group]) -> Table:
     """Calibration errors, how far the peers differ, how far the regions they mix overlap."""
-    columns = {
-        "Teacher ECE": _mean("best_teacher_calibration_error", "{:.2%}"),
-        "Ensemble ECE": _mean("best_ensemble_calibration_error", "{:.2%}"),
-        "Mean peer ECE": _mean("best_mean_peer_calibration_error", "{:.2%}"),
-        "Teacher NLL": _mean("best_negative_log_likelihood", "{:.3f}"),
-        "Disagreement": _mean("best_disagreement", "{:.2%}"),
-        "Distance": _mean("best_distance", "{:.3f}"),
-        "Region overlap": _mean("region_overlap", "{:.2%}"),
-    }
-    return _table(
+    return _of_cells(
         "Calibration and diversity: test split, best epoch",
         groups,
-        [*columns],
-        [[cell(group) for cell in columns.values()] for group in groups],
+        {
+            "Teacher ECE": _mean("best_teacher_calibration_error", "{:.2%}"),
+            "Ensemble ECE": _mean("best_ensemble_calibration_error", "{:.2%}"),
+            "Mean peer ECE": _mean("best_mean_peer_calibration_error", "{:.2%}"),
+            "Teacher NLL": _mean("best_negative_log_likelihood", "{:.3f}"),
+            "Disagreement": _mean("best_disagreement", "{:.2%}"),
+            "Distance": _mean("best_distance", "{:.3f}"),
+            "Region overlap": _mean("region_overlap", "{:.2%}"),
+        },
         "Means over seeds. ECE: expected calibration error. NLL: negative log likelihood in nats. "
         "Disagreement: part of the images that two peers label differently. Distance: L2, of two "
         "peers' probabilities. Region overlap: of two peers' boxes, mean over epochs.",
@@ -171,11 +166,10 @@ def cost(groups: Sequence[Group], baselines: dict[str, Baseline]) -> Table:
     if any(baseline.group for baseline in baselines.values()):
         columns["Time / baseline"] = _ratio("wall_seconds", baselines)
         columns["Memory / baseline"] = _ratio("peak_memory_bytes", baselines)
-    return _table(
+    return _of_cells(
         "Cost of training",
         groups,
-        [*columns],
-        [[cell(group) for cell in columns.values()] for group in groups],
+        columns,
         "Means over seeds. FLOPs: of one training step, per image. Time is that of the whole run "
         "with its evaluations and exports; other work on the machine is in it.",
     )
@@ -183,7 +177,7 @@ def cost(groups: Sequence[Group], baselines: dict[str, Baseline]) -> Table:
 
 def settings(groups: Sequence[Group]) -> Table | None:
     """The settings and circumstances in which the groups differ; None where in none."""
-    every = [{**group.settings, **group.circumstances} for group in groups]
+    every = [group.settings | group.circumstances for group in groups]
     told = differing(every)
     rows = [[str(own.get(name, NOT_RECORDED)) for name in told] for own in every]
     title = "Settings in which the groups differ"
@@ -218,16 +212,23 @@ def _table(
     return Table(title, cells, notes)
 
 
-Cell = Callable[[Group], str]
+def _of_cells(title: str, groups: Sequence[Group], columns: dict[str, Cell], *notes: str) -> Table:
+    rows = [[cell(group) for cell in columns.values()] for group in groups]
+    return _table(title, groups, [*columns], rows, *notes)
 
 
-def _cell(group: Group, figure: str, form: Callable[[pd.Series], str]) -> str:
+def _figure(figure: str, written: Callable[[pd.Series], str]) -> Cell:
     """A figure over the seeds of a group; no such thing, where every run says so."""
-    values, count = recorded(group, figure), len(group.runs)
-    if values.empty:
-        none = all(figure in run.figures for run in group.runs.values())
-        return NO_SUCH_THING if none else NOT_RECORDED
-    return form(values) + ("" if len(values) == count else f" ({len(values)} of {count} seeds)")
+
+    def cell(group: Group) -> str:
+        values, count = recorded(group, figure), len(group.runs)
+        if values.empty:
+            none = all(figure in run.figures for run in group.runs.values())
+            return NO_SUCH_THING if none else NOT_RECORDED
+        some = f" ({len(values)} of {count} seeds)" if len(values) < count else ""
+        return written(values) + some
+
+    return cell
 
 
 def _with_deviation(values: pd.Series) -> str:
@@ -236,10 +237,7 @@ def _with_deviation(values: pd.Series) -> str:
 
 
 def _mean(figure: str, form: str, unit: float = 1.0) -> Cell:
-    def written(values: pd.Series) -> str:
-        return form.format(values.mean() / unit).replace("%", " %")
-
-    return lambda group: _cell(group, figure, written)
+    return _figure(figure, lambda own: form.format(own.mean() / unit).replace("%", " %"))
 
 
 def _ratio(figure: str, baselines: dict[str, Baseline]) -> Cell:
