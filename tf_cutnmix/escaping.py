@@ -1,8 +1,7 @@
 """Names that others chose, as they are compared, and where they can do no harm: in a line,
-Markdown, a page, a cell.
+Markdown, a cell of CSV.
 """
 
-import html as _html
 import re
 import unicodedata
 
@@ -30,11 +29,6 @@ def one_line(text: str, longest: int | None = None) -> str:
 def markdown(text: str) -> str:
     """Text in one line of Markdown, also in a table: no tags, links, code or further cells."""
     return re.sub(r"([\\`|<>&]|\](?=\())", r"\\\1", one_line(text))
-
-
-def html(text: str) -> str:
-    """Text in an element or an attribute of a page, in one line."""
-    return _html.escape(one_line(text))
 
 
 def cell(value: object) -> object:

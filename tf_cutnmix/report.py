@@ -55,9 +55,9 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Write the report and say on stderr what is missing in it."""
-    # They load NumPy, SciPy and matplotlib, for which --help does not wait.
+    # They load pandas, SciPy and matplotlib, for which --help does not wait.
     from tf_cutnmix import files
-    from tf_cutnmix.reporting import across, best_runs, documents, groups, runs
+    from tf_cutnmix.reporting import across, comparison, pages, report_page, runs
 
     wanted = _baseline_settings(settings.baseline) if settings.baseline else None
     out = pathlib.Path(settings.out)
@@ -70,31 +70,24 @@ def main(settings: Settings) -> None:
             found.append(runs.read(folder, functools.partial(command.read, Config)))
         except RunError as error:
             problems.append(" ".join(str(error).split()))
-    grouping = groups.collect(found)
-    problems += documents.duplicates(grouping)
-    if not grouping.groups:
+    groups, duplicates = comparison.collect(found)
+    problems += [
+        f"duplicates: {name}, seed {same[0].config.seed}: none of "
+        f"{', '.join(str(run.folder) for run in same)} is used; leave out all but one"
+        for name, same in duplicates
+    ]
+    if not groups:
         _warn(problems)
         raise InputError(f"none of {len(folders)} runs in {', '.join(settings.runs)} can be used")
-    baselines = {
-        group.name: groups.choose_baseline(group, grouping.groups, wanted)
-        for group in grouping.groups
-    }
-    along = across.across(grouping.groups, settings.across) if settings.across else None
-    shown, not_shown = best_runs.show(grouping.groups, out)
-    report = documents.compose(
-        grouping.groups,
-        baselines,
-        [*problems, *not_shown],
-        found=len(folders),
-        shown=shown,
-        along=along,
-    )
+    baselines = {g.name: comparison.choose_baseline(g, groups, wanted) for g in groups}
+    along = across.across(groups, settings.across) if settings.across else None
+    report = report_page.content(groups, baselines, problems, out, found=len(folders), along=along)
     contents = {
-        "report.md": documents.markdown(report),
-        "report.html": documents.page(report),
-        "report.csv": documents.runs_csv(grouping),
-        "summary.csv": documents.summary_csv(grouping.groups, baselines),
-        **{one.link: one.page for one in shown if one.page},
+        "report.md": pages.render("report.md", **report),
+        "report.html": pages.render("report.html", **report),
+        "report.csv": report_page.runs_csv(groups, duplicates),
+        "summary.csv": report_page.summary_csv(groups, baselines),
+        **{one["link"]: one["page"] for one in report["shown"] if one["page"]},
     }
     try:
         for name in contents:
@@ -103,8 +96,8 @@ def main(settings: Settings) -> None:
         raise InputError(f"--out={out} cannot be written: {error.strerror}") from error
     for name, text in contents.items():
         files.write(out / name, text.encode())
-    _warn(report.warnings)
-    print(f"{report.summary}\nreport: {out / 'report.html'}")
+    _warn(report["warnings"])
+    print(f"{report['summary']}\nreport: {out / 'report.html'}")
 
 
 def _warn(lines: Sequence[str]) -> None:
@@ -114,7 +107,7 @@ def _warn(lines: Sequence[str]) -> None:
 
 def _baseline_settings(text: str) -> dict[str, Any]:
     """The settings that --baseline names, of the types that they have in a run."""
-    from tf_cutnmix.reporting.groups import settings_of
+    from tf_cutnmix.reporting.comparison import settings_of
 
     parts = [part.strip() for part in re.split(r",(?=\s*\w+=)", text)]
     names = [part.partition("=")[0] for part in parts]

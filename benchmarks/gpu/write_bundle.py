@@ -167,7 +167,7 @@ def _training_images(settings: Settings) -> data.Images:
         data_dir=settings.data_dir,
         image_size=settings.image_size,
     )
-    return data.hold_out(images.with_facts(), settings.validation_fraction, settings.hold_out)[0]
+    return data.hold_out(images.with_facts(), settings.validation_fraction)[0]
 
 
 if __name__ == "__main__":

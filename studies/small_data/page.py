@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import functools
 import itertools
+import math
 import pathlib
 import re
 import statistics
@@ -16,9 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tf_cutnmix import command
-from tf_cutnmix.reporting import comparison, groups, plots, runs
-from tf_cutnmix.reporting.comparison import Difference
-from tf_cutnmix.reporting.groups import Group
+from tf_cutnmix.reporting import comparison, plots, runs
+from tf_cutnmix.reporting.comparison import Difference, Group
 from tf_cutnmix.reporting.runs import Run
 from tf_cutnmix.runs.config import Config
 
@@ -245,7 +245,7 @@ def read(regime: str) -> dict[str, Group]:
     found: dict[str, Group] = {}
     for place in (regime, *FURTHER.get(regime, ())):
         folders = runs.find([str(HERE / "results" / place)])
-        for group in groups.collect([runs.read(folder, flags) for folder in folders]).groups:
+        for group in comparison.collect(runs.read(folder, flags) for folder in folders)[0]:
             row = row_of(group)
             before = found[row].runs if row in found else {}
             found[row] = dataclasses.replace(group, runs=before | group.runs)
@@ -302,20 +302,20 @@ def _difference(group: Group, baseline: Group | None, of: Measure) -> str:
     if found is None:
         return ""
     half = _half_width(found)
-    told = "" if half is None else f" ({rounded(of.scale * half, of.places)})"
+    told = "" if math.isnan(half) else f" ({rounded(of.scale * half, of.places)})"
     return rounded(of.scale * found.mean, of.places, "+") + told
 
 
-def _half_width(found: Difference) -> float | None:
-    """Of the interval; None where there is none."""
-    return found.interval and (found.interval[1] - found.interval[0]) / 2
+def _half_width(found: Difference) -> float:
+    """Of the interval; NaN where there is none."""
+    return (found.high - found.low) / 2
 
 
 def _lower_end(group: Group, baseline: Group, of: Measure, seeds: Collection[int]) -> float:
     """Of the interval of the difference over those seeds."""
     chosen = {seed: run for seed, run in group.runs.items() if seed in seeds}
     found = comparison.difference(dataclasses.replace(group, runs=chosen), baseline, of.key)
-    return of.scale * found.interval[0]
+    return of.scale * found.low
 
 
 def plot() -> str:
@@ -345,7 +345,7 @@ def _draw(axes: Axes, places: dict[str, int], row: str, figure: str, number: int
             # Beside each other, so that bars can be told apart.
             middle = (len(DRAWN) - 1) / 2
             shift = (number - middle) * 0.012 * (max(places.values()) - min(places.values()))
-            points.append((place + shift, 100 * gap.mean, 100 * (_half_width(gap) or 0.0)))
+            points.append((place + shift, 100 * gap.mean, 100 * _half_width(gap)))
     if points:
         along, means, bars = zip(*points, strict=True)
         line, colour = plots.look(number)

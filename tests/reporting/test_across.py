@@ -10,9 +10,9 @@ import pytest
 from tests.reporting.test_plots import texts
 from tests.run_folders import make_runs
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.reporting import across, documents
+from tf_cutnmix.reporting import across, plots, report_page, tables
 from tf_cutnmix.reporting.across import Across
-from tf_cutnmix.reporting.groups import Group, choose_baseline, collect
+from tf_cutnmix.reporting.comparison import Group, choose_baseline, collect
 
 SIZES = (500, 50, 2500)
 OURS = {"method": "cutnmix", "mix": "cutnmix"}
@@ -26,7 +26,7 @@ def images(count: int) -> dict[str, Any]:
 
 
 def groups_of(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:
-    return collect(make_runs(folder, *contents)).groups
+    return collect(make_runs(folder, *contents))[0]
 
 
 @pytest.fixture
@@ -41,38 +41,38 @@ def sizes(tmp_path: pathlib.Path) -> list[Group]:
     return groups_of(tmp_path, *contents)
 
 
-def of(found: Across, name: str) -> list[Any]:
-    return [group.settings[found.setting] for group in found.lines[name]]
+def lines(found: Across) -> dict[str, list[str]]:
+    """The values on each line."""
+    return {line: [*own] for line, own in found.points.groupby("line", sort=False)["value"]}
 
 
 def test_runs_that_differ_in_the_setting_alone_are_on_a_line_in_order(sizes):
     found = across.across(sizes, "train_split")
-    assert list(found.lines) == ["independent + cutmix", "cutnmix + cutnmix"]
-    for name in found.lines:
-        assert of(found, name) == ["train[:50]", "train[:500]", "train[:2500]"]
-    assert found.places == {"train[:50]": 50, "train[:500]": 500, "train[:2500]": 2500}
-    assert found.numeric
+    values = ["train[:50]", "train[:500]", "train[:2500]"]
+    assert lines(found) == {"independent + cutmix": values, "cutnmix + cutnmix": values}
+    assert [*found.points["place"]] == [50, 500, 2500] * 2
+    assert found.of_images
     assert not found.short
 
 
 def test_a_row_is_mean_and_interval_by_student(sizes):
-    table = across.table(across.across(sizes, "train_split"))
-    assert table.header[:3] == ("Group", "train_split", "Seeds")
+    table = tables.across(across.across(sizes, "train_split"))
+    assert [*table.cells][:3] == ["Group", "train_split", "Seeds"]
     # 0.1, 1.1, 2.1 percent: t(0.975, 2) = 4.3027 of a printed table, and the deviation is 1.
     half = 4.3027 / math.sqrt(3)
-    assert table.rows[0] == (
+    first, *_, last = table.cells.itertuples(index=False, name=None)
+    assert first == (
         *("independent + cutmix", "train[:50] (50 images)", "3"),
         *("1.10", f"[{1.1 - half:.2f}, {1.1 + half:.2f}]"),
-        *("50.00", "[50.00, 50.00]"),
+        *("50.00", "no spread"),
     )
-    assert table.rows[-1][1:5] == ("train[:2500] (2,500 images)", "1", "0.20", "too few seeds")
+    assert last[1:5] == ("train[:2500] (2,500 images)", "1", "0.20", "too few seeds")
     assert "95 % interval of the mean by Student's t" in table.notes[0]
 
 
-def test_a_plot_has_the_means_of_each_line_with_their_intervals(sizes, monkeypatch):
-    monkeypatch.setattr(across, "svg", lambda figure: figure)
-    panels = across.plot(across.across(sizes, "train_split")).axes
-    assert [axes.get_title("left").split(":")[0] for axes in panels] == ["Teacher", "Mean peer"]
+def test_a_plot_has_the_means_of_each_line_with_their_intervals(sizes):
+    panels = plots.across.__wrapped__(across.across(sizes, "train_split")).axes
+    assert [axes.get_title().split(":")[0] for axes in panels] == ["Teacher", "Mean peer"]
     half = 4.3027 / math.sqrt(3)
     for axes, means in zip(panels, ([1.1, 1.0, 1.2], [50, 50, 50]), strict=True):
         plain, ours = axes.containers
@@ -80,18 +80,12 @@ def test_a_plot_has_the_means_of_each_line_with_their_intervals(sizes, monkeypat
             np.c_[plain.lines[0].get_data(orig=False)], np.c_[[50, 500, 2500], means]
         )
         np.testing.assert_allclose(ours.lines[0].get_xdata(orig=False), [50, 500, 2500])
-        bars = [np.ptp(bar[:, 1]) / 2 for bar in plain.lines[2][0].get_segments()]
-        np.testing.assert_allclose(bars, [half if axes is panels[0] else 0] * 3, atol=1e-4)
+    bars = [np.ptp(bar[:, 1]) / 2 for bar in panels[0].containers[0].lines[2][0].get_segments()]
+    np.testing.assert_allclose(bars, [half] * 3, atol=1e-4)
     (*_, alone) = panels[0].containers[1].lines[2][0].get_segments()
     assert alone.size == 0
-
-
-def test_a_plot_is_text_in_the_colours_of_its_page(sizes):
-    svg = across.plot(across.across(sizes, "train_split"))
-    expected = {"independent + cutmix", "cutnmix + cutnmix", "images (train_split)", "2,500"}
-    assert expected <= set(texts(svg))
-    assert svg == across.plot(across.across(sizes, "train_split"))
-    assert "fill: currentColor" in svg
+    shown = {"independent + cutmix", "cutnmix + cutnmix", "images (train_split)", "2,500"}
+    assert shown <= set(texts(plots.across(across.across(sizes, "train_split"))))
 
 
 @pytest.mark.parametrize(
@@ -107,12 +101,10 @@ def test_a_plot_is_text_in_the_colours_of_its_page(sizes):
 def test_numbers_are_where_they_are_and_names_in_order(setting, values, ordered, numeric, tmp_path):
     contents = [{setting: value} for value in values]
     found = across.across(groups_of(tmp_path, *contents), setting)
-    assert list(found.places) == ordered
+    assert [*lines(found).values()] == [[*map(str, ordered)]]
     assert found.numeric == numeric
-    assert list(found.places.values()) == (ordered if numeric else [0, 1, 2])
-    (name,) = found.lines
-    assert of(found, name) == ordered
-    across.plot(found)
+    assert [*found.points["place"]] == (ordered if numeric else [0, 1, 2])
+    plots.across(found)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +116,7 @@ def test_numbers_are_where_they_are_and_names_in_order(setting, values, ordered,
 )
 def test_a_split_that_was_not_counted_may_say_itself_what_it_holds(splits, expected, tmp_path):
     found = across.across(groups_of(tmp_path, *({"train_split": s} for s in splits)), "train_split")
-    assert list(found.places.values()) == expected
+    assert [*found.points["place"]] == expected
 
 
 def test_the_steps_follow_from_the_setting_and_make_no_line_of_their_own(tmp_path):
@@ -132,14 +124,14 @@ def test_the_steps_follow_from_the_setting_and_make_no_line_of_their_own(tmp_pat
     groups = groups_of(tmp_path, *contents)
     for group, steps in zip(groups, (20, 40, 80), strict=True):
         group.circumstances["steps trained"] = steps
-    assert len(across.across(groups, "epochs").lines) == 1
+    assert len(lines(across.across(groups, "epochs"))) == 1
 
 
 def test_what_has_no_meaning_for_one_value_counts_as_the_default(tmp_path):
     contents = [{**OURS, "mix": mix} for mix in ("none", "cutmix", "cutnmix")]
     contents += [{**OURS, "mix": "cutnmix", "regions": "spread"}]
     found = across.across(groups_of(tmp_path, *contents), "mix")
-    assert [of(found, name) for name in found.lines] == [["cutmix", "cutnmix", "none"]]
+    assert [*lines(found).values()] == [["cutmix", "cutnmix", "none"]]
     assert len(found.short) == 1
     assert "regions=spread" in found.short[0]
 
@@ -148,10 +140,8 @@ def test_what_differs_in_more_is_another_line_or_told_to_be_too_short(tmp_path):
     contents = [{"epochs": n, "seed": s} for n in (2, 4, 8) for s in (0, 1)]
     contents += [{**OURS, "epochs": n} for n in (2, 4)]
     found = across.across(groups_of(tmp_path, *contents), "epochs")
-    assert list(found.lines) == ["independent + cutmix"]
-    assert across.warnings(found) == [
-        "not drawn across epochs: cutnmix + cutnmix, which has fewer than 3 values of it"
-    ]
+    assert [*lines(found)] == ["independent + cutmix"]
+    assert found.short == ["cutnmix + cutnmix"]
 
 
 @pytest.mark.parametrize(
@@ -180,17 +170,14 @@ def test_runs_that_are_equal_but_for_their_steps_are_not_mixed(tmp_path):
         across.across([*groups, groups[0]], "epochs")
 
 
-def test_a_report_holds_the_table_and_on_its_page_the_plot(sizes):
+def test_a_report_holds_the_table_and_on_its_page_the_plot(sizes, tmp_path):
     found = across.across(sizes, "train_split")
     baselines = {group.name: choose_baseline(group, sizes) for group in sizes}
-    plain, along = (
-        documents.compose(sizes, baselines, [], found=len(sizes), along=one)
-        for one in (None, found)
-    )
+    given = sizes, baselines, [], tmp_path
+    report = report_page.content(*given, found=len(sizes), along=found)
     title = "Test accuracy at the best epoch across train_split"
-    assert f"## {title}" in documents.markdown(along)
-    page = documents.page(along)
-    assert page.count(f"<h2>{title}</h2>") == 2
-    assert "compared although they do" in page
-    assert len(along.plots) == len(plain.plots) + 1
-    assert title not in documents.markdown(plain) + documents.page(plain)
+    assert [table.title for table in report["tables"]].count(title) == 1
+    (caption,) = (caption for name, _, caption in report["plots"] if name == title)
+    assert "compared although they do" in caption
+    plain = report_page.content(*given, found=len(sizes))
+    assert len(report["plots"]) == len(plain["plots"]) + 1

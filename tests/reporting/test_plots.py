@@ -8,18 +8,20 @@ from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from tests.run_folders import make_runs
 from tf_cutnmix.reporting import pages, plots
-from tf_cutnmix.reporting.groups import Group, collect
+from tf_cutnmix.reporting.comparison import Group, collect
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def collected(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:
-    return collect(make_runs(folder, *contents)).groups
+    return collect(make_runs(folder, *contents))[0]
 
 
 def texts(svg: str) -> list[str]:
@@ -51,7 +53,7 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("colour", plots.COLOURS)
 @pytest.mark.parametrize("paper", ["#ffffff", "#15181c"])
 def test_lines_stand_out_from_a_light_and_a_dark_page(colour: str, paper: str) -> None:
-    assert f"--paper: {paper.replace('ffffff', 'fff')};" in pages.page("title", [])
+    assert f"--paper: {paper.replace('ffffff', 'fff')};" in pages.render("style.css")
     dark, light = sorted(luminance(c) for c in (colour, paper))
     assert (light + 0.05) / (dark + 0.05) > 3
 
@@ -112,28 +114,27 @@ def test_one_seed_has_no_band(tmp_path: pathlib.Path) -> None:
 def test_a_figure_that_was_not_recorded_is_said(tmp_path: pathlib.Path) -> None:
     groups = collected(tmp_path, {})
     assert "not recorded" not in texts(plots.curves(groups))
-    groups[0].runs[0].curves["val_teacher_accuracy"].clear()
+    groups[0].runs[0].curves["val_teacher_accuracy"] = float("nan")
     assert texts(plots.curves(groups)).count("not recorded") == 1
 
 
 def test_a_curve_ends_where_the_first_of_its_runs_ends(tmp_path: pathlib.Path) -> None:
     groups = collected(tmp_path, {"seed": 0}, {"seed": 1})
-    for curve in groups[0].runs[1].curves.values():
-        del curve[2]
+    runs = groups[0].runs
+    runs[1] = runs[1]._replace(curves=runs[1].curves.drop(index=2))
     assert "2" not in texts(plots.curves(groups))
 
 
-def test_colours_are_those_of_a_page_that_is_light_or_dark(three: list[Group]) -> None:
-    for svg in (plots.accuracies(three), plots.curves(three)):
+def test_a_plot_is_one_element_in_the_colours_of_its_page_and_the_same_each_time(three) -> None:
+    for plot in (plots.accuracies, plots.curves):
+        svg = plot(three)
+        assert svg == plot(three)
+        assert svg.startswith("<svg")
+        assert svg.rstrip().endswith("</svg>")
         assert "fill: currentColor" in svg
         assert "var(--rule, #e6e6e6)" in svg
-        assert "#1b1b1b" not in svg
-        assert "fill: #ffffff" not in svg
-
-
-def test_a_plot_is_the_same_in_every_call(three: list[Group]) -> None:
-    assert plots.accuracies(three) == plots.accuracies(three)
-    assert plots.curves(three) == plots.curves(three)
+        for absent in ("#1b1b1b", "fill: #ffffff", "<metadata", "<!DOCTYPE"):
+            assert absent not in svg
 
 
 def test_a_name_is_text_and_no_formula(tmp_path: pathlib.Path) -> None:
@@ -143,9 +144,46 @@ def test_a_name_is_text_and_no_formula(tmp_path: pathlib.Path) -> None:
         assert f"dataset={dataset}" in texts(plot(groups))
 
 
-def test_an_svg_is_one_element_and_names_no_time(three: list[Group]) -> None:
-    svg = plots.accuracies(three)
-    assert svg.startswith("<svg")
-    assert svg.rstrip().endswith("</svg>")
-    assert "<metadata" not in svg
-    assert "<!DOCTYPE" not in svg
+# Of one run
+
+
+def test_a_curve_marks_the_best_epoch_and_one_epoch_is_a_dot() -> None:
+    lines = {
+        "teacher": pd.Series({1: 10.0, 2: 30.0, 3: 20.0}),
+        "peer1": pd.Series({1: 5.0, 2: 6.0, 3: 7.0}),
+    }
+    marked = plots.curve("Accuracy", lines, 2)
+    assert {"Accuracy", "epoch", "teacher", "peer1"} <= set(texts(marked))
+    assert "stroke-dasharray" in marked
+    assert "stroke-dasharray" not in plots.curve("Accuracy", lines, 9)
+    one = plots.curve("x", {"x": pd.Series({1: 1.0})}, 9)
+    assert "<use" in re.sub(r"<defs>.*?</defs>", "", one)
+
+
+def test_few_classes_are_counted_and_named() -> None:
+    shown = texts(plots.confusion(np.array([[41, 7], [0, 52]]), ("$cat$", "<dog>\n")))
+    assert {"41", "7", "52", "$cat$", r"<dog>\n"} <= set(shown)
+    assert "0" not in shown
+    assert shown.count("$cat$") == 2
+
+
+@pytest.mark.parametrize(("classes", "named"), [(20, True), (60, False)])
+def test_many_classes_are_shades_and_still_more_have_no_names(classes: int, named: bool) -> None:
+    names = tuple(f"class {k}" for k in range(classes))
+    svg = plots.confusion(1000 + np.arange(classes**2).reshape(classes, classes), names)
+    assert ("class 7" in texts(svg)) == named
+    assert "1000" not in texts(svg)
+    assert "data:image/png;base64" in svg
+
+
+def test_a_shade_is_the_root_of_a_part_of_its_row() -> None:
+    (axes,) = plots.confusion.__wrapped__(np.array([[3, 1], [0, 0]]), ("a", "b")).axes
+    shades = axes.images[0].get_array()
+    np.testing.assert_allclose(shades[..., 3], 0.8 * np.sqrt([[0.75, 0.25], [0, 0]]))
+
+
+def test_calibration_draws_what_was_said_and_what_is_right() -> None:
+    probabilities = np.array([[0.95, 0.05], [0.97, 0.03], [0.45, 0.55], [np.nan, 1.0]])
+    above, _ = plots.calibration.__wrapped__(probabilities, np.array([0, 1, 1, 0])).axes
+    np.testing.assert_allclose(above.lines[1].get_data(), [[55, 96], [100, 50]])
+    assert above.get_ylabel() == "are right (%)"

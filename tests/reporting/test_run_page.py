@@ -1,16 +1,17 @@
 """The page of a run: all that its folder holds, as harmless text, and less where it holds less."""
 
+import base64
 import pathlib
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.reporting.test_pages import Reader
 from tests.run_folders import make_run, read_flags, write_run
 from tf_cutnmix.errors import RunError
-from tf_cutnmix.reporting import run_page
+from tf_cutnmix.reporting import pages, run_page
 from tf_cutnmix.reporting.runs import read
 from tf_cutnmix.runs import predictions
 
@@ -19,6 +20,24 @@ NAMES = ["cat", SCRIPT, "x" * 300, "\u202eflipped\n"]
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 SAID = np.array([0, 1, 1, 1, 1, 2])
 TERMS = {"cross_entropy": 2.0, "weight_decay": 0.5, "learning_rate": 0.1, "region_overlap": 0.3}
+
+
+class Reader(HTMLParser):
+    """The tags of a page, their attributes and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
 
 def complete(folder: pathlib.Path) -> pathlib.Path:
@@ -50,7 +69,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def rows(page: str, title: str) -> list[list[str]]:
     table = page.split(f"<h2>{title}</h2>")[1].split("</table>")[0]
-    lines = re.findall(r"<tr>(.*?)</tr>", table)
+    lines = re.findall(r"<tr.*?>(.*?)</tr>", table, re.DOTALL)
     return [re.findall(r"<t[dh]>(.*?)</t[dh]>", line) for line in lines]
 
 
@@ -62,6 +81,11 @@ def test_the_page_loads_nothing_and_runs_nothing(page: str) -> None:
     assert not [name for name, _ in found.attributes if name.startswith("on")]
     assert "\u202e" not in page
     assert f"./{SCRIPT}" in found.text
+    assert page.startswith("<!DOCTYPE html>")
+    assert "prefers-color-scheme: dark" in page
+    assert '<meta name="viewport" content="width=device-width' in page
+    assert "@import" not in page
+    assert not re.search(r"url\((?!#)", page)
 
 
 def test_every_term_and_the_accuracies_have_a_curve(page: str) -> None:
@@ -84,7 +108,9 @@ def test_the_surest_mistake_comes_first_with_what_is_said_and_what_is_true(page:
         f"says {script}, 94.0%<br>is <bdi>cat</bdi>",
         f"says {script}, 60.0%<br>is <bdi>cat</bdi>",
     ]
-    assert page.count('alt="test image ') == 2
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)" alt="test image (\d)"', page)
+    assert [position for _, position in pictures] == ["2", "1"]
+    assert all(base64.b64decode(data).startswith(b"\x89PNG") for data, _ in pictures)
 
 
 def test_recall_by_class_is_counted(page: str) -> None:
@@ -102,14 +128,14 @@ def test_facts_cost_command_and_first_batch_are_there(page: str) -> None:
     assert "<dt>Teacher, balanced over 3 of 4 classes</dt><dd>37.50%</dd>" in page
     assert "<dt>Best epoch</dt><dd>1 of 2</dd>" in page
     assert ["Whole run", "60 s"] in rows(page, "Cost")
-    assert "python -m tf_cutnmix.train &#x27;--dataset=./&lt;script&gt;" in page
-    assert "/flags.cfg&#x27; --workdir=runs/again" in page
+    assert "python -m tf_cutnmix.train &#39;--dataset=./&lt;script&gt;" in page
+    assert "/flags.cfg&#39; --workdir=runs/again" in page
     assert "The first batch" in page
 
 
 def test_a_run_of_before_has_a_page_without_its_predictions(tmp_path: pathlib.Path) -> None:
     run = make_run(tmp_path / "run")
-    page = run_page.page(run, run_page.sections(run))
+    page = run_page.page(run, run_page.content(run))
     assert "has left no predictions.npz" in page
     assert "Recall by class" not in page
     assert "The first batch" not in page
@@ -119,9 +145,9 @@ def test_a_run_of_before_has_a_page_without_its_predictions(tmp_path: pathlib.Pa
 @pytest.mark.parametrize("names", [("cat",), ()])
 def test_without_a_name_and_a_count_for_each_class_they_have_numbers(names, tmp_path) -> None:
     run = read(complete(tmp_path / "run"), read_flags)
-    page = "".join(run_page.sections(run._replace(class_names=names, counts={"train": (3,)})))
-    found = rows(page, "Recall by class")[1:]
-    assert [row[:2] for row in found] == [["0", "—"], ["1", "—"], ["2", "—"], ["3", "—"]]
+    shown = run_page.content(run._replace(class_names=names, counts={"train": (3,)}))
+    found = shown["recall"].cells.itertuples(index=False)
+    assert [row[:2] for row in found] == [("0", "—"), ("1", "—"), ("2", "—"), ("3", "—")]
 
 
 def test_damaged_predictions_are_an_error_and_a_damaged_picture_is_left_out(tmp_path) -> None:
@@ -133,4 +159,20 @@ def test_damaged_predictions_are_an_error_and_a_damaged_picture_is_left_out(tmp_
     )
     (folder / "predictions.npz").write_bytes(b"no archive")
     with pytest.raises(RunError, match="cannot read"):
-        run_page.sections(read(folder, read_flags))
+        run_page.content(read(folder, read_flags))
+
+
+HOSTILE = '"><script>alert(1)</script>\n\u202e'
+
+
+@pytest.mark.parametrize("warnings", [[], [HOSTILE]])
+def test_a_name_is_text_in_one_line_wherever_it_stands(warnings: list[str]) -> None:
+    given = {"title": HOSTILE, "summary": HOSTILE, "plots": [(HOSTILE, "<svg></svg>", HOSTILE)]}
+    rest = {"warnings": warnings, "shown": [], "tables": [], "common": [HOSTILE]}
+    found = Reader(pages.render("report.html", **given, **rest))
+    assert "script" not in found.tags
+    assert "svg" in found.tags
+    shown = r'"><script>alert(1)</script>\n\u202e'
+    assert found.text.count(shown) == 5 + len(warnings)
+    assert ("None." in found.text) == (("class", "warnings quiet") in found.attributes)
+    assert ("None." in found.text) == (not warnings)

@@ -32,11 +32,12 @@ def test_runs_are_found_at_any_depth_and_once(tmp_path: pathlib.Path) -> None:
     assert runs.find([str(folders[0])]) == folders[:1]
 
 
-@pytest.mark.parametrize("name", ["flags.cfg", "metrics.jsonl", "result.json"])
-def test_a_folder_with_any_file_of_a_run_is_found(name: str, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / name).write_text("")
-    assert runs.find([str(tmp_path)]) == [tmp_path / "run"]
+def test_a_folder_with_any_file_of_a_run_is_found(tmp_path: pathlib.Path) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for folder, name in zip(folders, ("flags.cfg", "metrics.jsonl", "result.json"), strict=True):
+        folder.mkdir()
+        (folder / name).write_text("")
+    assert runs.find([str(tmp_path)]) == folders
 
 
 def test_a_place_that_does_not_exist_or_holds_no_run_is_named(tmp_path: pathlib.Path) -> None:
@@ -72,17 +73,23 @@ def test_figures_are_those_of_the_networks(tmp_path: pathlib.Path) -> None:
     assert {name: run.figures[name] for name in expected} == pytest.approx(expected)
 
 
-def test_the_best_peer_is_chosen_on_the_validation_split(tmp_path: pathlib.Path) -> None:
-    run = make_run(tmp_path / "run", peers=(0.2, 0.6), test={"peer1_accuracy": 0.9})
-    assert run.figures["best_best_peer_accuracy"] == 0.6
+def test_the_best_peer_is_chosen_on_the_validation_split_if_there_is_one(tmp_path) -> None:
+    folder = write_run(tmp_path / "run", peers=(0.2, 0.6), test={"peer1_accuracy": 0.9})
+    assert runs.read(folder, read_flags).figures["best_best_peer_accuracy"] == 0.6
+    result = json.loads((folder / "result.json").read_text())
+    for moment in ("last", "best_on_validation"):
+        del result[moment]["validation"]
+    (folder / "result.json").write_text(json.dumps(result))
+    assert runs.read(folder, read_flags).figures["best_best_peer_accuracy"] is None
 
 
 def test_ten_peers_are_all_counted(tmp_path: pathlib.Path) -> None:
     run = make_run(tmp_path / "run", peers=[0.1] * 9 + [0.3])
     assert run.figures["best_mean_peer_accuracy"] == pytest.approx(0.12)
+    assert run.curves["val_mean_peer_accuracy"][1] == pytest.approx(0.12)
 
 
-def test_what_newer_runs_record_is_read(tmp_path: pathlib.Path) -> None:
+def test_what_newer_runs_record_is_read_and_what_older_ones_lack_is_missing(tmp_path) -> None:
     test = {
         "teacher_calibration_error": 0.01,
         "peer1_calibration_error": 0.02,
@@ -105,29 +112,9 @@ def test_what_newer_runs_record_is_read(tmp_path: pathlib.Path) -> None:
         "peak_memory_bytes": 2**30,
     }
     assert {name: run.figures[name] for name in expected} == pytest.approx(expected)
-
-
-NEWER = (
-    "best_teacher_calibration_error",
-    "best_mean_peer_calibration_error",
-    "best_leader_accuracy",
-    "best_disagreement",
-    "best_distance",
-    "region_overlap",
-    "trained_parameters",
-    "flops_per_image",
-    "peak_memory_bytes",
-)
-
-
-@pytest.mark.parametrize("name", NEWER)
-def test_what_an_older_run_lacks_is_missing_and_not_zero(name: str, tmp_path: pathlib.Path) -> None:
-    assert name not in make_run(tmp_path / "run", mix="cutnmix").figures
-
-
-def test_a_speed_that_was_not_measured_is_missing(tmp_path: pathlib.Path) -> None:
-    run = make_run(tmp_path / "run", result={"images_per_second": None})
-    assert "images_per_second" not in run.figures
+    older = make_run(tmp_path / "older", mix="cutnmix", result={"images_per_second": None})
+    missing = {*expected, "images_per_second", "trained_parameters"}
+    assert older.figures.keys().isdisjoint(missing)
 
 
 def test_what_there_cannot_be_is_none(tmp_path: pathlib.Path) -> None:
@@ -140,20 +127,22 @@ def test_what_there_cannot_be_is_none(tmp_path: pathlib.Path) -> None:
     assert figures["region_overlap"] is None
 
 
-def test_without_a_validation_split_no_peer_is_best(tmp_path: pathlib.Path) -> None:
-    folder = write_run(tmp_path / "run", validation_fraction=0.0)
-    result = json.loads((folder / "result.json").read_text())
-    for moment in ("last", "best_on_validation"):
-        del result[moment]["validation"]
-    (folder / "result.json").write_text(json.dumps(result))
-    assert runs.read(folder, read_flags).figures["best_best_peer_accuracy"] is None
+def test_curves_are_by_epoch_and_a_figure_that_an_epoch_lacks_is_nan(tmp_path) -> None:
+    folder = write_run(tmp_path / "run", teacher=0.5, peers=(0.2, 0.4), row={"feature": 0.5})
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    late = {"epoch": 3, "val_peer1_accuracy": 0.5, "val_peer2_accuracy": 0.7}
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, json.dumps(late)]))
+    curves = runs.read(folder, read_flags).curves
+    assert curves["loss"].dropna().to_dict() == {1: 2.0, 2: 1.0}
+    assert curves["val_teacher_accuracy"].dropna().to_dict() == {1: 0.5, 2: 0.25}
+    assert curves["val_mean_peer_accuracy"].to_dict() == pytest.approx({1: 0.3, 2: 0.3, 3: 0.6})
+    assert curves["feature"].dropna().to_dict() == {1: 0.5, 2: 0.5}
+    assert "epoch" not in curves
 
 
-def test_curves_are_by_epoch(tmp_path: pathlib.Path) -> None:
-    run = make_run(tmp_path / "run", teacher=0.5, peers=(0.2, 0.4))
-    assert run.curves["loss"] == {1: 2.0, 2: 1.0}
-    assert run.curves["val_teacher_accuracy"] == {1: 0.5, 2: 0.25}
-    assert run.curves["val_mean_peer_accuracy"] == pytest.approx({1: 0.3, 2: 0.3})
+def test_a_run_may_have_no_epochs_to_show(tmp_path: pathlib.Path) -> None:
+    (write_run(tmp_path / "run") / "metrics.jsonl").write_text("")
+    assert runs.read(tmp_path / "run", read_flags).curves["loss"].empty
 
 
 def test_settings_that_the_flagfile_does_not_name_are_listed(tmp_path: pathlib.Path) -> None:
@@ -202,12 +191,11 @@ def test_a_damaged_file_is_named(
 
 
 @pytest.mark.parametrize("name", ["flags.cfg", "metrics.jsonl"])
-@pytest.mark.parametrize("replaced", [True, False])
-def test_a_lost_file_is_named(name: str, replaced: bool, tmp_path: pathlib.Path) -> None:
+def test_a_lost_file_is_named(name: str, tmp_path: pathlib.Path) -> None:
     folder = write_run(tmp_path / "run")
     (folder / name).unlink()
-    if replaced:
-        (folder / name).mkdir()
+    assert refusal(folder).startswith("broken: ")
+    (folder / name).mkdir()
     assert refusal(folder).startswith("broken: ")
     assert name in refusal(folder)
 
@@ -216,8 +204,10 @@ def test_a_lost_file_is_named(name: str, replaced: bool, tmp_path: pathlib.Path)
 def test_a_figure_that_is_no_finite_number_breaks_the_run(
     value: float, tmp_path: pathlib.Path
 ) -> None:
-    folder = write_run(tmp_path / "run", teacher=value)
+    folder = write_run(tmp_path / "in_result", test={"teacher_accuracy": value})
     assert refusal(folder) == f"broken: {folder}: best_teacher_accuracy is {value}"
+    folder = write_run(tmp_path / "in_an_epoch", row={"loss": value})
+    assert refusal(folder) == f"broken: {folder}: loss is {value}"
 
 
 def test_a_run_without_a_teacher_is_broken(tmp_path: pathlib.Path) -> None:
@@ -229,20 +219,11 @@ def test_a_run_without_a_teacher_is_broken(tmp_path: pathlib.Path) -> None:
 
 def test_classes_and_counts_are_read_where_they_were_recorded(tmp_path: pathlib.Path) -> None:
     told = {"class_names": ["a", "b"], "counts": {"test": [3, 4]}}
-    run = make_run(tmp_path / "new", result=told)
+    run, older = make_run(tmp_path / "new", result=told), make_run(tmp_path / "old")
     assert (run.class_names, run.counts) == (("a", "b"), {"test": (3, 4)})
-    run = make_run(tmp_path / "old")
-    assert (run.class_names, run.counts) == ((), {})
+    assert (older.class_names, older.counts) == ((), {})
 
 
 @pytest.mark.parametrize("counts", [[1], {"test": 3}, {"test": ["many"]}, {"test": [None]}])
 def test_counts_that_are_none_are_broken(counts: object, tmp_path: pathlib.Path) -> None:
-    folder = write_run(tmp_path / "run", result={"counts": counts})
-    with pytest.raises(RunError, match="broken"):
-        runs.read(folder, read_flags)
-
-
-def test_every_term_has_its_curve(tmp_path: pathlib.Path) -> None:
-    run = make_run(tmp_path / "run", row={"feature": 0.5})
-    assert run.curves["feature"] == {1: 0.5, 2: 0.5}
-    assert "epoch" not in run.curves
+    assert "broken" in refusal(write_run(tmp_path / "run", result={"counts": counts}))

@@ -3,16 +3,17 @@
 import pathlib
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.run_folders import make_runs
 from tf_cutnmix.reporting import tables
-from tf_cutnmix.reporting.groups import Baseline, Group, choose_baseline, collect
+from tf_cutnmix.reporting.comparison import Baseline, Group, choose_baseline, collect
 from tf_cutnmix.reporting.tables import Table
 
 
 def collected(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:
-    return collect(make_runs(folder, *contents)).groups
+    return collect(make_runs(folder, *contents))[0]
 
 
 def baselines(groups: list[Group]) -> dict[str, Baseline]:
@@ -20,7 +21,11 @@ def baselines(groups: list[Group]) -> dict[str, Baseline]:
 
 
 def cell(table: Table, row: int, column: str) -> str:
-    return table.rows[row][table.header.index(column)]
+    return table.cells[column].iloc[row]
+
+
+def rows(table: Table) -> list[tuple[str, ...]]:
+    return [*table.cells.itertuples(index=False, name=None)]
 
 
 def seeds(method: str, *teachers: float, **content: Any) -> list[dict[str, Any]]:
@@ -39,8 +44,9 @@ def two(tmp_path: pathlib.Path) -> list[Group]:
 
 def test_accuracies_are_mean_and_deviation_in_percent(two: list[Group]) -> None:
     table = tables.accuracy(two, "best")
-    assert table.header == ("Group", "Seeds", "Teacher", "Ensemble", "Mean peer", "Best peer")
-    assert table.rows == [
+    header = ["Group", "Seeds", "Teacher", "Ensemble", "Mean peer", "Best peer"]
+    assert [*table.cells] == header
+    assert rows(table) == [
         ("independent", "3", "52.00 ± 2.00", "70.00 ± 0.00", "50.00 ± 0.00", "60.00 ± 0.00"),
         ("cutnmix", "3", "54.00 ± 3.00", "70.00 ± 0.00", "60.00 ± 0.00", "70.00 ± 0.00"),
     ]
@@ -52,98 +58,82 @@ def test_the_last_epoch_has_a_table_of_its_own(two: list[Group]) -> None:
     assert cell(table, 0, "Teacher") == "25.00 ± 0.00"
 
 
-def test_one_seed_has_no_deviation_and_it_is_said(tmp_path: pathlib.Path) -> None:
-    table = tables.accuracy(collected(tmp_path, *seeds("independent", 0.5)), "best")
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, False),
+        ({"validation_fraction": 0.0}, True),
+        ({"validation_fraction": 0.0, "validation_split": "test[:9]"}, False),
+        ({"validation_fraction": 0.0, "result": {"validation_split": "validation"}}, False),
+    ],
+)
+def test_one_seed_and_a_missing_validation_split_are_said(settings, said, tmp_path) -> None:
+    table = tables.accuracy(collected(tmp_path, *seeds("independent", 0.5, **settings)), "best")
     assert cell(table, 0, "Teacher") == "50.00"
     assert "A single seed has no deviation." in table.notes[0]
+    assert ("Without a validation split the last epoch" in table.notes[0]) == said
 
 
-def test_a_missing_validation_split_is_said(tmp_path: pathlib.Path) -> None:
-    table = tables.accuracy(
-        collected(tmp_path, *seeds("independent", 0.5, validation_fraction=0.0)), "best"
-    )
-    assert "Without a validation split the last epoch" in table.notes[0]
-
-
-def test_a_leader_is_shown_where_there_is_one(tmp_path: pathlib.Path) -> None:
-    groups = collected(
-        tmp_path,
+def test_a_leader_and_a_soup_are_shown_where_there_is_one(tmp_path: pathlib.Path) -> None:
+    contents = [
         {"method": "independent", "mix": "none", "result": {"leader": None}},
         {"method": "cutnmix", "mix": "none", "result": {"leader": "peer2"}},
-        {"method": "cutnmix", "mix": "mixup"},
-    )
-    table = tables.accuracy(groups, "best")
-    leaders = [(row[0], cell(table, k, "Leader")) for k, row in enumerate(table.rows)]
-    assert leaders == [
-        ("independent + none", "—"),
-        ("cutnmix + mixup", "not recorded"),
-        ("cutnmix + none", "60.00"),
+        {"method": "cutnmix", "mix": "mixup", "pull_every": 10},
+        {"method": "dml", "mix": "none", "pull_every": 10, "test": {"soup_accuracy": 0.375}},
     ]
-
-
-def test_a_soup_is_shown_where_there_is_one(tmp_path: pathlib.Path) -> None:
-    pulled = {"method": "cutnmix", "mix": "none", "pull_every": 10}
-    contents = [
-        {"method": "independent", "mix": "none"},
-        {**pulled, "test": {"soup_accuracy": 0.375}},
-        {**pulled, "alpha": 2.0},
+    cells = tables.accuracy(collected(tmp_path / "x", *contents), "best").cells
+    found = cells[["Leader", "Soup"]].itertuples(index=False, name=None)
+    assert [*found] == [
+        ("—", "—"),
+        ("not recorded", "not recorded"),
+        ("60.00", "—"),
+        ("not recorded", "37.50"),
     ]
-    table = tables.accuracy(collected(tmp_path, *contents), "best")
-    soups = {row[0]: cell(table, k, "Soup") for k, row in enumerate(table.rows)}
-    assert sorted(soups.values()) == ["37.50", "not recorded", "—"]
-    assert "Soup" not in tables.accuracy(collected(tmp_path / "x", *contents[:1]), "best").header
+    cells = tables.accuracy(collected(tmp_path / "y", {"mix": "none"}), "best").cells
+    assert not {"Leader", "Soup"} & {*cells}
 
 
 def test_differences_are_paired_in_percentage_points(two: list[Group]) -> None:
     table = tables.differences(two, baselines(two))
-    # t(0.975, 2) = 4.303, deviation 1: 2 +- 2.48, so no star.
+    # t(0.975, 2) = 4.303, deviation 1: 2 +- 2.48, so no star. Mean peers differ by 10.
     expected = ("cutnmix", "independent", "0, 1, 2", "+2.00", "[-0.48, +4.48]")
-    assert table.rows == [(*expected, "+10.00 *", "[+10.00, +10.00]")]
+    assert rows(table) == [(*expected, "+10.00", "no spread")]
+    assert [*table.cells][-4:] == ["Teacher", "95 % interval", "Mean peer", "95 % interval"]
     notes = " ".join(table.notes)
     assert "Student's t" in notes
-    assert "corrected by Holm for the 2 differences of this table: 1." in notes
+    assert "the same for every seed, which gives neither an interval nor a test" in notes
+    assert "corrected by Holm for the 1 differences of this table: 0." in notes
 
 
 def test_a_star_is_for_the_whole_table(tmp_path: pathlib.Path) -> None:
-    """p = 0.018 has a star among two differences and none among four."""
+    """p = 0.018 has a star alone and none among three differences, of which two are tested."""
     pair = [*seeds("independent", *[0.5] * 4), *seeds("dml", 0.53, 0.515, 0.54, 0.52)]
-    third = seeds("one", 0.6, 0.4, 0.5, 0.51)
-    for place, contents, shown in (("a", pair, "+2.63 *"), ("b", [*pair, *third], "+2.63")):
+    others = [*seeds("one", 0.6, 0.4, 0.5, 0.51), *seeds("kdcl", 0.5, 0.4, 0.5, 0.6)]
+    for place, contents, shown in (("a", pair, "+2.63 *"), ("b", [*pair, *others], "+2.63")):
         groups = collected(tmp_path / place, *contents)
         table = tables.differences(groups, baselines(groups))
-        assert cell(table, 0, "Teacher") == shown
-
-
-def test_an_interval_around_zero_is_not_marked(tmp_path: pathlib.Path) -> None:
-    contents = [*seeds("independent", 0.5, 0.5, 0.5), *seeds("cutnmix", 0.4, 0.5, 0.6)]
-    groups = collected(tmp_path, *contents)
-    table = tables.differences(groups, baselines(groups))
-    assert cell(table, 0, "Teacher") == "+0.00"
-    assert "differences of this table: 0." in " ".join(table.notes)
+        (found,) = table.cells["Teacher"][table.cells["Group"] == "dml"]
+        assert found == shown
 
 
 def test_too_few_common_seeds_have_no_interval_and_it_is_said(tmp_path: pathlib.Path) -> None:
     groups = collected(tmp_path, *seeds("independent", 0.5), *seeds("cutnmix", 0.65))
     table = tables.differences(groups, baselines(groups))
-    assert table.rows[0][3:5] == ("+15.00", "too few seeds")
+    assert rows(table)[0][3:5] == ("+15.00", "too few seeds")
     assert "No interval for fewer than 2 common seeds." in table.notes
     assert "Holm" not in " ".join(table.notes)
-
-
-def test_without_a_baseline_there_are_no_differences(tmp_path: pathlib.Path) -> None:
-    groups = collected(tmp_path, *seeds("cutnmix", 0.5))
-    assert tables.differences(groups, baselines(groups)) is None
+    assert tables.differences(groups[1:], baselines(groups[1:])) is None
 
 
 def test_what_is_not_comparable_has_no_difference(tmp_path: pathlib.Path) -> None:
     contents = [*seeds("independent", 0.5), *seeds("cutnmix", 0.6)]
     groups = collected(tmp_path, *contents, *seeds("cutnmix", 0.9, epochs=9))
     table = tables.differences(groups, baselines(groups))
-    assert [row[1:4] for row in table.rows] == [
+    assert [row[1:4] for row in rows(table)] == [
         ("1", "independent, epochs=2", "0"),
         ("2", "not comparable", "—"),
     ]
-    assert table.rows[1][4:] == ("—",) * 4
+    assert rows(table)[1][4:] == ("—",) * 4
     assert "Not comparable: rows of different sets." in table.notes
     costs = tables.cost(groups, baselines(groups))
     assert cell(costs, 2, "Time / baseline") == "not comparable"
@@ -166,24 +156,21 @@ def test_calibration_and_diversity_are_means(tmp_path: pathlib.Path) -> None:
         }
         for seed, value in enumerate((0.1, 0.3))
     ]
-    (row,) = tables.calibration(collected(tmp_path, *contents)).rows
+    (row,) = rows(tables.calibration(collected(tmp_path, *contents)))
     figures = ("20.00 %", "40.00 %", "40.00 %", "1.250", "20.00 %", "0.200", "20.00 %")
     assert row[1:] == figures
 
 
 def test_what_no_run_recorded_is_said_and_never_zero(tmp_path: pathlib.Path) -> None:
-    groups = collected(tmp_path, {"mix": "cutnmix"})
+    groups = collected(tmp_path / "some", {"seed": 0}, {"seed": 1, "test": {"distance": 0.5}})
+    assert cell(tables.calibration(groups), 0, "Distance") == "0.500 (1 of 2 seeds)"
+    groups = collected(tmp_path / "none", {"mix": "cutnmix"})
     table = tables.calibration(groups)
     unknown = ("Teacher ECE", "Ensemble ECE", "Mean peer ECE", "Disagreement", "Region overlap")
     assert {cell(table, 0, name) for name in unknown} == {"not recorded"}
     table = tables.cost(groups, baselines(groups))
     unknown = ("Trained parameters", "MFLOPs/image", "Peak memory", "Memory / baseline")
     assert {cell(table, 0, name) for name in unknown} == {"not recorded"}
-
-
-def test_what_some_runs_recorded_has_their_number(tmp_path: pathlib.Path) -> None:
-    groups = collected(tmp_path, {"seed": 0}, {"seed": 1, "test": {"distance": 0.5}})
-    assert cell(tables.calibration(groups), 0, "Distance") == "0.500 (1 of 2 seeds)"
 
 
 def test_costs_are_means_and_multiples_of_the_baseline(tmp_path: pathlib.Path) -> None:
@@ -201,38 +188,44 @@ def test_costs_are_means_and_multiples_of_the_baseline(tmp_path: pathlib.Path) -
         {"method": "cutnmix", "seed": 1, "result": result(2)},
     ]
     groups = collected(tmp_path, *contents)
-    base, ours = tables.cost(groups, baselines(groups)).rows
+    base, ours = rows(tables.cost(groups, baselines(groups)))
     assert base[1:] == ("200", "5,000", "1,500.0", "1,024 MiB", "1,000 s", "1.00", "1.00")
     assert ours[1:] == ("200", "5,000", "2,250.0", "1,536 MiB", "1,500 s", "1.50", "1.50")
 
 
 def test_settings_are_shown_where_they_differ(two: list[Group]) -> None:
-    assert tables.settings(two).rows == [("independent", "independent"), ("cutnmix", "cutnmix")]
+    assert rows(tables.settings(two)) == [("independent", "independent"), ("cutnmix", "cutnmix")]
     assert tables.settings(two[:1]) is None
 
 
 # Forms
 
 
-TABLE = Table("Title", ("Group", "A | B"), [("a<b", "1.00"), ("a|b", "22.00")], ("A & B.",))
+TABLE = Table(
+    "Title",
+    pd.DataFrame([["a<b", "1.00"], ["a|b\n", "22.00"]], columns=["Group", "A | B"]),
+    ("A & B.",),
+)
 
 
 def test_markdown_has_aligned_columns_and_no_stray_bars() -> None:
     assert TABLE.markdown() == (
-        "| Group | A \\| B |\n"
-        "| ----- | -----: |\n"
-        "| a\\<b  |   1.00 |\n"
-        "| a\\|b  |  22.00 |\n"
+        "| Group   |   A \\| B |\n"
+        "|:--------|---------:|\n"
+        "| a\\<b    |     1.00 |\n"
+        "| a\\|b\\\\n |    22.00 |\n"
         "\n"
         "A & B.\n"
     )
 
 
-def test_html_is_escaped() -> None:
-    text = TABLE.to_html()
-    assert "<td>a&lt;b</td><td>1.00</td>" in text
-    assert "<th>Group</th><th>A | B</th>" in text
-    assert '<p class="note">A &amp; B.</p>' in text
+def test_html_is_escaped_and_whole() -> None:
+    long = "x" * 300
+    text = Table("Title", TABLE.cells.replace("1.00", long)).html()
+    assert "<td>a&lt;b</td>" in text
+    assert r"<td>a|b\n</td>" in text
+    assert f"<td>{long}</td>" in text
+    assert "<th>Group</th>" in text
 
 
 def test_balanced_accuracy_stands_beside_accuracy_where_classes_are_unbalanced(
@@ -241,6 +234,5 @@ def test_balanced_accuracy_stands_beside_accuracy_where_classes_are_unbalanced(
     test = {"teacher_balanced_accuracy": 0.375}
     for counts, shown in (([9, 1], ["37.50"]), ([5, 5], [])):
         content = {"test": test, "result": {"counts": {"test": counts}}}
-        table = tables.accuracy(collect(make_runs(tmp_path / str(counts), content)).groups, "best")
-        found = [table.rows[0][k] for k, n in enumerate(table.header) if n == "Teacher, balanced"]
-        assert found == shown
+        cells = tables.accuracy(collected(tmp_path / str(counts), content), "best").cells
+        assert [*cells.get("Teacher, balanced", [])] == shown

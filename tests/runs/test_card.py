@@ -75,6 +75,21 @@ def test_classes_have_their_counts_and_the_recall_of_the_network() -> None:
     assert table_rows(write("peer"), "Classes and data") != rows
 
 
+@pytest.mark.parametrize(
+    ("settings", "more", "told"),
+    [
+        ({}, {}, "trained on train, 10% of it held out for validation, tested on test."),
+        ({"validation_fraction": 0.0}, {}, "trained on train, tested on test."),
+        ({"validation_split": "v"}, {}, "trained on train, validated on v, tested on test."),
+        ({}, {"validation_split": "v"}, "trained on train, validated on v, tested on test."),
+        ({}, {"validation_split": ""}, "trained on train, 10% of it held out for validation, "),
+    ],
+)
+def test_where_the_validation_images_came_from_is_said(settings, more, told) -> None:
+    flags = Config(**settings).flagfile().splitlines()
+    assert told in write("teacher", flags=flags, **more)
+
+
 def test_calibration_is_counted_in_bins() -> None:
     (row,) = table_rows(write("teacher"), "Calibration")
     assert row == ["80% to 100%", "8", "92.5%", "75.0%"]

@@ -62,29 +62,25 @@ def _object(answer: Answer) -> dict[str, object]:
 def page(answers: Sequence[Answer], export: str) -> str:
     """Small pictures with what the export says of them, as one page that needs nothing else."""
     broken = [f"{answer.path}: {answer.problem}" for answer in answers if answer.problem]
-    read = [answer for answer in answers if not answer.problem]
-    count = f"{len(read)} picture{'s' * (len(read) != 1)}"
-    return pages.page(
-        "Predictions",
-        [
-            "<h1>Predictions</h1>",
-            f'<p class="summary">{count}, answered by {pages.name(export)}.</p>',
-            *([pages.warnings(broken)] if broken else []),
-            pages.gallery(map(_figure, read)),
-        ],
+    read = [_shown(answer) for answer in answers if not answer.problem]
+    return pages.render(
+        "predictions.html",
+        title="Predictions",
+        count=f"{len(read)} picture{'s' * (len(read) != 1)}",
+        export=export,
+        broken=broken,
+        answers=read,
     )
 
 
-def _figure(answer: Answer) -> str:
+def _shown(answer: Answer) -> dict[str, object]:
     try:
-        shown = pages.picture(pictures.thumbnail(answer.path), "jpeg", str(answer.path))
+        picture = pictures.thumbnail(answer.path)
     except RunError:
-        shown = "<p>Its picture cannot be shown.</p>"
-    (first, probability), *others = answer.classes
-    lines = [f"<b>{pages.name(_short(first))} {probability:.1%}</b>"]
-    lines += [f"{pages.name(_short(name))} {part:.1%}" for name, part in others]
-    lines.append(f'<span class="note">{pages.name(_short(str(answer.path)))}</span>')
-    return pages.captioned(shown, "<br>".join(lines))
+        picture = b""
+    path = str(answer.path)
+    classes = [(_short(name), f"{part:.1%}") for name, part in answer.classes]
+    return {"picture": picture, "path": path, "short": _short(path), "classes": classes}
 
 
 def _short(name: str) -> str:

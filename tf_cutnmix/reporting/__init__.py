@@ -1,7 +1,6 @@
 """Reports on finished runs, from their folders alone: no TensorFlow, nothing is trained.
 
-Read `runs` (what a folder holds), `groups` (which runs may be averaged and compared),
-`comparison` (mean, deviation, paired differences), then `tables`, `plots` (of groups), `across` (of
-one setting), `diagrams` (of one run), `pages` (what all pages have in common), `run_page`,
-`best_runs` and `documents`.
+Read `runs` (what a folder holds), `comparison` (groups, which may be compared, and how far they
+differ), `across` (one setting), then `tables`, `plots`, `pages` (a file of `templates/`, filled
+in), `run_page` and `report_page`.
 """

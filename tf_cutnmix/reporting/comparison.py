@@ -1,115 +1,252 @@
-"""A figure over the seeds of a group, and its difference from a baseline's."""
+"""Runs as groups that differ in their seed alone; which may be compared, and by how much."""
 
+import dataclasses
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.stats
 
-from tf_cutnmix.reporting.groups import Group
+from tf_cutnmix.errors import InputError
 from tf_cutnmix.reporting.runs import Run
+from tf_cutnmix.runs.config import Config, validation_from
+from tf_cutnmix.settings import Role, names_of
 
+NO_MEANING = "—"
 FEWEST_FOR_INTERVAL = 2
+# The circumstance that settings explain.
+STEPS = "steps trained"
+
+_NOT_LEARNT = (
+    "seed",
+    *names_of(Config, Role.PLACE, Role.KEPT, Role.MADE, Role.BITS, Role.EARLIER_RUN),
+)
+# Settings of these that a group tells all the same.
+_TOLD = ("steps", "distribute", "restarts")
+# Accuracies are compared only where these settings are equal.
+_CONDITIONS = (
+    *("dataset", "train_split", "test_split", "validation_split", "validation_fraction"),
+    *("train_images", "image_size", "arch", "epochs", "batch_size", "steps"),
+)
+# Figures that differ by less than this part of their size are equal but for rounding.
+_ROUNDING = 1e-7
+
+Values = dict[str, Hashable]
 
 
-class Summary(NamedTuple):
-    """A figure over seeds.
+@dataclasses.dataclass(eq=False)
+class Group:
+    """Runs that are equal in all but their seed.
 
     Attributes:
-      mean: over the runs that recorded the figure.
-      deviation: standard deviation with ddof=1, None for one run.
-      runs: that recorded it.
+      name: the settings in which the groups differ, but for those that have their defaults.
+      runs: by seed, in order; one for each seed.
+      settings: those that the runs share.
+      circumstances: steps trained, versions and machine, which the runs share too.
+      comparable_set: groups with one number have equal conditions; set 1 has the most groups.
     """
 
-    mean: float
-    deviation: float | None
-    runs: int
+    name: str
+    runs: dict[int, Run]
+    settings: Values
+    circumstances: Values
+    comparable_set: int = 0
+
+    @property
+    def conditions(self) -> Values:
+        """What must be equal in groups that are compared, settings and circumstances."""
+        return {name: self.settings[name] for name in _CONDITIONS} | self.circumstances
+
+
+class Baseline(NamedTuple):
+    """The group that another is compared with, or else the words that say why there is none."""
+
+    group: Group | None
+    words: str
 
 
 class Difference(NamedTuple):
-    """A group's figure less its baseline's, paired by seed.
+    """A group's figure less its baseline's, paired by seed; NaN where `student` says so.
 
     Attributes:
       mean: of the differences.
-      interval: 95 % confidence interval of the mean by Student's t; None for too few seeds.
-      p_value: of Student's t test against 0, not corrected for the number of tests; likewise.
+      low: where the 95 % confidence interval of the mean begins.
+      high: where it ends.
+      p_value: of the test against 0, not corrected for the number of tests.
       seeds: that both groups have.
     """
 
     mean: float
-    interval: tuple[float, float] | None
-    p_value: float | None
+    low: float
+    high: float
+    p_value: float
     seeds: tuple[int, ...]
 
 
-def summarise(values: Sequence[float]) -> Summary:
-    """Mean and standard deviation of one or more values."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return Summary(float(np.mean(values)), deviation, len(values))
+def settings_of(config: Config, result: Mapping[str, Any] | None = None) -> Values:
+    """The settings that tell runs apart; networks that are alike are named once and counted.
+
+    Where a setting changes nothing it has no meaning, as `regions` without boxes of the peers' own.
+    Devices that share a batch change nothing either, unless each normalises its own part.
+    """
+    values = {
+        k: v for k, v in dataclasses.asdict(config).items() if k in _TOLD or k not in _NOT_LEARNT
+    }
+    values["num_peers"] = len(config.architectures)
+    unlike = len(set(config.architectures)) > 1
+    values["arch"] = ",".join(config.architectures) if unlike else config.architectures[0]
+    if config.mix != "cutnmix":
+        values["regions"] = NO_MEANING
+    if config.distribute == "none" or config.batch_norm == "sync":
+        values |= {"distribute": "none", "batch_norm": NO_MEANING}
+    source = validation_from(values, result or {})
+    if isinstance(source, str):
+        values |= {"validation_split": source, "validation_fraction": NO_MEANING}
+    return values
 
 
-def recorded(group: Group, figure: str) -> list[float]:
-    """A figure of `Run.figures` of each of a group's runs that has it."""
-    values = (run.figures.get(figure) for run in group.runs.values())
-    return [value for value in values if value is not None]
+def collect(runs: Iterable[Run]) -> tuple[list[Group], list[tuple[str, list[Run]]]]:
+    """Sort runs into groups.
+
+    Returns:
+      The groups, by set, then the independent peers first, then by name; a group's name and the
+      runs with one seed that would be in it: none of them is.
+    """
+    table = pd.DataFrame({"run": [*runs]}, dtype=object)
+    table["seed"] = [run.config.seed for run in table["run"]]
+    settings = [settings_of(run.config, run.result) | run.retired for run in table["run"]]
+    circumstances: list[Values] = [
+        {STEPS: int(run.figures["last_step"]), **run.versions} for run in table["run"]
+    ]
+    table["name"] = names(settings, circumstances)
+    every = [*zip(settings, circumstances, strict=True)]
+    keys = [frozenset([*own.items(), *where.items()]) for own, where in every]
+    table["alike"] = [keys.index(key) for key in keys]
+    twice = table.duplicated(["alike", "seed"], keep=False)
+    duplicates = [
+        (same["name"].iloc[0], [*same["run"]])
+        for _, same in table[twice].groupby(["alike", "seed"], sort=False)
+    ]
+    groups = [
+        Group(same["name"].iloc[0], same.set_index("seed")["run"].to_dict(), *every[first])
+        for first, same in table[~twice].sort_values("seed").groupby("alike")
+    ]
+    conditions = [frozenset(group.conditions.items()) for group in groups]
+    largest_first = [own for own, _ in Counter(conditions).most_common()]
+    for group, own in zip(groups, conditions, strict=True):
+        group.comparable_set = largest_first.index(own) + 1
+    groups.sort(key=lambda g: (g.comparable_set, g.settings["method"] != "independent", g.name))
+    return groups, duplicates
 
 
-def summary(group: Group, figure: str) -> Summary | None:
-    """A figure of `Run.figures` over a group's runs; None where no run has it."""
-    values = recorded(group, figure)
-    return summarise(values) if values else None
+def differing(every: Iterable[Values]) -> list[str]:
+    """The names under which not all of `every`, where they have a meaning, hold the same value."""
+    every = [*every]
+    names = dict.fromkeys(name for values in every for name in values)
+    return [n for n in names if len({values.get(n) for values in every} - {NO_MEANING}) > 1]
 
 
-def best_run(group: Group) -> Run:
-    """The run of a group whose teacher does best on the test split at the best epoch."""
-    return max(group.runs.values(), key=lambda run: run.figures["best_teacher_accuracy"] or 0.0)
+def choose_baseline(
+    group: Group, groups: Sequence[Group], wanted: Values | None = None
+) -> Baseline:
+    """The group to compare `group` with, among those with the same conditions.
+
+    Args:
+      group: that is compared.
+      groups: all.
+      wanted: settings of the baseline; None for independent peers, of the same mixing if there is
+        exactly one such group, else of any mixing.
+
+    Raises:
+      InputError: `wanted` fits several groups, or none at all.
+    """
+    asked: Values = {"method": "independent"} if wanted is None else wanted
+    told = ",".join(f"{name}={value}" for name, value in asked.items())
+    fitting = [g for g in groups if asked.items() <= g.settings.items()]
+    near = [g for g in fitting if g.comparable_set == group.comparable_set]
+    if wanted is None:
+        alike = [g for g in near if g.settings["mix"] == group.settings["mix"]]
+        near = alike if len(alike) == 1 else near
+    elif not fitting:
+        raise InputError(f"--baseline={told}: no group of runs has these settings")
+    elif len(near) > 1:
+        raise InputError(
+            f"--baseline={told} fits {len(near)} groups that differ in "
+            f"{', '.join(differing([g.settings for g in near]))}: name these settings too"
+        )
+    if len(near) == 1:
+        return Baseline(near[0], "baseline" if near[0] is group else near[0].name)
+    if near:
+        return Baseline(None, "several fit")
+    return Baseline(None, "not comparable" if fitting else "none fits")
+
+
+def recorded(group: Group, figure: str) -> pd.Series:
+    """A figure of `Run.figures` by seed, of each of a group's runs that has it."""
+    values = {seed: run.figures.get(figure) for seed, run in group.runs.items()}
+    return pd.Series(values, dtype=float).dropna()
 
 
 def difference(group: Group, baseline: Group, figure: str) -> Difference | None:
     """How far a group's figure is above its baseline's; None where no seed has both."""
-    differences = {}
-    for seed in (seed for seed in group.runs if seed in baseline.runs):
-        own, other = (runs[seed].figures.get(figure) for runs in (group.runs, baseline.runs))
-        if own is not None and other is not None:
-            differences[seed] = own - other
-    if not differences:
+    own, other = (recorded(of, figure) for of in (group, baseline))
+    values = (own - other).dropna()
+    if values.empty:
         return None
-    values = list(differences.values())
-    mean = float(np.mean(values))
-    return Difference(mean, interval(values), p_value(values), tuple(differences))
+    tested = student(values, size=max(own.abs().max(), other.abs().max()))
+    return Difference(float(values.mean()), *tested, tuple(values.index))
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % confidence interval of the mean of `values` by Student's t.
+def student(values: pd.Series, size: float) -> tuple[float, float, float]:
+    """Student's t of the mean of `values`, exact for normal ones.
 
-    `mean ± t(0.975, n - 1) s / sqrt(n)`, exact for normal values; equal values give a point.
+    Args:
+      values: one or more.
+      size: of the figures that they were made of.
 
     Returns:
-      Its two ends; None for fewer than `FEWEST_FOR_INTERVAL` values.
+      The ends of the mean's 95 % confidence interval and the p-value of its two-sided test
+      against 0. NaN for fewer than `FEWEST_FOR_INTERVAL` values, and for values that are equal but
+      for rounding: a spread that was not seen may be any.
     """
-    if len(values) < FEWEST_FOR_INTERVAL:
-        return None
-    mean, deviation, count = summarise(values)
-    half = scipy.stats.t.ppf(0.975, count - 1) * (deviation or 0.0) / math.sqrt(count)
-    return mean - float(half), mean + float(half)
-
-
-def p_value(values: Sequence[float]) -> float | None:
-    """Of Student's t test of the mean of `values` against 0, two-sided; None for too few."""
-    if len(values) < FEWEST_FOR_INTERVAL:
-        return None
-    mean, deviation, count = summarise(values)
-    if not deviation:
-        return 0.0 if mean else 1.0
-    return float(2 * scipy.stats.t.sf(abs(mean) / deviation * math.sqrt(count), count - 1))
+    if len(values) < FEWEST_FOR_INTERVAL or np.ptp(values) <= _ROUNDING * size:
+        return math.nan, math.nan, math.nan
+    found = scipy.stats.ttest_1samp(values, 0.0)
+    low, high = found.confidence_interval(0.95)
+    return float(low), float(high), float(found.pvalue)
 
 
 def corrected(p_values: Sequence[float]) -> list[float]:
-    """P-values of several tests, each so large that all may be read at one level (Holm 1979)."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    found, largest = [0.0] * len(order), 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * p_values[i]))
-        found[i] = largest
+    """P-values of several tests, each so large that all may be read at one level (Holm 1979).
+
+    NaN, where nothing was tested, stays and does not count.
+    """
+    rising = pd.Series(p_values, dtype=float).dropna().sort_values()
+    steps = rising * np.arange(len(rising), 0, -1)
+    return steps.cummax().clip(upper=1.0).reindex(range(len(p_values))).tolist()
+
+
+def names(settings: Iterable[Values], circumstances: Iterable[Values]) -> list[str]:
+    """A name for each of several from the settings, and where these are equal the circumstances."""
+    settings, where = [*settings], [*circumstances]
+    told = differing(settings) or ["method", "mix"]
+    found = [_name(values, told) for values in settings]
+    for name in {*found}:
+        same = [index for index, other in enumerate(found) if other == name]
+        unlike = differing(where[index] for index in same)
+        for index in same:
+            extra = [f"{key} {where[index].get(key, 'not recorded')}" for key in unlike]
+            found[index] = ", ".join([name, *extra])
     return found
+
+
+def _name(values: Values, told: Sequence[str]) -> str:
+    usual = settings_of(Config())
+    plain = " + ".join(str(values[n]) for n in ("method", "mix") if n in told and n in values)
+    others = [name for name in told if name not in ("method", "mix")]
+    kept = [name for name in others if values[name] not in (NO_MEANING, usual[name])]
+    rest = [f"{name}={values[name]}" for name in (kept if plain else others)]
+    return ", ".join([plain, *rest] if plain else rest)

@@ -1,34 +1,41 @@
-"""The plots of groups of runs, as SVG to put into a page that is light or dark."""
+"""The plots of groups and of one run, as SVG to put into a page that is light or dark."""
 
+import functools
 import io
 import math
 import textwrap
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 from matplotlib.ticker import MaxNLocator
 
-from tf_cutnmix.reporting.comparison import recorded
-from tf_cutnmix.reporting.groups import Group
+from tf_cutnmix.escaping import one_line
+from tf_cutnmix.reporting.across import LONGEST_VALUE, NETWORKS, Across
+from tf_cutnmix.reporting.comparison import Group, recorded
+from tf_cutnmix.runs import scores
 
 DOTS = "A dot is a seed, a bar the mean over seeds; sorted by the teacher's mean."
 BANDS = (
     "Lines are means over seeds, bands reach from the lowest to the highest. The total loss has "
     "other terms in other methods: compare its course, not its height."
 )
+# Of more classes the picture of what is taken for what has no numbers.
+FEW_CLASSES = 14
 
-TEACHER, PEER = "#0b5fa5", "#d9822b"
-_INK, _RULE = "#1b1b1b", "#e6e6e6"
+_TEACHER, _PEER = "#0b5fa5", "#d9822b"
+_INK, _RULE, _FAINT = "#1b1b1b", "#e6e6e6", "#888888"
 # Colours that the page has others for where it is dark.
 _OF_THE_PAGE = {_INK: "currentColor"} | {
     colour: f"var(--{name}, {colour})"
-    for name, colour in (("teacher", TEACHER), ("peer", PEER), ("rule", _RULE))
+    for name, colour in (("teacher", _TEACHER), ("peer", _PEER), ("rule", _RULE))
 }
 # matplotlib's ten, lighter or darker, so that each is seen on a light and on a dark page.
 COLOURS = (
@@ -36,18 +43,22 @@ COLOURS = (
     *("#a7685b", "#df64b9", "#7f7f7f", "#95961b", "#139ead"),
 )
 STYLE: Any = {
-    "axes.edgecolor": "#888888",
+    "axes.edgecolor": _FAINT,
     "axes.facecolor": "none",
     "axes.grid": True,
     "axes.labelcolor": _INK,
     "axes.prop_cycle": cycler(color=COLOURS),
     "axes.spines.right": False,
     "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
     "font.family": "sans-serif",
     "font.size": 9,
+    "figure.constrained_layout.use": True,
     "figure.facecolor": "none",
     "grid.color": _RULE,
     "grid.linewidth": 0.7,
+    "legend.frameon": False,
     "savefig.facecolor": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "tf_cutnmix",
@@ -64,86 +75,22 @@ _CURVES = {
     "val_mean_peer_accuracy": "Mean peer: validation accuracy (%)",
     "loss": "Total training loss",
 }
+_NAMED_CLASSES, _LONGEST, _MOST_TICKS = 40, 18, 10
+# It is seen where the page is light and where it is dark.
+_SHADE, _DARKEST = "#2f8fdc", 0.8
+
+_Arguments = ParamSpec("_Arguments")
 
 
-def accuracies(groups: Sequence[Group]) -> str:
-    """A dot for each run and a bar for each mean, groups sorted by their teacher's accuracy."""
-    groups = sorted(groups, key=lambda group: np.mean(recorded(group, "best_teacher_accuracy")))
-    with matplotlib.rc_context(STYLE):
-        names = _in_lines(group.name for group in groups)
-        height = max(0.5, _height(names) + _LINE)
-        figure = Figure(figsize=(9, 0.9 + height * len(groups)), layout="constrained")
-        axes = figure.subplots()
-        rows = np.arange(len(groups))
-        for name, colour, shift in (("teacher", TEACHER, 0.13), ("mean_peer", PEER, -0.13)):
-            for row, group in zip(rows, groups, strict=True):
-                values = [100 * value for value in recorded(group, f"best_{name}_accuracy")]
-                along = np.full(len(values), row + shift)
-                label = name.replace("_", " ") if row == 0 else None
-                axes.plot(values, along, "o", color=colour, alpha=0.55, ms=5, mew=0, label=label)
-                axes.plot(np.mean(values), row + shift, "|", color=colour, ms=13, mew=2.2)
-        axes.set_yticks(rows, names)
-        axes.set_ylim(-0.6, len(groups) - 0.4)
-        axes.set_xlabel("test accuracy (%)")
-        figure.legend(loc="outside upper right", ncols=2, frameon=False)
-    return svg(figure)
+def as_svg(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, str]:
+    """A function that draws a figure as one that gives it as an `<svg>` element."""
 
+    @functools.wraps(draw)
+    def drawn(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> str:
+        with matplotlib.rc_context(STYLE):
+            return svg(draw(*args, **kwargs))
 
-def curves(groups: Sequence[Group]) -> str:
-    """Figures by epoch: the mean over seeds, and a band from the lowest to the highest."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(12, 3.4), layout="constrained")
-        for axes, (name, title) in zip(figure.subplots(1, 3), _CURVES.items(), strict=True):
-            for number, group in enumerate(groups):
-                _curve(axes, group, name, number)
-            axes.set_title(title, fontsize=9, loc="left")
-            axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if not axes.lines:
-                axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
-        legend_below(figure, axes, columns=3)
-    return svg(figure)
-
-
-def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
-    """The names of what is drawn in `axes` under all panels; the figure grows by their height."""
-    handles, labels = axes.get_legend_handles_labels()
-    names = _in_lines(labels)
-    height = _height(names) * math.ceil(len(names) / columns)
-    figure.set_figheight(figure.get_figheight() + height)
-    figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False)
-
-
-def _in_lines(names: Iterable[str]) -> list[str]:
-    """Long ones in several lines."""
-    return [textwrap.fill(name, _LETTERS) for name in names]
-
-
-def _height(names: Sequence[str]) -> float:
-    """Of the longest name, in inches."""
-    return _LINE * max((name.count("\n") + 1 for name in names), default=0)
-
-
-def _curve(axes: Axes, group: Group, name: str, number: int) -> None:
-    """One line for the epochs that all runs of the group have."""
-    found = [run.curves[name] for run in group.runs.values()]
-    epochs = sorted(set.intersection(*(set(curve) for curve in found)))
-    if not epochs:
-        return
-    scale = 100 if name.endswith("accuracy") else 1
-    values = scale * np.array([[curve[epoch] for epoch in epochs] for curve in found])
-    line, colour = look(number)
-    marker = "o" if len(epochs) == 1 else None
-    axes.plot(epochs, values.mean(axis=0), line, marker=marker, color=colour, label=group.name)
-    if len(found) > 1:
-        axes.fill_between(
-            epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, lw=0
-        )
-
-
-def look(number: int) -> tuple[str, str]:
-    """Line and colour of so many a group: when the colours are used up, the lines change."""
-    return _LINES[number // len(COLOURS) % len(_LINES)], f"C{number % len(COLOURS)}"
+    return drawn
 
 
 def svg(figure: Figure) -> str:
@@ -158,3 +105,189 @@ def svg(figure: Figure) -> str:
     for colour, of_the_page in _OF_THE_PAGE.items():
         text = text.replace(colour, of_the_page)
     return text[text.index("<svg") :]
+
+
+def look(number: int) -> tuple[str, str]:
+    """Line and colour of so many a group: when the colours are used up, the lines change."""
+    return _LINES[number // len(COLOURS) % len(_LINES)], f"C{number % len(COLOURS)}"
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
+    """The names of what is drawn in `axes` under all panels; the figure grows by their height."""
+    handles, labels = axes.get_legend_handles_labels()
+    names = _in_lines(labels)
+    height = _height(names) * math.ceil(len(names) / columns)
+    figure.set_figheight(figure.get_figheight() + height)
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)
+
+
+# Of groups
+
+
+@as_svg
+def accuracies(groups: Sequence[Group]) -> Figure:
+    """A dot for each run and a bar for each mean, groups sorted by their teacher's accuracy."""
+    groups = sorted(groups, key=lambda group: recorded(group, "best_teacher_accuracy").mean())
+    names = _in_lines(group.name for group in groups)
+    figure = Figure(figsize=(9, 0.9 + max(0.5, _height(names) + _LINE) * len(groups)))
+    axes = figure.subplots()
+    for name, colour, shift in (("teacher", _TEACHER, 0.13), ("mean_peer", _PEER, -0.13)):
+        for row, group in enumerate(groups):
+            values = 100 * recorded(group, f"best_{name}_accuracy")
+            along = np.full(len(values), row + shift)
+            label = name.replace("_", " ") if row == 0 else None
+            axes.plot(values, along, "o", color=colour, alpha=0.55, ms=5, mew=0, label=label)
+            axes.plot(values.mean(), row + shift, "|", color=colour, ms=13, mew=2.2)
+    axes.set_yticks(range(len(groups)), names)
+    axes.set_ylim(-0.6, len(groups) - 0.4)
+    axes.set_xlabel("test accuracy (%)")
+    figure.legend(loc="outside upper right", ncols=2)
+    return figure
+
+
+@as_svg
+def curves(groups: Sequence[Group]) -> Figure:
+    """Figures by epoch: the mean over seeds, and a band from the lowest to the highest."""
+    figure = Figure(figsize=(12, 3.4))
+    for axes, (name, title) in zip(figure.subplots(1, 3), _CURVES.items(), strict=True):
+        for number, group in enumerate(groups):
+            # The epochs that all runs of the group have.
+            values = pd.concat([run.curves[name] for run in group.runs.values()], axis=1).dropna()
+            if values.empty:
+                continue
+            values *= 100 if name.endswith("accuracy") else 1
+            line, colour = look(number)
+            marker = "o" if len(values) == 1 else None
+            mean = values.mean(axis=1)
+            axes.plot(mean.index, mean, line, marker=marker, color=colour, label=group.name)
+            if len(group.runs) > 1:
+                ends = values.min(axis=1), values.max(axis=1)
+                axes.fill_between(values.index, *ends, color=colour, alpha=0.15, lw=0)
+        _by_epoch(axes, title)
+        if not axes.lines:
+            axes.text(0.5, 0.5, "not recorded", ha="center", transform=axes.transAxes)
+    legend_below(figure, axes, columns=3)
+    return figure
+
+
+@as_svg
+def across(found: Across) -> Figure:
+    """The means of each line with their intervals, the teacher's beside the mean peer's."""
+    figure = Figure(figsize=(9, 3.6))
+    panels = figure.subplots(1, len(NETWORKS), sharey=True)
+    for axes, (network, title) in zip(panels, NETWORKS.items(), strict=True):
+        for number, (name, points) in enumerate(found.points.groupby("line", sort=False)):
+            line, colour = look(number)
+            means, look_of = points[network], {"ms": 4, "lw": 1.3, "elinewidth": 1, "capsize": 3}
+            ends = means - points[f"{network}_low"], points[f"{network}_high"] - means
+            axes.errorbar(
+                points["place"], means, yerr=ends, fmt=f"{colour}o{line}", label=name, **look_of
+            )
+        axes.set_title(f"{title}: test accuracy (%)")
+        _label_places(axes, found)
+    legend_below(figure, axes, columns=2)
+    return figure
+
+
+def _label_places(axes: Axes, found: Across) -> None:
+    axes.set_xlabel(f"images ({found.setting})" if found.of_images else found.setting)
+    places = found.points.drop_duplicates("place").sort_values("place")
+    along = places["place"]
+    if not found.numeric:
+        labels = [one_line(value, LONGEST_VALUE) for value in places["value"]]
+        axes.set_xticks(along, labels, rotation=20, ha="right")
+        return
+    if along.min() > 0 and along.max() >= 10 * along.min():
+        axes.set_xscale("log")
+    if len(along) <= _MOST_TICKS:
+        axes.set_xticks(along, [f"{place:,.10g}" for place in along], minor=False)
+        axes.minorticks_off()
+
+
+# Of one run
+
+
+@as_svg
+def curve(title: str, lines: Mapping[str, pd.Series], best_epoch: int) -> Figure:
+    """One or more figures by epoch, with a mark at the best epoch; the first line stands out."""
+    figure = Figure(figsize=(4.4, 2.7))
+    axes = figure.subplots()
+    for number, (name, points) in enumerate(lines.items()):
+        colour = (_TEACHER, _PEER)[number] if number < 2 else f"C{1 + number % 9}"
+        marker, width = "o" if len(points) == 1 else None, 1.1 if number else 1.8
+        axes.plot(points.index, points, color=colour, lw=width, label=name, marker=marker, ms=4)
+    first = next(iter(lines.values()))
+    if best_epoch in first:
+        axes.axvline(best_epoch, color=_FAINT, lw=0.9, ls="--")
+        axes.plot(best_epoch, first[best_epoch], "o", color=_TEACHER, ms=6)
+    _by_epoch(axes, title)
+    if len(lines) > 1:
+        axes.legend(fontsize=8, labelcolor="linecolor")
+    return figure
+
+
+@as_svg
+def confusion(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """How many images of each class, a row, are taken for each, a column.
+
+    Shades are roots of the parts of a row, so that a few mistakes are seen too.
+
+    Args:
+      counts: `[K, K]`.
+      class_names: `K` names; left out where they are too many to be read.
+    """
+    classes = len(counts)
+    parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shades = np.zeros((classes, classes, 4))
+    shades[..., :3], shades[..., 3] = to_rgb(_SHADE), np.sqrt(parts) * _DARKEST
+    side = min(2.2 + 0.42 * classes, 10.0)
+    figure = Figure(figsize=(side, side))
+    axes = figure.subplots()
+    axes.grid(visible=False)
+    axes.imshow(shades, interpolation="nearest")
+    if classes <= _NAMED_CLASSES:
+        names = [one_line(name, _LONGEST) for name in class_names]
+        axes.set_xticks(range(classes), names, rotation=90)
+        axes.set_yticks(range(classes), names)
+    if classes <= FEW_CLASSES:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center")
+    axes.set_xlabel("is taken for")
+    axes.set_ylabel("is")
+    return figure
+
+
+@as_svg
+def calibration(probabilities: np.ndarray, labels: np.ndarray) -> Figure:
+    """How often answers of each confidence are right, and how many of them there are."""
+    bins = 10
+    counts, confident, right = (
+        part[1:] for part in scores.calibration(probabilities, labels, bins)
+    )
+    some = counts > 0
+    figure = Figure(figsize=(4.4, 4.0))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    above.plot([0, 100], [0, 100], color=_FAINT, lw=0.9, ls="--", label="as it should be")
+    said, true = 100 * confident[some] / counts[some], 100 * right[some] / counts[some]
+    above.plot(said, true, "o-", color=_TEACHER, ms=4, label="teacher")
+    above.set_ylabel("are right (%)")
+    above.legend(fontsize=8)
+    below.bar((np.arange(bins) + 0.5) * 100 / bins, counts, width=90 / bins, color=_TEACHER)
+    below.set(xlabel="the teacher is so sure (%)", ylabel="images", xlim=(0, 100))
+    return figure
+
+
+def _by_epoch(axes: Axes, title: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _in_lines(names: Iterable[str]) -> list[str]:
+    """Long ones in several lines."""
+    return [textwrap.fill(name, _LETTERS) for name in names]
+
+
+def _height(names: Sequence[str]) -> float:
+    """Of the longest name, in inches."""
+    return _LINE * max((name.count("\n") + 1 for name in names), default=0)

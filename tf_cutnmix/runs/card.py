@@ -8,7 +8,7 @@ import numpy as np
 
 from tf_cutnmix.escaping import markdown, one_line
 from tf_cutnmix.runs import scores
-from tf_cutnmix.runs.config import Config, settings_in
+from tf_cutnmix.runs.config import Config, settings_in, validation_from
 from tf_cutnmix.runs.predictions import Predictions
 
 _KINDS = {
@@ -90,10 +90,14 @@ def _data(result: dict[str, Any], said: Predictions, network: str, settings: dic
         shown = "—" if np.isnan(part) else f"{part:.1%}"
         cells = " | ".join(map(str, counts))
         lines.append(f"| {markdown(one_line(name, _LONGEST))} | {cells} | {shown} |")
+    source = validation_from(settings, result)
+    if isinstance(source, str):
+        validated = f", validated on {markdown(source)}"
+    else:
+        validated = f", {source:.0%} of it held out for validation" if source else ""
     return (
         f"Data set {markdown(settings['dataset'])}: trained on {markdown(settings['train_split'])}"
-        f", {float(settings['validation_fraction']):.0%} of it held out for validation, tested on "
-        f"{markdown(settings['test_split'])}.\n\n" + "\n".join(lines)
+        f"{validated}, tested on {markdown(settings['test_split'])}.\n\n" + "\n".join(lines)
     )
 
 

@@ -6,6 +6,7 @@ Names that other modules own (architectures, methods, mixings, data sets) are ch
 import dataclasses
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tf_cutnmix.errors import InputError, unknown
@@ -520,3 +521,17 @@ def named_in(flagfile: str) -> dict[str, str]:
     lines = (line for line in flagfile.splitlines() if line.startswith("--"))
     parts = (line.removeprefix("--").partition("=") for line in lines)
     return {name: value for name, _, value in parts}
+
+
+def validation_from(settings: Mapping[str, Any], result: Mapping[str, Any]) -> str | float:
+    """Where the images came from on which a run chose its best epoch.
+
+    Args:
+      settings: of the run, by name.
+      result: what its `result.json` holds, which in runs of before does not name the split.
+
+    Returns:
+      The name of their split, or the part of the training split that was held out; 0 for none.
+    """
+    split = str(result.get("validation_split", settings["validation_split"]))
+    return float(settings["validation_fraction"]) if split in ("", "auto") else split

@@ -14,6 +14,7 @@ from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.runs import checkpoints, cost, predictions, scores
 from tf_cutnmix.runs.build import for_evaluation
 from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.loading import validation_split
 from tf_cutnmix.runs.predictions import Predictions
 from tf_cutnmix.runs.progress import Progress
 from tf_cutnmix.runs.splits import Splits
@@ -44,6 +45,7 @@ def collect(
     return {
         "class_names": list(splits.train.class_names),
         "counts": splits.counts(),
+        "validation_split": validation_split(config),
         "image_size": list(splits.train.pixels.shape[1:3]),
         "last": last,
         "best_on_validation": best,

@@ -1,0 +1,177 @@
+"""Reports: what is missing or unequal stands first, and nothing is lost on the way."""
+
+import csv
+import io
+import pathlib
+import statistics
+from typing import Any
+
+import pytest
+
+from tests.reporting.test_run_page import Reader
+from tests.run_folders import make_runs
+from tf_cutnmix.reporting import comparison, pages, report_page
+from tf_cutnmix.reporting.comparison import Baseline, Group, choose_baseline, collect
+
+BASE = {"method": "independent", "mix": "none"}
+OURS = {"method": "cutnmix", "mix": "cutnmix"}
+
+
+def baselines(groups: list[Group]) -> dict[str, Baseline]:
+    return {group.name: choose_baseline(group, groups) for group in groups}
+
+
+def content(groups: list[Group], *problems: str, out: str = "report") -> dict[str, Any]:
+    found = sum(len(group.runs) for group in groups) + len(problems)
+    return report_page.content(groups, baselines(groups), problems, pathlib.Path(out), found=found)
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def groups(tmp_path: pathlib.Path) -> list[Group]:
+    contents = [
+        {**settings, "seed": seed, "teacher": accuracy + 0.1 / (3 + seed) + spread * seed}
+        for settings, accuracy, spread in ((BASE, 0.3, 0.0), (OURS, 0.4, 0.001))
+        for seed in range(3)
+    ]
+    return collect(make_runs(tmp_path, *contents))[0]
+
+
+def test_runs_that_agree_have_no_warning(groups: list[Group]) -> None:
+    report = content(groups)
+    assert not report["warnings"]
+    assert report["summary"].startswith("Runs: 6 of 6. ")
+    assert report["summary"].endswith(": 2.")
+    assert "## Warnings\n\nNone.\n" in pages.render("report.md", **report)
+
+
+def test_every_kind_of_trouble_is_a_warning(tmp_path: pathlib.Path) -> None:
+    contents = [{**BASE, "seed": 0}, {**BASE, "seed": 1}, {**OURS, "seed": 0}]
+    runs = make_runs(tmp_path, *contents, {**OURS, "seed": 0, "epochs": 9})
+    runs[:2] = [run._replace(assumed=("--alpha",)) for run in runs[:2]]
+    assert content(collect(runs)[0], "broken: a")["warnings"] == [
+        "broken: a",
+        f"defaults assumed: no --alpha in flags.cfg of {runs[0].folder}, {runs[1].folder}",
+        "missing seeds: cutnmix + cutnmix, epochs=2 lacks 1, which other groups have",
+        "not comparable: epochs is 2 in set 1; 9 in set 2",
+        "no baseline for cutnmix + cutnmix, epochs=9: not comparable; "
+        "--baseline=SETTING=VALUE,... names another",
+    ]
+
+
+def test_warnings_stand_before_every_figure_and_plots_before_tables(groups: list[Group]) -> None:
+    report = content(groups, "broken: <x>\n second line")
+    text, page = (pages.render(name, **report) for name in ("report.md", "report.html"))
+    assert "- broken: \\<x\\>\\\\n second line\n" in text
+    assert text.index("- broken:") < text.index("| Group")
+    assert r"<li>broken: &lt;x&gt;\n second line</li>" in page
+    assert page.index("<li>broken:") < page.index("<svg")
+    main = page.split("Test accuracy: epoch")[0]
+    assert main.count('<div class="scroll wide">\n<svg') == 2
+    assert page.count("<table") == page.count('<div class="scroll">\n<table')
+    links = [v for name, v in Reader(page).attributes if name.split(":")[-1] in ("src", "href")]
+    assert all(link.startswith(("#", "runs/")) for link in links)
+
+
+def test_markdown_and_page_hold_the_same_tables(groups: list[Group]) -> None:
+    report = content(groups)
+    text, page = (pages.render(name, **report) for name in ("report.md", "report.html"))
+    assert len(report["tables"]) == 6
+    for table in report["tables"]:
+        assert f"## {table.title}\n\n{table.markdown()}" in text
+        assert table.html() in page
+    for shared in ("--dataset=digits\n", "--regions=uniform\n"):
+        assert shared in text
+        assert shared in page
+    assert "--method=" not in text
+    assert "=—" not in text
+
+
+def test_the_best_run_of_a_group_is_linked_and_shown(groups: list[Group], tmp_path) -> None:
+    _, ours = groups
+    best = max(ours.runs.values(), key=lambda run: run.figures["best_teacher_accuracy"])
+    (best.folder / "run.html").write_text("its page")
+    report = content(groups, out=str(tmp_path / "there"))
+    assert report["warnings"] == []
+    shown = report["shown"]
+    assert [one["group"] for one in shown] == [group.name for group in groups]
+    assert shown[0]["link"] == "runs/1.html"
+    assert shown[0]["page"].startswith("<!DOCTYPE html>")
+    assert (shown[1]["link"], shown[1]["page"]) == (f"../{best.folder.name}/run.html", "")
+    page = pages.render("report.html", **report)
+    assert f'<a href="../{best.folder.name}/run.html">' in page
+    assert page.count("<summary>") == 4
+    assert "Course of the training" in page
+
+
+def test_a_best_run_that_cannot_be_shown_is_a_line(groups: list[Group]) -> None:
+    for run in groups[0].runs.values():
+        (run.folder / "predictions.npz").write_text("no archive")
+    report = content(groups)
+    assert len(report["shown"]) == 1
+    (line,) = report["warnings"]
+    assert line.startswith(f"not shown: cannot read {groups[0].runs[0].folder}")
+
+
+def test_sets_that_are_not_comparable_have_plots_of_their_own(tmp_path: pathlib.Path) -> None:
+    report = content(collect(make_runs(tmp_path, BASE, {**BASE, "epochs": 9}))[0])
+    titles = [title for title, _, _ in report["plots"]]
+    assert [title.split(", ")[-1] for title in titles] == ["set 1", "set 1", "set 2", "set 2"]
+
+
+# CSV
+
+
+def test_a_spreadsheet_computes_no_name(tmp_path: pathlib.Path) -> None:
+    groups, _ = collect(make_runs(tmp_path, {"dataset": "=1+1"}, {"dataset": "-x"}))
+    assert {row["dataset"] for row in rows(report_page.runs_csv(groups, []))} == {"'=1+1", "'-x"}
+
+
+def test_the_table_of_runs_parses_back_to_the_same_numbers(groups: list[Group]) -> None:
+    parsed = rows(report_page.runs_csv(groups, []))
+    runs = [run for group in groups for run in group.runs.values()]
+    for row, run in zip(parsed, runs, strict=True):
+        assert row["folder"] == str(run.folder)
+        assert (row["used"], int(row["seed"])) == ("yes", run.config.seed)
+        assert (row["method"], row["mix"]) == (run.config.method, run.config.mix)
+        assert "epochs" not in row
+        for name, value in run.figures.items():
+            assert row[name] == "" if value is None else float(row[name]) == value
+        own = run.result["best_on_validation"]["test"]["peer2_accuracy"]
+        assert float(row["best_on_validation.test.peer2_accuracy"]) == own
+
+
+def test_duplicates_are_in_the_table_of_runs_and_not_used(tmp_path: pathlib.Path) -> None:
+    groups, duplicates = collect(make_runs(tmp_path, {"seed": 0}, {"seed": 1}, {"seed": 1}))
+    parsed = rows(report_page.runs_csv(groups, duplicates))
+    assert [row["used"] for row in parsed] == ["yes", "no: duplicate", "no: duplicate"]
+    assert [row["seed"] for row in parsed] == ["0", "1", "1"]
+    assert {row["group"] for row in parsed} == {"independent + cutmix"}
+    (group,) = rows(report_page.summary_csv(groups, baselines(groups)))
+    assert group["seeds"] == "0"
+
+
+def test_the_table_of_groups_parses_back_to_the_same_numbers(groups: list[Group]) -> None:
+    base, ours = groups
+    parsed = rows(report_page.summary_csv(groups, baselines(groups)))
+    assert [row["group"] for row in parsed] == [base.name, ours.name]
+    assert [row["baseline"] for row in parsed] == ["baseline", base.name]
+    for row, group in zip(parsed, groups, strict=True):
+        assert row["seeds"] == "0 1 2"
+        accuracies = [run.figures["best_teacher_accuracy"] for run in group.runs.values()]
+        expected = statistics.mean(accuracies), statistics.stdev(accuracies), 3
+        keys = [f"best_teacher_accuracy_{part}" for part in ("mean", "deviation", "count")]
+        assert [float(row[key]) for key in keys] == pytest.approx(expected)
+        assert "best_soup_accuracy_mean" not in row
+    found = comparison.difference(ours, base, "best_teacher_accuracy")
+    assert float(parsed[1]["teacher_difference"]) == found.mean == pytest.approx(0.101)
+    ends = parsed[1]["teacher_difference_low"], parsed[1]["teacher_difference_high"]
+    assert tuple(map(float, ends)) == (found.low, found.high)
+    assert parsed[1]["common_seeds"] == "0 1 2"
+    assert parsed[0]["teacher_difference"] == ""
+    # The mean peers' are equal in all seeds.
+    assert float(parsed[1]["mean_peer_difference"]) == 0
+    assert parsed[1]["mean_peer_p_value"] == parsed[1]["mean_peer_difference_low"] == ""
