@@ -253,7 +253,7 @@ def read(regime: str) -> dict[str, Group]:
 
 
 def flags(path: pathlib.Path) -> Config:
-    return command.parse(Config, [f"--flagfile={path}"])
+    return command.read(Config, path)
 
 
 def row_of(group: Group) -> str:

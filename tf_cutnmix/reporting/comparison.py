@@ -12,7 +12,7 @@ import scipy.stats
 
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.reporting.runs import Run
-from tf_cutnmix.runs.config import Config, validation_from
+from tf_cutnmix.runs.config import RETIRED, Config, validation_from
 from tf_cutnmix.settings import Role, names_of
 
 NO_MEANING = "—"
@@ -20,12 +20,9 @@ FEWEST_FOR_INTERVAL = 2
 # The circumstance that settings explain.
 STEPS = "steps trained"
 
-_NOT_LEARNT = (
-    "seed",
-    *names_of(Config, Role.PLACE, Role.KEPT, Role.MADE, Role.BITS, Role.EARLIER_RUN),
-)
-# Settings of these that a group tells all the same.
-_TOLD = ("steps", "distribute", "restarts")
+# All that changes what is learnt, and what may change it: a run cut short, one made longer, devices
+# that normalise their own part.
+_TELLING = {*names_of(Config, Role.LEARNT), "steps", "restarts", "distribute"} - {"seed"}
 # Accuracies are compared only where these settings are equal.
 _CONDITIONS = (
     *("dataset", "train_split", "test_split", "validation_split", "validation_fraction"),
@@ -92,9 +89,8 @@ def settings_of(config: Config, result: Mapping[str, Any] | None = None) -> Valu
     Where a setting changes nothing it has no meaning, as `regions` without boxes of the peers' own.
     Devices that share a batch change nothing either, unless each normalises its own part.
     """
-    values = {
-        k: v for k, v in dataclasses.asdict(config).items() if k in _TOLD or k not in _NOT_LEARNT
-    }
+    values: Values = dict(RETIRED)
+    values |= {name: v for name, v in dataclasses.asdict(config).items() if name in _TELLING}
     values["num_peers"] = len(config.architectures)
     unlike = len(set(config.architectures)) > 1
     values["arch"] = ",".join(config.architectures) if unlike else config.architectures[0]
