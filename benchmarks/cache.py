@@ -29,8 +29,8 @@ config = Config(dataset=sys.argv[1], cache_dir=sys.argv[2], image_size=int(sys.a
 print("ready", flush=True)
 sys.stdin.readline()
 start = time.perf_counter()
-splits = build.load_splits(config)
-images, _ = next(build.training_batches(splits, config, 0).as_numpy_iterator())
+splits = loading.load_splits(config)
+images, _ = next(loading.training_batches(splits, config, 0).as_numpy_iterator())
 print(json.dumps([time.perf_counter() - start, splits.checksums()]), flush=True)
 """
 

@@ -12,7 +12,7 @@ from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
 from tf_cutnmix.networks import sharing
-from tf_cutnmix.runs import announcement, build, cost
+from tf_cutnmix.runs import build, cost, display
 from tf_cutnmix.runs.config import Config
 
 
@@ -194,7 +194,7 @@ def test_characters_are_mirrored_only_if_asked(dataset, flip, mirrored, training
 def test_a_short_run_is_told_what_its_parts_of_the_run_come_to(settings, told, training_images):
     config = Config(**{**SMALL, "teacher_memory": 0.01, **settings})
     model = build.build_model(config, training_images)
-    found = announcement.hints(config, model, training_images)
+    found = display.hints(config, model, training_images)
     assert [hint for hint in found if "short run" in hint] == ([told] if told else [])
 
 
@@ -208,7 +208,7 @@ def test_classes_of_unlike_size_are_told_unless_something_is_done(
     model = build.build_model(Config(**ALONE), training_images)
     labels = np.repeat(np.arange(2), counts).astype(np.int32)
     train = training_images._replace(labels=labels, class_names=("a", "b"))
-    found = announcement.hints(Config(**{**ALONE, "balance": balance}), model, train)
+    found = display.hints(Config(**{**ALONE, "balance": balance}), model, train)
     assert any("--balance=weights or sampling" in line for line in found) == told
 
 
@@ -216,7 +216,7 @@ def test_classes_of_unlike_size_are_told_unless_something_is_done(
 def test_bfloat16_is_recommended_where_the_processor_has_it(precision, training_images):
     config = Config(**{**ALONE, "precision": precision})
     model = build.build_model(Config(**ALONE), training_images)
-    found = announcement.hints(config, model, training_images)
+    found = display.hints(config, model, training_images)
     assert any("bfloat16" in line for line in found) == (
         precision == "float32" and cost.multiplies_in_bfloat16()
     )

@@ -31,7 +31,7 @@ from tf_cutnmix.runs import (
     events,
     experiment,
     interrupts,
-    pictures,
+    loading,
     predictions,
     progress,
 )
@@ -171,7 +171,7 @@ def test_every_pixel_in_the_picture_of_a_view_is_the_images_own_or_its_partners(
 @pytest.mark.parametrize(("height", "width", "scale"), [(8, 8, 12), (5, 9, 19), (100, 120, 1)])
 def test_a_contact_sheet_shows_each_image_enlarged_in_its_cell(height, width, scale):
     images = np.random.default_rng(0).integers(0, 255, (2, 3, height, width, 3), np.uint8)
-    sheet = pictures.contact_sheet(images)
+    sheet = events.contact_sheet(images)
     cell_height, cell_width = height * scale + 4, width * scale + 4
     assert sheet.shape == (2 * cell_height, 3 * cell_width, 3)
     inside = np.zeros(sheet.shape[:2], bool)
@@ -235,7 +235,7 @@ def test_validation_and_test_figures_tell_all_networks(finished):
 
 
 def test_the_result_tells_what_the_run_was_made_from(finished):
-    splits = build.load_splits(finished.config)
+    splits = loading.load_splits(finished.config)
     assert finished.result["class_names"] == [str(digit) for digit in range(10)]
     assert finished.result["image_size"] == [8, 8]
     for name, images in splits._asdict().items():
@@ -246,7 +246,7 @@ def test_the_result_tells_what_the_run_was_made_from(finished):
 
 def test_the_predictions_are_those_of_the_figures_at_the_best_epoch(finished):
     said = predictions.read(finished.folder / "predictions.npz")
-    test = build.load_splits(finished.config).test
+    test = loading.load_splits(finished.config).test
     np.testing.assert_array_equal(said.labels, test.labels)
     best = finished.result["best_on_validation"]["test"]
     assert set(said.probabilities) == {"teacher", "ensemble", *NETWORKS}

@@ -9,7 +9,7 @@ import pytest
 from tests.data.pictures import numbered, plain, write
 from tf_cutnmix.data import Images
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import build, loading
+from tf_cutnmix.runs import loading
 from tf_cutnmix.runs.config import Config
 
 BLAKE = hashlib.blake2b
@@ -38,29 +38,29 @@ def test_a_batch_is_a_power_of_two_and_an_eighth_of_the_images_at_most(images, e
 def test_classes_that_a_split_lacks_are_told_whatever_the_source(tmp_path) -> None:
     write_split(tmp_path, *range(20))
     write(tmp_path / "fox" / "1.png", plain(99))
-    notes = build.load_splits(Config(dataset=str(tmp_path))).train.notes
+    notes = loading.load_splits(Config(dataset=str(tmp_path))).train.notes
     lacking = "has no images of 1 of the 3 classes: fox"
     assert notes[-2:] == (f"validation {lacking}", f"test {lacking}")
     digits = Config(train_split="train[:200]", test_split="test[:3]")
-    (note,) = build.load_splits(digits).train.notes
+    (note,) = loading.load_splits(digits).train.notes
     assert note.startswith("test has no images of 7 of the 10 classes: 0, 1, ")
 
 
 def test_too_few_images_for_the_smallest_batch_are_refused(tmp_path) -> None:
     write_split(tmp_path, 1, 3, 5, 7, 9)
     with pytest.raises(InputError, match="--batch_size=8 is larger than the 6 training images"):
-        build.load_splits(Config(dataset=str(tmp_path)))
+        loading.load_splits(Config(dataset=str(tmp_path)))
 
 
 @pytest.mark.long
 def test_a_folder_of_its_own_chooses_the_epoch_and_nothing_is_held_out(tmp_path) -> None:
     for split, values in {"train": range(0, 40, 2), "val": (50, 60), "Test": (70,)}.items():
         write_split(tmp_path / split, *values)
-    splits = build.load_splits(Config(dataset=str(tmp_path), validation_fraction=0.5))
+    splits = loading.load_splits(Config(dataset=str(tmp_path), validation_fraction=0.5))
     assert [len(images.labels) for images in splits] == [40, 4, 2]
     assert splits.validation.pixels[:, 0, 0, 0].tolist() == [50, 60, 51, 61]
     other = Config(dataset=str(tmp_path), validation_split="Test", validation_fraction=0.0)
-    assert build.load_splits(other).validation.pixels[:, 0, 0, 0].tolist() == [70, 71]
+    assert loading.load_splits(other).validation.pixels[:, 0, 0, 0].tolist() == [70, 71]
 
 
 def test_equal_images_are_counted_in_one_line() -> None:
@@ -83,7 +83,7 @@ def test_files_and_images_are_hashed_once(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(
         hashlib, "blake2b", lambda data, **size: hashed.append(data) or BLAKE(data, **size)
     )
-    splits = build.load_splits(Config(dataset=str(tmp_path)))
+    splits = loading.load_splits(Config(dataset=str(tmp_path)))
     assert len(splits.validation.labels) == 3
     assert len(set(hashed)) == len(hashed) == 2 * sum(len(images.labels) for images in splits)
 
@@ -99,5 +99,5 @@ def test_weights_make_classes_count_alike_and_images_once_in_the_mean() -> None:
 def test_an_evaluation_takes_fewer_images_at_once_the_larger_they_are(size, expected) -> None:
     pixels = np.broadcast_to(np.uint8(0), (600, size, size, 3))
     images = Images(pixels, np.zeros(600, np.int32), ("a", "b"))
-    batches = build.for_evaluation(images)
+    batches = loading.for_evaluation(images)
     assert batches.cardinality() == -(-600 // expected)

@@ -14,9 +14,9 @@ from tests.data.pictures import plain, write
 from tests.runs.short_runs import ALONE, run, state
 from tf_cutnmix.data import folder as folders
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import build, checkpoints, exporting, predictions
+from tf_cutnmix.runs import checkpoints, exporting, loading, predictions
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.splits import changes
+from tf_cutnmix.runs.loading import changes
 
 COUNTS = {"train": 20, "test": 8}
 
@@ -37,7 +37,7 @@ def config_of(pictures: pathlib.Path, **settings: Any) -> Config:
 
 
 def begun_on(config: Config) -> checkpoints.Checkpoint:
-    splits = build.load_splits(config)
+    splits = loading.load_splits(config)
     facts = {"class_names": list(splits.train.class_names)}
     return checkpoints.Checkpoint([], [], [], facts, splits.fingerprints())
 
@@ -102,7 +102,7 @@ def test_other_images_are_refused_in_a_line(change, words, cached, pictures, tmp
     earlier = begun_on(config)
     change(pictures)
     with pytest.raises(InputError, match=words) as refused:
-        build.load_splits(config, earlier)
+        loading.load_splits(config, earlier)
     assert "\n" not in str(refused.value)
 
 
@@ -131,21 +131,21 @@ def test_the_same_files_are_the_same_images(change, cached, pictures, tmp_path, 
     before, now = ({"cache_dir": str(tmp_path / "cache") if c else ""} for c in cached)
     earlier = begun_on(config_of(pictures, **before))
     change(pictures, monkeypatch)
-    assert changes(earlier, build.load_splits(config_of(pictures, **now), earlier)) == ""
+    assert changes(earlier, loading.load_splits(config_of(pictures, **now), earlier)) == ""
 
 
 def test_digits_are_known_by_their_pixels(pictures):
     config = config_of(pictures)
     digits = Config(train_split="train[:200]", test_split="test[:20]", workdir="the_run")
-    assert changes(begun_on(digits), build.load_splits(digits)) == ""
-    found = changes(begun_on(digits), build.load_splits(config))
+    assert changes(begun_on(digits), loading.load_splits(digits)) == ""
+    found = changes(begun_on(digits), loading.load_splits(config))
     assert found == "220 removed, 56 added (train, validation, test)"
 
 
 def test_a_checkpoint_of_before_knows_nothing_of_its_images(pictures):
     earlier = begun_on(config_of(pictures))._replace(images=[])
     remove(pictures)
-    assert changes(earlier, build.load_splits(config_of(pictures), earlier)) == ""
+    assert changes(earlier, loading.load_splits(config_of(pictures), earlier)) == ""
 
 
 BASE = {**ALONE, "train_split": "train", "test_split": "test", "batch_size": 8, "epochs": 2}
@@ -196,7 +196,7 @@ def test_an_export_after_images_were_added_is_still_of_the_trained_network(
     exported = exporting.export_run(config)["teacher"]
     assert "tried on other images than the run had: 30 added (train)" in capsys.readouterr().out
     signature = tf.saved_model.load(exported).signatures["serving_default"]
-    answer = signature(images=tf.constant(build.load_splits(config).test.pixels))
+    answer = signature(images=tf.constant(loading.load_splits(config).test.pixels))
     said = predictions.read(tmp_path / "run" / "predictions.npz").probabilities["teacher"]
     np.testing.assert_allclose(answer["probabilities"], said, atol=1e-4)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tf_cutnmix.data import Images, has_direction, ordered_batches, shuffled_batches
+from tf_cutnmix.data import Images, has_direction
 from tf_cutnmix.distillation import Method, OnlineDistiller, synchronise, teacher
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
@@ -14,11 +14,9 @@ from tf_cutnmix.mixing.layers import Mixing
 from tf_cutnmix.networks import pretrained
 from tf_cutnmix.networks.build import build_network, find
 from tf_cutnmix.networks.sharing import share_stages, stages
-from tf_cutnmix.runs import optimizer, outlook, scores
-from tf_cutnmix.runs.checkpoints import Checkpoint
+from tf_cutnmix.runs import optimizer
 from tf_cutnmix.runs.config import Config, check_meaning
-from tf_cutnmix.runs.loading import batch_size, class_weights, load_images, validation_split
-from tf_cutnmix.runs.splits import Splits, check_classes, check_images
+from tf_cutnmix.runs.loading import batch_size, class_weights, steps_per_epoch, validation_split
 
 
 def check_names(config: Config) -> None:
@@ -47,50 +45,6 @@ def check_together(config: Config) -> None:
             f"--method={config.method} learns from held-out images: pass --validation_fraction "
             "above 0"
         )
-
-
-def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
-    """The images of a run; those for training have `notes` about all of them.
-
-    Raises:
-      InputError: they cannot be read, do not fit together, are fewer than a batch, or are not those
-        of an earlier checkpoint.
-    """
-    splits = Splits(*load_images(config))
-    if earlier:
-        check_classes(earlier, splits, config)
-        check_images(earlier, splits, config)
-    train = splits.train
-    size = batch_size(config, train)
-    if size > len(train.pixels):
-        raise InputError(
-            f"--batch_size={size} is larger than the {len(train.pixels)} training images: lower it"
-        )
-    lacking = outlook.lacking(train.class_names, splits.counts())
-    return splits._replace(train=train._replace(notes=(*train.notes, *lacking)))
-
-
-def training_batches(
-    splits: Splits, config: Config, first_epoch: int, first_batch: int = 0
-) -> tf.data.Dataset:
-    """Endless batches of the training images, from a batch of an epoch on."""
-    return shuffled_batches(
-        splits.train,
-        batch_size(config, splits.train),
-        seed=config.seed,
-        first_epoch=first_epoch,
-        balanced=config.balance == "sampling",
-    ).skip(first_batch)
-
-
-def for_evaluation(images: Images) -> tf.data.Dataset:
-    """Batches of all images once, the smaller the larger the images are: all networks see them."""
-    return ordered_batches(images, scores.images_at_once(*images.pixels.shape[1:3]))
-
-
-def steps_per_epoch(train: Images, config: Config) -> int:
-    """Whole batches in the training images."""
-    return len(train.pixels) // batch_size(config, train)
 
 
 def build_model(

@@ -14,11 +14,9 @@ from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.runs import (
-    announcement,
     checkpoints,
     exporting,
     letting_go,
-    pictures,
     predictions,
     results,
     workdir,
@@ -27,18 +25,21 @@ from tf_cutnmix.runs.build import (
     build_model,
     check_names,
     check_together,
+)
+from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.display import Display, before, hints
+from tf_cutnmix.runs.events import Events, mixed_batch
+from tf_cutnmix.runs.interrupts import Interrupts, told
+from tf_cutnmix.runs.loading import (
+    Splits,
+    batch_size,
+    changes,
     for_evaluation,
     load_splits,
     steps_per_epoch,
     training_batches,
 )
-from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.display import Display
-from tf_cutnmix.runs.events import Events
-from tf_cutnmix.runs.interrupts import Interrupts, told
-from tf_cutnmix.runs.loading import batch_size
 from tf_cutnmix.runs.progress import Progress
-from tf_cutnmix.runs.splits import Splits, changes
 from tf_cutnmix.runs.workers import Workers
 from tf_cutnmix.serving import check_installed
 
@@ -165,8 +166,8 @@ def _train(
             if progress.epoch < config.epochs:
                 progress.begin_epoch_anew()
     workdir.open_folder(folder, config, earlier)
-    print(announcement.before(config, model, splits), flush=True)
-    for line in (*splits.train.notes, *announcement.hints(config, model, splits.train)):
+    print(before(config, model, splits), flush=True)
+    for line in (*splits.train.notes, *hints(config, model, splits.train)):
         print(line, flush=True)
     with events, interrupts, workers.together(progress.save):
         _show_first_batch(events, folder, model, splits, config)
@@ -202,7 +203,7 @@ def _show_first_batch(
     path = folder / "mixed_batch.png"
     if not path.exists():
         images, labels = next(iter(training_batches(splits, config, first_epoch=0)))
-        picture = pictures.mixed_batch(model, images, labels)
+        picture = mixed_batch(model, images, labels)
         files.write(path, tf.io.encode_png(picture).numpy())
     events.show_picture("mixed_batch", tf.io.decode_png(path.read_bytes()))
 

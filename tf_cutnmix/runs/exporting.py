@@ -9,9 +9,9 @@ from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import card, checkpoints, predictions, workdir
-from tf_cutnmix.runs.build import build_model, load_splits
+from tf_cutnmix.runs.build import build_model
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.splits import Splits, changes
+from tf_cutnmix.runs.loading import Splits, changes, load_splits
 from tf_cutnmix.serving import check_installed, export, fresh_process, record_lines
 
 # Images to compare an export on, and to measure and calibrate its formats on.

@@ -12,12 +12,10 @@ import tensorflow as tf
 from tf_cutnmix.data import Images
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.runs import checkpoints, cost, predictions, scores
-from tf_cutnmix.runs.build import for_evaluation
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.loading import validation_split
+from tf_cutnmix.runs.loading import Splits, for_evaluation, validation_split
 from tf_cutnmix.runs.predictions import Predictions
 from tf_cutnmix.runs.progress import Progress
-from tf_cutnmix.runs.splits import Splits
 
 # Switches other kernels on or off, whose last bits are others.
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
