@@ -12,7 +12,7 @@ import pytest
 
 from tests.run_folders import write_run
 from tf_cutnmix import command, report, sweep
-from tf_cutnmix.reporting import groups, runs
+from tf_cutnmix.reporting import comparison, runs
 from tf_cutnmix.runs import build
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.sweeps import results
@@ -54,7 +54,7 @@ def test_every_row_in_every_regime_is_a_run_of_its_own(regime, tmp_path):
     for config in configs.values():
         build.check_names(config)
         assert (config.threads, config.validation_fraction, config.export) == (1, 0.0, "")
-    told = {str(groups.settings_of(config)) for config in configs.values()}
+    told = {str(comparison.settings_of(config)) for config in configs.values()}
     assert len(told) == len(rows)
 
 
