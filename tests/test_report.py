@@ -91,28 +91,32 @@ def test_a_broken_run_is_one_line_and_the_rest_goes_on(
         assert f"- {line.removeprefix('warning: ')}\n" in text
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("result.json", "[" * 100_000),
-        ("result.json", "[]"),
-        ("result.json", '{"versions": {"python": "\\ud800"}}'),
-        ("metrics.jsonl", '{"epoch": Infinity, "loss": 1}'),
-        ("metrics.jsonl", '{"epoch": 1, "loss": 1e308}\n{"epoch": 2, "loss": 1e308}'),
-        ("metrics.jsonl", '{"epoch": 1, "val_peer1_accuracy": 1e308, "val_peer2_accuracy": 1e308}'),
-        ("flags.cfg", "--flagfile=/etc/passwd"),
-        ("flags.cfg", "-flagfile /etc/passwd"),
-        ("flags.cfg", "--epochs=99999999999999999999"),
-    ],
+HOSTILE = (
+    ("result.json", "[" * 100_000),
+    ("result.json", "[]"),
+    ("result.json", '{"versions": {"python": "\\ud800"}}'),
+    ("metrics.jsonl", '{"epoch": Infinity, "loss": 1}'),
+    ("metrics.jsonl", '{"epoch": 1, "loss": 1e308}\n{"epoch": 2, "loss": 1e308}'),
+    ("metrics.jsonl", '{"epoch": 1, "val_peer1_accuracy": 1e308, "val_peer2_accuracy": 1e308}'),
+    ("flags.cfg", "--flagfile=/etc/passwd"),
+    ("flags.cfg", "-flagfile /etc/passwd"),
+    ("flags.cfg", "--epochs=99999999999999999999"),
 )
-def test_a_hostile_run_is_left_out_by_name_and_no_other_file_is_read(
-    name: str, content: str, place: pathlib.Path, capsys: pytest.CaptureFixture[str]
+
+
+def test_hostile_runs_are_left_out_by_name_and_no_other_file_is_read(
+    place: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (place / "runs/base0" / name).write_text(content)
+    for number, (name, content) in enumerate(HOSTILE):
+        (write_run(place / f"runs/hostile{number}", seed=9) / name).write_text(content)
+    unwritable = write_run(place / "runs/hostile9", seed=9) / "result.json"
+    unwritable.write_text(unwritable.read_text().replace("2.21.0", "\\ud800"))
     report.main(parse("runs"))
-    (warning, *_) = capsys.readouterr().err.splitlines()
-    assert warning.startswith("warning: broken: runs/base0")
-    assert "root" not in warning
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == len(HOSTILE) + 1
+    for number, warning in enumerate(warnings):
+        assert warning.startswith(f"warning: broken: runs/hostile{number}")
+        assert "root" not in warning
     assert (place / "report" / "report.html").exists()
 
 

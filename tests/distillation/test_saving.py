@@ -82,7 +82,8 @@ def test_a_saved_model_loads_in_a_fresh_process(saved, tmp_path):
     program = """
         import sys
         import numpy as np
-        import tf_cutnmix, keras
+        import keras
+        from tf_cutnmix import OnlineDistiller
 
         model = keras.models.load_model(sys.argv[1])
         np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))

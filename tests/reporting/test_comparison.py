@@ -231,7 +231,7 @@ def test_one_common_seed_has_no_interval_and_none_no_difference(tmp_path: pathli
 @pytest.mark.parametrize("gap", [0.0, 0.01, -0.3])
 def test_differences_that_are_equal_in_all_seeds_have_no_interval(gap: float, tmp_path) -> None:
     """Equal but for the last bits, which the subtraction of floats leaves."""
-    others = {seed: 0.31 + 0.07 * seed for seed in range(5)}
+    others = dict(enumerate((0.1, 0.3, 0.7, 0.5, 0.9)))
     own = {seed: value + gap for seed, value in others.items()}
     found = comparison.difference(*pair_of_groups(tmp_path, own, others), TEACHER)
     assert found.mean == pytest.approx(gap, abs=1e-12)

@@ -16,7 +16,7 @@ from tf_cutnmix.reporting.runs import read
 from tf_cutnmix.runs import predictions
 
 SCRIPT = "<script>alert(1)</script>"
-NAMES = ["cat", SCRIPT, "x" * 300, "\u202eflipped\n"]
+NAMES = ["cat (0)", SCRIPT, "x" * 300, "\u202eflipped\n"]
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 SAID = np.array([0, 1, 1, 1, 1, 2])
 TERMS = {"cross_entropy": 2.0, "weight_decay": 0.5, "learning_rate": 0.1, "region_overlap": 0.3}
@@ -105,8 +105,8 @@ def test_the_surest_mistake_comes_first_with_what_is_said_and_what_is_true(page:
     captions = re.findall(r"<figcaption>(says .*?)</figcaption>", page)
     script = "<bdi>&lt;script&gt;alert(1)&lt;/script&gt;</bdi>"
     assert captions == [
-        f"says {script}, 94.0%<br>is <bdi>cat</bdi>",
-        f"says {script}, 60.0%<br>is <bdi>cat</bdi>",
+        f"says {script}, 94.0%<br>is <bdi>cat (0)</bdi>",
+        f"says {script}, 60.0%<br>is <bdi>cat (0)</bdi>",
     ]
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)" alt="test image (\d)"', page)
     assert [position for _, position in pictures] == ["2", "1"]
@@ -117,7 +117,7 @@ def test_recall_by_class_is_counted(page: str) -> None:
     header, *found = rows(page, "Recall by class")
     assert header[0] == "Class"
     script = "&lt;script&gt;alert(1)&lt;/script&gt;"
-    assert found[0] == ["cat", "9", "3", "33.3%", f"{script} (2)"]
+    assert found[0] == ["cat (0)", "9", "3", "33.3%", f"{script} (2)"]
     assert found[1] == [script, "8", "2", "100.0%", "—"]
     assert found[2][1:] == ["7", "1", "100.0%", "—"]
     assert len(found[2][0]) == 60

@@ -242,6 +242,7 @@ def test_the_result_tells_what_the_run_was_made_from(finished):
         counted = [int(np.sum(images.labels == digit)) for digit in range(10)]
         assert finished.result["counts"][name] == counted
     assert finished.result["flags"] == finished.config.flagfile().splitlines()
+    assert finished.result["validation_split"] == ""  # a part of those for training
 
 
 def test_the_predictions_are_those_of_the_figures_at_the_best_epoch(finished):

@@ -141,8 +141,8 @@ def collect(runs: Iterable[Run]) -> tuple[list[Group], list[tuple[str, list[Run]
 def differing(every: Iterable[Values]) -> list[str]:
     """The names under which not all of `every`, where they have a meaning, hold the same value."""
     every = [*every]
-    names = dict.fromkeys(name for values in every for name in values)
-    return [n for n in names if len({values.get(n) for values in every} - {NO_MEANING}) > 1]
+    known = dict.fromkeys(name for values in every for name in values)
+    return [n for n in known if len({values.get(n) for values in every} - {NO_MEANING}) > 1]
 
 
 def choose_baseline(

@@ -3,10 +3,11 @@
 import functools
 import io
 import math
+import pathlib
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ParamSpec
+from typing import ParamSpec
 
 import matplotlib
 import numpy as np
@@ -14,7 +15,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.rcsetup import cycler
 from matplotlib.ticker import MaxNLocator
 
 from tf_cutnmix.escaping import one_line
@@ -37,36 +37,10 @@ _OF_THE_PAGE = {_INK: "currentColor"} | {
     colour: f"var(--{name}, {colour})"
     for name, colour in (("teacher", _TEACHER), ("peer", _PEER), ("rule", _RULE))
 }
-# matplotlib's ten, lighter or darker, so that each is seen on a light and on a dark page.
-COLOURS = (
-    *("#207dbd", "#e96d00", "#2ca02c", "#db3b3c", "#9467bd"),
-    *("#a7685b", "#df64b9", "#7f7f7f", "#95961b", "#139ead"),
+STYLE = matplotlib.rc_params_from_file(
+    pathlib.Path(__file__).parent / "templates" / "plots.mplstyle", use_default_template=False
 )
-STYLE: Any = {
-    "axes.edgecolor": _FAINT,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.labelcolor": _INK,
-    "axes.prop_cycle": cycler(color=COLOURS),
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 9,
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "figure.constrained_layout.use": True,
-    "figure.facecolor": "none",
-    "grid.color": _RULE,
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "savefig.facecolor": "none",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "tf_cutnmix",
-    "text.color": _INK,
-    "text.parse_math": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
+COLOURS = STYLE["axes.prop_cycle"].by_key()["color"]
 _LINES = ("-", "--", ":")
 # Of names: letters in a line, and a line's height in inches.
 _LETTERS, _LINE = 44, 0.16

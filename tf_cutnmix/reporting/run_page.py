@@ -93,10 +93,14 @@ def _answers(run: Run) -> dict[str, Any]:
         "Class": names,
         "Training images": trained if len(trained) == classes else NO_SUCH_THING,
         "Test images": np.bincount(said.labels, minlength=classes),
-        "Recall": map("{:.1%}".format, scores.recall(teacher, said.labels)),
-        "Mostly taken for": [f"{names[row.argmax()]} ({row.max()})" for row in others],
+        "Recall": [
+            NO_SUCH_THING if np.isnan(part) else f"{part:.1%}"
+            for part in scores.recall(teacher, said.labels)
+        ],
+        "Mostly taken for": [
+            f"{names[row.argmax()]} ({row.max()})" if row.any() else NO_SUCH_THING for row in others
+        ],
     }
-    cells = pd.DataFrame(recall).astype(str).replace(r"nan%|.* \(0\)", NO_SUCH_THING, regex=True)
     note = "Recall: part of the class's test images that the teacher recognises."
     return {
         "mistakes": [
@@ -112,7 +116,7 @@ def _answers(run: Run) -> dict[str, Any]:
         "small": max(said.pictures.shape[1:3]) < 64,
         "confusion": plots.confusion(counts, names),
         "wide": classes > plots.FEW_CLASSES,
-        "recall": Table("Recall by class", cells, (note,)),
+        "recall": Table("Recall by class", pd.DataFrame(recall).astype(str), (note,)),
         "calibration": plots.calibration(teacher, said.labels),
     }
 

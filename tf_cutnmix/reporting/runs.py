@@ -186,21 +186,18 @@ def _figures_of_moment(moment: dict[str, Any], result: dict[str, Any]) -> Figure
     best = max(peers, key=lambda peer: validation[f"{peer}_accuracy"]) if validation else None
     figures: Figures = {"epoch": float(moment["epoch"]), "step": float(moment["step"])}
     for kind in ("accuracy", "balanced_accuracy", "calibration_error"):
-        for name in ("teacher", "ensemble"):
-            if f"{name}_{kind}" in test:
-                figures[f"{name}_{kind}"] = float(test[f"{name}_{kind}"])
-        if all(f"{peer}_{kind}" in test for peer in peers):
-            mean = statistics.fmean(test[f"{peer}_{kind}"] for peer in peers)
-            figures[f"mean_peer_{kind}"] = mean
+        names = [f"{name}_{kind}" for name in ("teacher", "ensemble")]
+        figures |= {name: float(test[name]) for name in names if name in test}
+        own = [test[f"{peer}_{kind}"] for peer in peers if f"{peer}_{kind}" in test]
+        if len(own) == len(peers):
+            figures[f"mean_peer_{kind}"] = statistics.fmean(own)
     figures["best_peer_accuracy"] = float(test[f"{best}_accuracy"]) if best else None
     if "leader" in result:
         leader = result["leader"]
         figures["leader_accuracy"] = float(test[f"{leader}_accuracy"]) if leader else None
     for name in ("disagreement", "distance"):
-        if len(peers) == 1:
-            figures[name] = None
-        elif name in test:
-            figures[name] = float(test[name])
+        if len(peers) == 1 or name in test:
+            figures[name] = float(test[name]) if len(peers) > 1 else None
     figures["negative_log_likelihood"] = float(test["loss"])
     # Without these two there is nothing to compare.
     return {name: figures[name] for name in ("teacher_accuracy", "mean_peer_accuracy")} | figures

@@ -57,8 +57,7 @@ class Table(NamedTuple):
     def html(self) -> str:
         """The `<table>` element."""
         cells = self.cells.map(escaping.one_line).rename(columns=escaping.one_line)
-        with pd.option_context("display.max_colwidth", None):
-            return cells.to_html(index=False, border=0, justify="unset")
+        return cells.to_html(index=False, border=0, justify="unset")
 
 
 def accuracy(groups: Sequence[Group], moment: str) -> Table:
