@@ -27,7 +27,7 @@ def main(config: Config) -> None:
         print(f"page: {run_page.write(pathlib.Path(config.folder), config)}", flush=True)
 
     # Nothing comes back where another process writes.
-    for kind, path in experiment.train_and_evaluate(config, show).get("exports", {}).items():
+    for kind, path in experiment.train_and_evaluate(config, show=show).get("exports", {}).items():
         print(f"exported {kind}: {path}")
 
 

@@ -273,11 +273,16 @@ def test_scaled_figures_are_those_at_the_temperature_that_fits_the_validation_im
 
 
 @pytest.mark.usefixtures("eagerly")
-def test_every_second_epoch_alone_is_validated(tmp_path):
+def test_every_second_epoch_alone_is_validated_and_callbacks_see_each(tmp_path):
     alone = {**ALONE, "validation_fraction": 0.4, "validation_every": 2}
-    trained = run(tmp_path / "run", alone, epochs=3)
-    assert ["val_loss" in row for row in metrics(trained.folder)] == [False, True, False]
-    assert trained.result["best_on_validation"]["epoch"] == 2
+    seen: list[dict[str, float]] = []
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: seen.append(dict(logs)))
+    config = Config(**{**alone, "workdir": str(tmp_path / "run"), "epochs": 3})
+    result = experiment.train_and_evaluate(config, [callback])
+    rows = metrics(tmp_path / "run")
+    assert ["val_loss" in row for row in rows] == [False, True, False]
+    assert [logs["loss"] for logs in seen] == [row["loss"] for row in rows]
+    assert result["best_on_validation"]["epoch"] == 2
 
 
 def test_the_command_tells_the_run_before_it_begins_and_an_epoch_a_line(repeated):

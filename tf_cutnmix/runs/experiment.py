@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -45,7 +45,10 @@ from tf_cutnmix.serving import check_installed
 
 
 def train_and_evaluate(
-    config: Config, show: Callable[[Config, dict[str, Any]], object] = lambda *_: None
+    config: Config,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    *,
+    show: Callable[[Config, dict[str, Any]], object] = lambda *_: None,
 ) -> dict[str, Any]:
     """Train, select on the validation split, report on the test split, export.
 
@@ -58,6 +61,8 @@ def train_and_evaluate(
 
     Args:
       config: of the run.
+      callbacks: of Keras, such as those of experiment trackers; `fit` gets them. One that goes on
+        within an epoch is fitted twice: to its end, then the others.
       show: is called before the exports, with the settings of the run, where those that were left
         to it have values, and with what `result.json` then holds.
 
@@ -85,11 +90,14 @@ def train_and_evaluate(
         files.locked(pathlib.Path(config.folder)),
         letting_go.forgotten(),
     ):
-        return _train_and_evaluate(config, workers, show)
+        return _train_and_evaluate(config, workers, callbacks, show)
 
 
 def _train_and_evaluate(
-    config: Config, workers: Workers, show: Callable[[Config, dict[str, Any]], object]
+    config: Config,
+    workers: Workers,
+    callbacks: Sequence[keras.callbacks.Callback],
+    show: Callable[[Config, dict[str, Any]], object],
 ) -> dict[str, Any]:
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
@@ -105,7 +113,7 @@ def _train_and_evaluate(
         statistics = statistics or splits.train.statistics()
         model = build_model(config, splits.train, workers.strategy, statistics)
         facts = {"class_names": splits.train.class_names, "statistics": statistics}
-        progress = _train(model, splits, earlier, facts, config, workers)
+        progress = _train(model, splits, earlier, facts, config, workers, callbacks)
         if not workers.chief:
             return workers.from_chief(dict)  # which comes when the chief is done
         result, said = results.collect(model, splits, progress, config)
@@ -141,6 +149,7 @@ def _train(
     facts: dict[str, Any],
     config: Config,
     workers: Workers,
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> Progress:
     """Begin or go on with the run and train to its end; how far that was."""
     folder = pathlib.Path(config.folder)
@@ -172,7 +181,7 @@ def _train(
     with events, interrupts, workers.together(progress.save):
         _show_first_batch(events, folder, model, splits, config)
         progress.write_history()
-        _fit(model, splits, progress, config)
+        _fit(model, splits, progress, config, callbacks)
         progress.end_if_asked()
     return progress
 
@@ -208,7 +217,13 @@ def _show_first_batch(
     events.show_picture("mixed_batch", tf.io.decode_png(path.read_bytes()))
 
 
-def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Config) -> None:
+def _fit(
+    model: OnlineDistiller,
+    splits: Splits,
+    progress: Progress,
+    config: Config,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
     """Train the rest of an epoch that has begun, then the others."""
     validation = for_evaluation(splits.validation) if len(splits.validation.pixels) else None
     steps = (config.epochs - progress.epoch) * progress.steps_per_epoch - progress.batch
@@ -229,5 +244,5 @@ def _fit(model: OnlineDistiller, splits: Splits, progress: Progress, config: Con
             verbose=0,
             validation_data=validation,
             validation_freq=config.validation_every,
-            callbacks=[progress, display],
+            callbacks=[progress, display, *callbacks],
         )

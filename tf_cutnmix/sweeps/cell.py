@@ -43,7 +43,7 @@ def run(config: Config, cores: Sequence[int] | None) -> None:
     folder = pathlib.Path(config.workdir)
     _print_into(folder / "log.txt")
     try:
-        experiment.train_and_evaluate(config, lambda config, _: run_page.write(folder, config))
+        experiment.train_and_evaluate(config, show=lambda config, _: run_page.write(folder, config))
     except Interrupted as interrupt:
         print(interrupt)
         sys.exit(128 + interrupt.number)
