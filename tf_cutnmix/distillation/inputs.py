@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.mixing.batch import CLASS_NUMBERS, require, soft_labels
+from tf_cutnmix.networks.foreign import every_layer
 
 
 class Batch(NamedTuple):
@@ -127,7 +128,7 @@ class Brightness:
 
 def _expects_pixels(network: keras.Model) -> bool:
     """Whether a network has a layer that makes small numbers of pixels of 0 to 255."""
-    for layer in network._flatten_layers():
+    for layer in every_layer(network):
         if isinstance(layer, keras.layers.Rescaling) and np.max(layer.scale) < 0.1:
             return True
         # Of pixels of 0 to 1 neither mean nor deviation is above 1.

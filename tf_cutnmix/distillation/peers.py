@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_cutnmix.networks.foreign import every_layer
+
 _ANY_SIZE = 64
 
 
@@ -58,7 +60,7 @@ def num_classes(peers: Sequence[keras.Model]) -> int:
 def adds_losses(peers: Sequence[keras.Model]) -> bool:
     """Whether layers of the peers add losses by themselves: regularizers or `add_loss`."""
     for peer in peers:
-        layers = peer._flatten_layers()
+        layers = every_layer(peer)
         if any(layer.activity_regularizer or not _of_keras(layer) for layer in layers):
             # What they add is known after a call, of images of any size that is not known.
             peer(tf.zeros([1, *(size or _ANY_SIZE for size in peer.input_shape[1:])]))

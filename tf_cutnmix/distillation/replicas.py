@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_cutnmix.networks.foreign import every_layer
+
 _SUM, _MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
 
 
@@ -16,7 +18,7 @@ def synchronise(networks: Sequence[keras.Model]) -> None:
     `OnlineDistiller` makes its averaged copies.
     """
     for network in networks:
-        for layer in network._flatten_layers():
+        for layer in every_layer(network):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = True
 

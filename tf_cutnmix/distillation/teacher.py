@@ -8,6 +8,7 @@ statistics are averaged as their weights are.
 """
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.networks import sharing
-from tf_cutnmix.networks.foreign import copy_layer
+from tf_cutnmix.networks.foreign import copy_layer, every_layer
 
 
 class Normalising:
@@ -68,13 +69,15 @@ class Normalising:
     def told_to_train(self) -> Iterator[None]:
         """Within, the layers are called as in training and what they hold is not, whoever calls.
 
-        Keras has one `training` for all layers of a network, and in training dropout drops.
+        Keras has one `training` for all layers of a network. With it on, everything random would
+        draw: dropout, noise, depth that is dropped, in layers of anybody's. Switching those off
+        needs a list of them, which is never complete; these are few and can be told.
         """
         told = {
             part: part in self.layers
             for layer in self.layers
-            for part in layer._flatten_layers()
-            if part._call_has_training_arg
+            for part in every_layer(layer)
+            if _is_told(part)
         }
         try:
             for layer, training in told.items():
@@ -130,26 +133,29 @@ def _normalising(
     average: keras.Model, peer: keras.Model
 ) -> dict[keras.layers.Layer, list[keras.Variable]]:
     """The layers of one averaged network that have statistics, with these."""
-    pairs = zip(average._flatten_layers(), peer._flatten_layers(), strict=True)
+    pairs = zip(every_layer(average), every_layer(peer), strict=True)
     found = {
         copy: _statistics(copy, layer)
         for copy, layer in pairs
-        if layer.trainable
-        and layer._call_has_training_arg
-        and not isinstance(layer, keras.layers.Wrapper)
+        if layer.trainable and _is_told(layer) and not isinstance(layer, keras.layers.Wrapper)
     }
     return {layer: statistics for layer, statistics in found.items() if statistics}
 
 
 def _statistics(copy: keras.layers.Layer, layer: keras.layers.Layer) -> list[keras.Variable]:
     """The variables of a layer's copy that are its own and not trained; none if none is a float."""
-    of_parts = {id(v) for part in layer._flatten_layers(include_self=False) for v in part.weights}
+    of_parts = {id(v) for part in every_layer(layer)[1:] for v in part.weights}
     found = [
         statistic
         for statistic, variable in zip(copy.weights, layer.weights, strict=True)
         if id(variable) not in of_parts and not variable.trainable
     ]
     return found if any(keras.backend.is_float_dtype(v.dtype) for v in found) else []
+
+
+def _is_told(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is told when it is in training."""
+    return "training" in inspect.signature(layer.call).parameters
 
 
 def _told(call: Any, training: bool) -> Any:

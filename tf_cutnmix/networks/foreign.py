@@ -103,6 +103,11 @@ def check_classes(num_classes: int) -> None:
         raise ValueError(f"num_classes must be 2 or more. Received: num_classes={num_classes}")
 
 
+def every_layer(network: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """A network or a layer, and all that are in it at any depth, each once."""
+    return network._flatten_layers()
+
+
 def copy_layer(layer: keras.Operation, **changes: Any) -> keras.Operation:
     """A layer or operation of the same config, but for changes, with fresh weights.
 
