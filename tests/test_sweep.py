@@ -127,7 +127,7 @@ def test_overwriting_takes_the_place_of_resuming() -> None:
         (["--grid=seed="], ["--grid=seed="]),
         (["--grid=seed=0", "--grid=seed=1"], ["seed twice"]),
         (["--grid=learning_rate=.1,0.1"], ["learning_rate=0.1", "share"]),
-        (["--grid=data_dir=a/b,a:b"], ["data_dir=a_b", "share"]),
+        (["--grid=dataset=a/b,a:b"], ["dataset=a_b", "share"]),
         (["--grid=workdir=a,b"], ["cannot vary workdir"]),
         (["--grid=resume=true,false"], ["cannot vary resume"]),
         (["--grid=overwrite=true,false"], ["cannot vary overwrite"]),

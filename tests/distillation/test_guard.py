@@ -36,7 +36,14 @@ def square_root_network() -> keras.Model:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("how", ["eager", "graph", "xla", "mixed_float16"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "eager",
+        "xla",
+        *(pytest.param(h, marks=pytest.mark.slow) for h in ("graph", "mixed_float16")),
+    ],
+)
 def test_a_step_that_is_not_finite_changes_nothing_nor_does_any_after_it(how, policy):
     if how == "mixed_float16":
         policy(how)

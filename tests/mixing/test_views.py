@@ -44,7 +44,7 @@ def test_outside_training_views_stay_as_they_are(layer):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("layer", [CutNMix, FMix])
+@pytest.mark.parametrize("layer", [CutNMix, pytest.param(FMix, marks=pytest.mark.slow)])
 def test_views_pass_the_harness(layer, tmp_path):
     layer, batch = of_three_peers(layer), own_views()
     harness.check_layer(layer, batch, tmp_path, rounded=["labels"])

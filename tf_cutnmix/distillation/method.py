@@ -277,6 +277,8 @@ class Method:
             # Of a text, which is a sequence too, no part compares with a number.
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"class_weights must be 0 or more. Received: {weight}")
+        if not isinstance(self.options, Mapping):
+            raise TypeError(f"options must be choices by name. Received: {self.options!r}")
         for option, choice in self.options.items():
             if option not in self.recipe.options:
                 raise InputError(f"--{option} is no option of --method={self.name}: leave it out")

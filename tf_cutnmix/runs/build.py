@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -61,12 +62,13 @@ def build_model(
     if strategy:
         _check_batch(config, train, strategy.num_replicas_in_sync)
     mean, deviation = statistics or train.statistics()
-    peers = [
-        build_network(
-            name, shape, num_classes, mean=mean, deviation=deviation, weights=_downloaded(config)
-        )
-        for name in config.architectures
-    ]
+    about: dict[str, Any] = {"mean": mean, "deviation": deviation, "weights": _downloaded(config)}
+    try:
+        peers = [build_network(name, shape, num_classes, **about) for name in config.architectures]
+    except tf.errors.ResourceExhaustedError as error:
+        raise InputError(
+            f"--arch={config.arch} takes more memory than there is: name a smaller network"
+        ) from error
     if _from_file(config):
         pretrained.load(peers, config.weights_from)
     if strategy and config.batch_norm == "sync":
