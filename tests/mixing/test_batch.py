@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tests.mixing.batches import NUM_CLASSES, photos
 from tf_cutnmix import CutMix, CutNMix, MixUp, cutnmix, mix_dataset
+from tf_cutnmix.mixing.batch import soft_labels
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,10 @@ def test_label_out_of_range_is_named_eagerly_in_a_graph_and_in_a_dataset(label, 
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=f"{words}{label}\\b"):
             mix()
+
+
+@pytest.mark.parametrize("dtype", [tf.int32, tf.uint8, tf.int64])
+def test_xla_compiles_once_whatever_the_labels_are(dtype):
+    compiled = tf.function(lambda y: soft_labels(y, 5), jit_compile=True, autograph=False)
+    program = compiled.experimental_get_compiler_ir(tf.zeros([4], dtype))(stage="hlo")
+    assert "parameter(0)" in program

@@ -107,7 +107,8 @@ def require(good: tf.Tensor, words: str, values: tf.Tensor) -> None:
       tf.errors.InvalidArgumentError: likewise in a graph; XLA compiles no such check.
     """
     first = tf.argmin(tf.concat([tf.cast(good, tf.int32), [0]], axis=0))
-    value = tf.concat([values, tf.zeros([1], values.dtype)], axis=0)[first]
+    # Not an index into it: XLA would take the labels as known for that, and compile every batch.
+    value = tf.gather(tf.concat([values, tf.zeros([1], values.dtype)], axis=0), first)
     if not tf.executing_eagerly():
         tf.debugging.Assert(tf.reduce_all(good), [f"{words}. Received:", value])
     elif first < len(good):
