@@ -30,7 +30,8 @@ def signatures(
         # tf.cond: OpenVINO takes the wrong branch.
         count = tf.shape(images)[0]
         padded = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
-        padded.set_shape([None, *images.shape[1:]])
+        # Converters know a shape by an operation alone.
+        padded = tf.reshape(padded, [-1, *size, channels])
         return [network(padded, training=False)[name][:count] for network in networks]
 
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
