@@ -46,12 +46,6 @@ PEERS = Rule(lambda value: 1 <= value <= 100, "a whole number from 1 to 100")
 PIXELS = Rule(lambda value: 0 <= value <= 2**15, "a whole number from 0 to 32,768")
 BELOW_1 = Rule(lambda value: 0 <= value < 1, "at least 0 and below 1")
 FRACTION = Rule(lambda value: 0 <= value <= 1, "from 0 to 1")
-# The names of `distillation.ramp.FITS`.
-FITS = ("fit", "fit_steep", "fit_nats", "fit_first")
-RAMP = Rule(
-    lambda value: value in FITS or (not isinstance(value, str) and FRACTION.holds(value)),
-    "from 0 to 1, or fit",
-)
 EPOCHS = Rule(
     lambda text: all(
         part.isascii() and part.isdigit() and len(part) <= 7 for part in split_names(text)

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from scipy.special import entr, log_softmax
 
 from tests.distillation.small_models import CLASSES, compiled, graph_of, images_of, small_distiller
-from tf_cutnmix import Method, settings
+from tf_cutnmix import Method
 from tf_cutnmix.distillation import ramp
 from tf_cutnmix.errors import InputError
+from tf_cutnmix.runs import names
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -134,7 +135,7 @@ def test_fit_logs_the_weight_that_grows_as_the_peers_learn() -> None:
 
 
 def test_the_settings_know_the_fits() -> None:
-    assert set(settings.FITS) == set(ramp.FITS)
+    assert set(names.FITS) == set(ramp.FITS)
     with pytest.raises(InputError, match=r"--ramp.*'fti'.*fit"):
         Method("cutnmix", fit="fti")
     with pytest.raises(InputError, match="--method=dml knows no --ramp=fit: pass a part"):

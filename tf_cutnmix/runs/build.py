@@ -1,4 +1,4 @@
-"""From the settings of a run to its data and its model."""
+"""From the settings of a run to its model."""
 
 import pathlib
 from collections.abc import Sequence
@@ -26,11 +26,7 @@ def check_names(config: Config) -> None:
         find(name, _downloaded(config))
     if _from_file(config) and not pathlib.Path(config.weights_from).expanduser().exists():
         raise InputError(f"--weights_from={config.weights_from}: there is no such file or folder")
-    Method(
-        config.method,
-        options=config.method_options,
-        fit=config.fit,
-    )
+    Method(config.method, options=config.method_options, fit=config.fit)
     _mixing(config, num_classes=2, steps=1)
     _augmentation(config)
 

@@ -21,9 +21,9 @@ from tf_cutnmix.settings import (
     PEERS,
     PIXELS,
     POSITIVE,
-    RAMP,
     SEED,
     Role,
+    Rule,
     check,
     names_of,
     setting,
@@ -36,6 +36,10 @@ RETIRED = {"hold_out": "by_class", "standardise_logits": "auto", "pull_every": "
 _RATIOS = ("alpha", "ratio_per", "mix_probability", "mix_until")
 _TEACHING = ("ensemble_members", "ensemble_from", "ensemble_view")
 _BETWEEN_PEERS = ("feature", "mutual")
+_RAMP = Rule(
+    lambda value: value in names.FITS or (not isinstance(value, str) and FRACTION.holds(value)),
+    "from 0 to 1, or fit",
+)
 
 
 def _option(text: str, *choices: str) -> Any:
@@ -227,7 +231,7 @@ class Config:
         "distillation",
         "part of the run in which distillation grows to its weight, by default the method's own; "
         "or fit: it counts the more, the better the peers fit their mixed labels",
-        rule=RAMP,
+        rule=_RAMP,
     )
     teacher_memory: float = setting(
         0.01,

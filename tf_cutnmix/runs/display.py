@@ -1,4 +1,4 @@
-"""What a run prints on its way: when it will end, and a line for each epoch."""
+"""What a run prints: what is known before it begins, when it will end, a line for each epoch."""
 
 import statistics
 import sys
@@ -17,9 +17,12 @@ from tf_cutnmix.runs.loading import Splits, batch_size, steps_per_epoch
 from tf_cutnmix.runs.progress import Progress
 
 _SHORT_RUN = 500
+_SECONDS_TO_JUDGE = 10.0
+_SECONDS_BETWEEN_UPDATES = 0.5
+_CLEAR = "\r\x1b[K"
 
 
-def before(config: Config, model: OnlineDistiller, splits: Splits) -> str:
+def overview(config: Config, model: OnlineDistiller, splits: Splits) -> str:
     """What is known of a run before it begins: a block of lines."""
     size = splits.train.pixels.shape[1:3]
     pixels = [tf.TensorSpec([1, *splits.train.pixels.shape[1:]], tf.uint8)]
@@ -64,11 +67,6 @@ def hints(config: Config, model: OnlineDistiller, train: Images) -> list[str]:
             "this processor multiplies in bfloat16: --precision=mixed_bfloat16 may be faster"
         )
     return lines
-
-
-_SECONDS_TO_JUDGE = 10.0
-_SECONDS_BETWEEN_UPDATES = 0.5
-_CLEAR = "\r\x1b[K"
 
 
 class Display(keras.callbacks.Callback):

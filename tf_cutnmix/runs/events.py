@@ -12,6 +12,9 @@ import tensorflow as tf
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import RunError
 
+_SIDE = 96
+_PICTURED = 8
+
 
 class Events:
     """The rows of `metrics.jsonl` and a picture as event files, in a folder of their own.
@@ -75,10 +78,6 @@ def _of_kind(row: Mapping[str, float], prefix: str) -> dict[str, float]:
     validation = {name for name in row if name.startswith("val_")}
     names = validation if prefix else row.keys() - validation - {"epoch"}
     return {name.removeprefix(prefix): row[name] for name in names}
-
-
-_SIDE = 96
-_PICTURED = 8
 
 
 def mixed_batch(model: OnlineDistiller, images: tf.Tensor, labels: tf.Tensor) -> np.ndarray:

@@ -21,13 +21,9 @@ from tf_cutnmix.runs import (
     results,
     workdir,
 )
-from tf_cutnmix.runs.build import (
-    build_model,
-    check_names,
-    check_together,
-)
+from tf_cutnmix.runs.build import build_model, check_names, check_together
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.display import Display, before, hints
+from tf_cutnmix.runs.display import Display, hints, overview
 from tf_cutnmix.runs.events import Events, mixed_batch
 from tf_cutnmix.runs.interrupts import Interrupts, told
 from tf_cutnmix.runs.loading import (
@@ -175,7 +171,7 @@ def _train(
             if progress.epoch < config.epochs:
                 progress.begin_epoch_anew()
     workdir.open_folder(folder, config, earlier)
-    print(before(config, model, splits), flush=True)
+    print(overview(config, model, splits), flush=True)
     for line in (*splits.train.notes, *hints(config, model, splits.train)):
         print(line, flush=True)
     with events, interrupts, workers.together(progress.save):

@@ -23,6 +23,9 @@ from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 
 _NAMED = 5
+_LARGEST_BATCH = 128
+_SMALLEST_BATCH = 8
+_BATCHES_AN_EPOCH = 8
 
 
 class Splits(NamedTuple):
@@ -92,11 +95,6 @@ def _without_labels(images: Counter) -> Counter:
 
 def _names(classes: list[str]) -> str:
     return listed(list(map(repr, classes)), _NAMED) or "none"
-
-
-_LARGEST_BATCH = 128
-_SMALLEST_BATCH = 8
-_BATCHES_AN_EPOCH = 8
 
 
 def load_images(config: Config) -> tuple[Images, Images, Images]:

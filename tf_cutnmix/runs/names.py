@@ -1,4 +1,4 @@
-"""Names of methods and formats, for `--help`, which does not wait for TensorFlow."""
+"""Names of methods, fits and formats, for `--help`, which does not wait for TensorFlow."""
 
 from tf_cutnmix.errors import unknown
 from tf_cutnmix.settings import split_names
@@ -9,6 +9,8 @@ METHODS = (
     *("kdcl", "kdcl_naive", "kdcl_linear", "kdcl_general"),
     *("mcl", "okddip", "one", "pcl"),
 )
+# The keys of `distillation.ramp.FITS`.
+FITS = ("fit", "fit_steep", "fit_nats", "fit_first")
 # What `--export_format` takes: the keys of `serving.formats.FORMATS` after what is always there.
 FORMATS = ("savedmodel", "litert", "litert_int8", "onnx", "openvino")
 
