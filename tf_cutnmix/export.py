@@ -6,8 +6,7 @@ import sys
 
 from tf_cutnmix import command, escaping, files
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import names
-from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.config import FORMATS, Config, chosen_formats
 from tf_cutnmix.settings import check, setting
 
 SUMMARY = """\
@@ -31,9 +30,7 @@ class Settings:
         "export",
         "a comma list of teacher, peer, ensemble; by default what the run exports",
     )
-    export_format: str = setting(
-        "savedmodel", "export", f"a comma list of {', '.join(names.FORMATS)}"
-    )
+    export_format: str = setting("savedmodel", "export", f"a comma list of {', '.join(FORMATS)}")
     export_dir: str = setting(
         "", "export", "exports go to <export_dir>/<name>/<version>/; by default the run's own"
     )
@@ -49,7 +46,7 @@ class Settings:
         check(self)
         if not self.run:
             raise InputError("--run is missing: name the folder of a finished run")
-        names.chosen_formats(self.export_format)
+        chosen_formats(self.export_format)
 
 
 def main(settings: Settings) -> None:

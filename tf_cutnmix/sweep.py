@@ -6,8 +6,7 @@ import sys
 
 from tf_cutnmix import command, files
 from tf_cutnmix.errors import InputError, RunError, unknown
-from tf_cutnmix.runs import names
-from tf_cutnmix.runs.config import Config, meaningless, settings_in
+from tf_cutnmix.runs.config import METHODS, Config, meaningless, settings_in
 from tf_cutnmix.settings import NOT_NEGATIVE, Role, Rule, names_of, setting
 from tf_cutnmix.sweeps import grid, processes, progress, results
 
@@ -141,7 +140,7 @@ def make_configs(settings: Settings) -> dict[str, Config]:
     shared = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Config)}
     values = grid.parse(settings.grid)
     if values.get("method") == ("all",):
-        values["method"] = names.METHODS
+        values["method"] = METHODS
     for name in values:
         if name not in (*shared, _FLAGFILE):
             raise unknown("setting in --grid", name, shared)

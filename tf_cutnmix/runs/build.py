@@ -1,13 +1,12 @@
 """From the settings of a run to its model."""
 
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tf_cutnmix.data import Images, has_direction
+from tf_cutnmix.data import has_direction
 from tf_cutnmix.distillation import Method, OnlineDistiller, synchronise, teacher
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
@@ -17,7 +16,8 @@ from tf_cutnmix.networks.build import build_network, find
 from tf_cutnmix.networks.sharing import share_stages, stages
 from tf_cutnmix.runs import optimizer
 from tf_cutnmix.runs.config import Config, check_meaning
-from tf_cutnmix.runs.loading import batch_size, class_weights, steps_per_epoch, validation_split
+from tf_cutnmix.runs.loading import validation_split
+from tf_cutnmix.runs.plan import Plan
 
 
 def check_names(config: Config) -> None:
@@ -44,20 +44,21 @@ def check_together(config: Config) -> None:
         )
 
 
-def build_model(
-    config: Config,
-    train: Images,
-    strategy: tf.distribute.Strategy | None = None,
-    statistics: Sequence[Sequence[float]] | None = None,
-) -> OnlineDistiller:
+def build_model(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> OnlineDistiller:
     """The compiled model of a run, with fresh weights, over the devices of a strategy.
 
-    It normalises by the statistics, if they are not to be those of the training images.
+    Raises:
+      InputError: the networks cannot be built, or do not go with the method or the devices.
     """
+    config, train = plan.config, plan.splits.train
     shape, num_classes = train.pixels.shape[1:], len(train.class_names)
-    if strategy:
-        _check_batch(config, train, strategy.num_replicas_in_sync)
-    mean, deviation = statistics or train.statistics()
+    devices = strategy.num_replicas_in_sync if strategy else 1
+    if plan.batch_size < devices:
+        raise InputError(
+            f"--batch_size={plan.batch_size} is of all {devices} devices together: raise it to "
+            f"{devices} or more"
+        )
+    mean, deviation = plan.statistics
     about: dict[str, Any] = {"mean": mean, "deviation": deviation, "weights": _downloaded(config)}
     try:
         peers = [build_network(name, shape, num_classes, **about) for name in config.architectures]
@@ -71,8 +72,6 @@ def build_model(
         synchronise(peers)
     if config.freeze != "none":
         pretrained.freeze(peers, config.freeze)
-    # What grows, ends or is remembered over a part of the run goes on as it is in a longer one.
-    steps = steps_per_epoch(train, config) * config.stretches[0]
     ramp = config.ramp_part
     if ramp is None:
         ramp = Method(config.method).recipe.ramp
@@ -80,21 +79,21 @@ def build_model(
         config.method,
         weights=config.term_weights,
         temperature=config.temperature,
-        ramp_steps=round(ramp * steps),
+        ramp_steps=round(ramp * plan.steps),
         fit=config.fit,
         options=config.method_options,
-        batch_size=batch_size(config, train),
+        batch_size=plan.batch_size,
         teacher=config.teacher,
         class_names=() if config.classes_by_position else train.class_names,
-        class_weights=class_weights(train) if config.balance == "weights" else (),
+        class_weights=plan.class_weights if config.balance == "weights" else (),
     )
     model = OnlineDistiller(
         _shared(peers, method, config),
-        _mixing(config, num_classes, steps),
+        _mixing(config, num_classes, plan.steps),
         method,
         augment=_augmentation(config),
         own_views={"auto": None, "own": True, "shared": False}[config.views],
-        momentum=teacher.momentum_for(steps, config.teacher_memory),
+        momentum=teacher.momentum_for(plan.steps, config.teacher_memory),
         weight_decay=config.weight_decay,
         strategy=strategy,
     )
@@ -105,23 +104,13 @@ def build_model(
     model.compile(
         optimizer.build(
             config,
-            steps_per_epoch(train, config),
+            plan.steps_per_epoch,
             [v for p in model.peers for v in pretrained.backbone(p)],
         ),
         jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],
     )
     model.optimizer.build(model.trainable_variables)
     return model
-
-
-def _check_batch(config: Config, train: Images, devices: int) -> None:
-    """Raise `InputError` for a batch of which some device would see nothing."""
-    size = batch_size(config, train)
-    if size < devices:
-        raise InputError(
-            f"--batch_size={size} is of all {devices} devices together: raise it to {devices} or "
-            "more"
-        )
 
 
 def _from_file(config: Config) -> bool:

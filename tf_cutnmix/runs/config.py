@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from tf_cutnmix.errors import InputError, unknown
-from tf_cutnmix.runs import names
 from tf_cutnmix.settings import (
     AT_LEAST_1,
     BELOW_1,
@@ -30,6 +29,15 @@ from tf_cutnmix.settings import (
     split_names,
 )
 
+# Named here for `--help`, which does not wait for TensorFlow: the keys of
+# `distillation.methods.METHODS`, of `distillation.ramp.FITS` and of `serving.formats.FORMATS`.
+METHODS = (
+    *("afd", "cl_ilr", "cutnmix", "dlb", "dml", "ffl", "independent", "kd"),
+    *("kdcl", "kdcl_naive", "kdcl_linear", "kdcl_general"),
+    *("mcl", "okddip", "one", "pcl"),
+)
+FITS = ("fit", "fit_steep", "fit_nats", "fit_first")
+FORMATS = ("savedmodel", "litert", "litert_int8", "onnx", "openvino")
 EXPORTS = ("teacher", "peer", "ensemble")
 # Settings that there were, with the default that they had.
 RETIRED = {"hold_out": "by_class", "standardise_logits": "auto", "pull_every": "0"}
@@ -37,7 +45,7 @@ _RATIOS = ("alpha", "ratio_per", "mix_probability", "mix_until")
 _TEACHING = ("ensemble_members", "ensemble_from", "ensemble_view")
 _BETWEEN_PEERS = ("feature", "mutual")
 _RAMP = Rule(
-    lambda value: value in names.FITS or (not isinstance(value, str) and FRACTION.holds(value)),
+    lambda value: value in FITS or (not isinstance(value, str) and FRACTION.holds(value)),
     "from 0 to 1, or fit",
 )
 
@@ -188,7 +196,7 @@ class Config:
     method: str = setting(
         "cutnmix",
         "distillation",
-        f"how peers learn from each other: {', '.join(names.METHODS)}; independent: not at all",
+        f"how peers learn from each other: {', '.join(METHODS)}; independent: not at all",
     )
     weights: str = setting(
         "",
@@ -326,7 +334,7 @@ class Config:
     export_format: str = setting(
         "savedmodel",
         "run",
-        f"a comma list of {', '.join(names.FORMATS)}; the SavedModel is always there",
+        f"a comma list of {', '.join(FORMATS)}; the SavedModel is always there",
         role=Role.MADE,
     )
     steps: int = setting(
@@ -385,7 +393,7 @@ class Config:
             )
         if [0, *self.stretches] != sorted({0, *self.stretches}):
             raise InputError(f"--restarts={self.restarts}: must rise, below --epochs={self.epochs}")
-        names.chosen_formats(self.export_format)
+        chosen_formats(self.export_format)
         if self.resume and self.overwrite:
             raise InputError("--resume and --overwrite contradict each other: pass one of them")
 
@@ -435,7 +443,7 @@ class Config:
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats of each export, beside the SavedModel."""
-        return names.chosen_formats(self.export_format)
+        return chosen_formats(self.export_format)
 
     @property
     def name(self) -> str:
@@ -457,6 +465,19 @@ class Config:
             if field.metadata["role"] is not Role.EARLIER_RUN and value is not None:
                 lines.append(f"--{field.name}={value}\n")
         return "".join(lines)
+
+
+def chosen_formats(export_format: str) -> tuple[str, ...]:
+    """The formats of a comma list, beside the SavedModel that each export holds.
+
+    Raises:
+      InputError: there is no such format.
+    """
+    chosen = dict.fromkeys(split_names(export_format))
+    for name in chosen:
+        if name not in FORMATS:
+            raise unknown("--export_format", name, FORMATS)
+    return tuple(name for name in chosen if name != "savedmodel")
 
 
 # Where a run finds and leaves its files, which says nothing about what it does.

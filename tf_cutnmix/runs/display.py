@@ -8,12 +8,10 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tf_cutnmix.data import Images
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.networks.build import KERAS_NAMES
 from tf_cutnmix.runs import cost, outlook, scores
-from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.loading import Splits, batch_size, steps_per_epoch
+from tf_cutnmix.runs.plan import Plan
 from tf_cutnmix.runs.progress import Progress
 
 _SHORT_RUN = 500
@@ -22,13 +20,12 @@ _SECONDS_BETWEEN_UPDATES = 0.5
 _CLEAR = "\r\x1b[K"
 
 
-def overview(config: Config, model: OnlineDistiller, splits: Splits) -> str:
+def overview(plan: Plan, model: OnlineDistiller) -> str:
     """What is known of a run before it begins: a block of lines."""
-    size = splits.train.pixels.shape[1:3]
-    pixels = [tf.TensorSpec([1, *splits.train.pixels.shape[1:]], tf.uint8)]
-    counts = splits.counts()
-    per_epoch = steps_per_epoch(splits.train, config)
-    facts = outlook.data(config.dataset, size, splits.train.class_names, counts)
+    config, train = plan.config, plan.splits.train
+    size = train.pixels.shape[1:3]
+    pixels = [tf.TensorSpec([1, *train.pixels.shape[1:]], tf.uint8)]
+    facts = outlook.data(config.dataset, size, train.class_names, plan.splits.counts())
     for name in dict.fromkeys(config.architectures):
         peer = config.architectures.index(name)
         facts[f"{config.architectures.count(name)} x {name}"] = (
@@ -36,17 +33,18 @@ def overview(config: Config, model: OnlineDistiller, splits: Splits) -> str:
             f"{cost.flops(model.peers[peer], pixels) / 1e6:,.1f} MFLOPs an image, each"
         )
     facts["steps"] = (
-        f"{config.epochs} epochs of {per_epoch} steps of {batch_size(config, splits.train)} images "
-        f"(--batch_size): {config.epochs * per_epoch:,}"
+        f"{config.epochs} epochs of {plan.steps_per_epoch} steps of {plan.batch_size} images "
+        f"(--batch_size): {config.epochs * plan.steps_per_epoch:,}"
     )
     return outlook.block(facts)
 
 
-def hints(config: Config, model: OnlineDistiller, train: Images) -> list[str]:
-    """What the user of a run on these images may want to know before it begins."""
+def hints(plan: Plan, model: OnlineDistiller) -> list[str]:
+    """What the user of a run may want to know before it begins."""
     lines = []
-    images, size = len(train.labels), batch_size(config, train)
-    steps = images // size * config.epochs
+    config, train = plan.config, plan.splits.train
+    images, size = len(train.labels), plan.batch_size
+    steps = plan.steps_per_epoch * config.epochs
     if steps < _SHORT_RUN:
         memory = f"the teacher remembers {1 / (1 - model.momentum):.0f} (--teacher_memory)"
         ramp = f", distillation grows over {model.method.ramp_steps} (--ramp)"
@@ -75,22 +73,18 @@ class Display(keras.callbacks.Callback):
     A term that is 0 has no column until it is not.
 
     Args:
-      progress: is told of an epoch's end before this is.
+      progress: is called at an epoch's end before this is.
+      plan: of the run.
       terms: names of the terms of the loss.
-      epochs: of the whole run.
-      steps: that this process will take at most.
-      gpus: that the machine has.
     """
 
-    def __init__(
-        self, progress: Progress, *, terms: Sequence[str], epochs: int, steps: float, gpus: int
-    ) -> None:
+    def __init__(self, progress: Progress, plan: Plan, terms: Sequence[str]) -> None:
         super().__init__()
         self.progress = progress
         self.terms = terms
-        self.epochs = epochs
-        self.steps = steps
-        self.gpus = gpus
+        self.epochs = plan.config.epochs
+        steps = (self.epochs - progress.epoch) * plan.steps_per_epoch - progress.batch
+        self.steps = min(steps, progress.steps_left)
         self.live = sys.stdout.isatty()
         self.columns: list[str] = []
         self.done = 0
@@ -156,7 +150,7 @@ class Display(keras.callbacks.Callback):
         if self.live:
             print(_CLEAR, end="")
         print(f"about {outlook.duration(seconds)} left, until {outlook.end(seconds)}")
-        if words := outlook.advice(seconds, self.gpus):
+        if words := outlook.advice(seconds, len(tf.config.list_physical_devices("GPU"))):
             print(words)
 
 

@@ -1,8 +1,9 @@
 """What TensorBoard shows of a run: made from its history, and made anew when it goes on."""
 
+import contextlib
 import pathlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -19,8 +20,10 @@ _PICTURED = 8
 class Events:
     """The rows of `metrics.jsonl` and a picture as event files, in a folder of their own.
 
-    Use it as a context, which begins without what the folder held and closes the files. Its
-    functions raise a `RunError` where they cannot be written.
+    Use it as a context, which begins without what the folder held and closes the files.
+
+    Raises:
+      RunError: they cannot be written.
 
     Args:
       folder: gets `train` and `validation`.
@@ -45,39 +48,32 @@ class Events:
 
     def show_picture(self, name: str, picture: tf.Tensor) -> None:
         """Add a picture `[height, width, 3]` uint8."""
-        self._write("train", 0, lambda: tf.summary.image(name, picture[tf.newaxis]))
+        with self._writing("train", 0):
+            tf.summary.image(name, picture[tf.newaxis])
 
     def add(self, rows: Iterable[Mapping[str, float]]) -> None:
         """Add the figures of epochs, under the names that Keras' callback gives them."""
         for row in rows:
-            for kind, prefix in (("train", ""), ("validation", "val_")):
-                self._add(kind, int(row["epoch"]) - 1, _of_kind(row, prefix))
+            step = int(row["epoch"]) - 1
+            validation = {name: value for name, value in row.items() if name.startswith("val_")}
+            training = {n: v for n, v in row.items() if n not in validation and n != "epoch"}
+            for kind, figures in (("train", training), ("validation", validation)):
+                if figures:
+                    with self._writing(kind, step):
+                        for name, value in figures.items():
+                            tf.summary.scalar(f"epoch_{name.removeprefix('val_')}", value)
 
-    def _add(self, kind: str, step: int, figures: Mapping[str, float]) -> None:
-        def write() -> None:
-            for name, value in figures.items():
-                tf.summary.scalar(f"epoch_{name}", value)
-
-        if figures:
-            self._write(kind, step, write)
-
-    def _write(self, kind: str, step: int, write: Any) -> None:
+    @contextlib.contextmanager
+    def _writing(self, kind: str, step: int) -> Iterator[None]:
         try:
             if kind not in self._writers:
                 self._writers[kind] = tf.summary.create_file_writer(str(self.folder / kind))
             with self._writers[kind].as_default(step):
-                write()
+                yield
             self._writers[kind].flush()
         except tf.errors.OpError as error:
             reason = error.message.splitlines()[0].split("}} ")[-1]
             raise RunError(f"cannot write {reason}") from error
-
-
-def _of_kind(row: Mapping[str, float], prefix: str) -> dict[str, float]:
-    """The figures of the training or the validation images, without the prefix of their names."""
-    validation = {name for name in row if name.startswith("val_")}
-    names = validation if prefix else row.keys() - validation - {"epoch"}
-    return {name.removeprefix(prefix): row[name] for name in names}
 
 
 def mixed_batch(model: OnlineDistiller, images: tf.Tensor, labels: tf.Tensor) -> np.ndarray:

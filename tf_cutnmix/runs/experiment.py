@@ -1,6 +1,5 @@
 """One run from its settings to its results: the only place where everything is wired."""
 
-import dataclasses
 import json
 import pathlib
 import time
@@ -13,28 +12,15 @@ import tensorflow as tf
 from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError, RunError
-from tf_cutnmix.runs import (
-    checkpoints,
-    exporting,
-    letting_go,
-    predictions,
-    results,
-    workdir,
-)
+from tf_cutnmix.runs import exporting, predictions, results, workdir
 from tf_cutnmix.runs.build import build_model, check_names, check_together
+from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.display import Display, hints, overview
 from tf_cutnmix.runs.events import Events, mixed_batch
 from tf_cutnmix.runs.interrupts import Interrupts, told
-from tf_cutnmix.runs.loading import (
-    Splits,
-    batch_size,
-    changes,
-    for_evaluation,
-    load_splits,
-    steps_per_epoch,
-    training_batches,
-)
+from tf_cutnmix.runs.loading import changes, for_evaluation, load_splits
+from tf_cutnmix.runs.plan import Plan, resolve
 from tf_cutnmix.runs.progress import Progress
 from tf_cutnmix.runs.workers import Workers
 from tf_cutnmix.serving import check_installed
@@ -84,7 +70,6 @@ def train_and_evaluate(
         told(pathlib.Path(config.folder)),
         workers.place(config) as config,
         files.locked(pathlib.Path(config.folder)),
-        letting_go.forgotten(),
     ):
         return _train_and_evaluate(config, workers, callbacks, show)
 
@@ -98,30 +83,26 @@ def _train_and_evaluate(
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
     earlier, config = workers.agreed(config, lambda: workdir.earlier_run(config))
-    splits = load_splits(config, earlier)
-    config = dataclasses.replace(config, batch_size=batch_size(config, splits.train))
-    workers.check_equal("images", splits.checksums)
+    plan = resolve(config, load_splits(config, earlier), earlier)
+    workers.check_equal("images", plan.splits.checksums)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
         keras.utils.set_random_seed(config.seed)
-        statistics = earlier.facts.get("statistics") if earlier else None
-        statistics = statistics or splits.train.statistics()
-        model = build_model(config, splits.train, workers.strategy, statistics)
-        facts = {"class_names": splits.train.class_names, "statistics": statistics}
-        progress = _train(model, splits, earlier, facts, config, workers, callbacks)
+        model = build_model(plan, workers.strategy)
+        progress = _train(model, plan, earlier, workers, callbacks)
         if not workers.chief:
             return workers.from_chief(dict)  # which comes when the chief is done
-        result, said = results.collect(model, splits, progress, config)
-        result["flags"] = config.flagfile().splitlines()
+        result, predicted = results.collect(model, plan, progress)
+        result["flags"] = plan.config.flagfile().splitlines()
         result["versions"] = results.versions()
         result["exports"] = {}
         result["wall_seconds"] = round(time.perf_counter() - begin, 1)
-        predictions.save(folder / "predictions.npz", said)
+        predictions.save(folder / "predictions.npz", predicted)
         _write(folder, result)
-        show(config, result)
+        show(plan.config, result)
         try:
-            result["exports"] = exporting.export_networks(model, splits, result, said, config)
+            result["exports"] = exporting.export_networks(model, plan, result, predicted)
         except RunError as error:
             raise RunError(
                 f"{error}; all else of the run is in {folder}, and python -m tf_cutnmix.export "
@@ -140,44 +121,32 @@ def _write(folder: pathlib.Path, result: dict[str, Any]) -> None:
 
 def _train(
     model: OnlineDistiller,
-    splits: Splits,
-    earlier: checkpoints.Checkpoint | None,
-    facts: dict[str, Any],
-    config: Config,
+    plan: Plan,
+    earlier: Checkpoint | None,
     workers: Workers,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> Progress:
     """Begin or go on with the run and train to its end; how far that was."""
+    config = plan.config
     folder = pathlib.Path(config.folder)
     events, interrupts = Events(folder / "tensorboard"), Interrupts()
-    progress = Progress(
-        model,
-        folder,
-        events,
-        interrupts,
-        batch_size=batch_size(config, splits.train),
-        steps_per_epoch=steps_per_epoch(splits.train, config),
-        steps=config.steps,
-        save_minutes=config.save_minutes,
-        facts={**facts, "flags": config.flagfile()},
-        images=splits.fingerprints(),
-    )
+    progress = Progress(model, plan, events, interrupts)
     if earlier:
         progress.restore(earlier)
-        changed = changes(earlier, splits)
+        changed = changes(earlier, plan.splits)
         # Fewer steps than are done tell of other images in runs of before, too.
-        if changed or progress.batch >= progress.steps_per_epoch:
+        if changed or progress.batch >= plan.steps_per_epoch:
             print(f"other images than before: {changed or 'fewer'}", flush=True)
             if progress.epoch < config.epochs:
                 progress.begin_epoch_anew()
     workdir.open_folder(folder, config, earlier)
-    print(overview(config, model, splits), flush=True)
-    for line in (*splits.train.notes, *hints(config, model, splits.train)):
+    print(overview(plan, model), flush=True)
+    for line in (*plan.splits.train.notes, *hints(plan, model)):
         print(line, flush=True)
     with events, interrupts, workers.together(progress.save):
-        _show_first_batch(events, folder, model, splits, config)
+        _show_first_batch(events, folder, model, plan)
         progress.write_history()
-        _fit(model, splits, progress, config, callbacks)
+        _fit(model, plan, progress, callbacks)
         progress.end_if_asked()
     return progress
 
@@ -202,12 +171,12 @@ def _set_threads(threads: int) -> None:
 
 
 def _show_first_batch(
-    events: Events, folder: pathlib.Path, model: OnlineDistiller, splits: Splits, config: Config
+    events: Events, folder: pathlib.Path, model: OnlineDistiller, plan: Plan
 ) -> None:
     """Write the picture of the first batch, which a run that goes on has already."""
     path = folder / "mixed_batch.png"
     if not path.exists():
-        images, labels = next(iter(training_batches(splits, config, first_epoch=0)))
+        images, labels = next(iter(plan.batches(first_epoch=0)))
         picture = mixed_batch(model, images, labels)
         files.write(path, tf.io.encode_png(picture).numpy())
     events.show_picture("mixed_batch", tf.io.decode_png(path.read_bytes()))
@@ -215,30 +184,22 @@ def _show_first_batch(
 
 def _fit(
     model: OnlineDistiller,
-    splits: Splits,
+    plan: Plan,
     progress: Progress,
-    config: Config,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
     """Train the rest of an epoch that has begun, then the others."""
-    validation = for_evaluation(splits.validation) if len(splits.validation.pixels) else None
-    steps = (config.epochs - progress.epoch) * progress.steps_per_epoch - progress.batch
-    display = Display(
-        progress,
-        terms=model.term_names,
-        epochs=config.epochs,
-        steps=min(steps, progress.steps_left),
-        gpus=len(tf.config.list_physical_devices("GPU")),
-    )
+    config, validation = plan.config, plan.splits.validation
+    display = Display(progress, plan, model.term_names)
     while progress.epoch < config.epochs and not progress.stopped:
         model.fit(
-            training_batches(splits, config, progress.epoch, progress.batch),
+            plan.batches(progress.epoch, progress.batch),
             initial_epoch=progress.epoch,
             epochs=progress.epoch + 1 if progress.batch else config.epochs,
-            steps_per_epoch=progress.steps_per_epoch - progress.batch,
+            steps_per_epoch=plan.steps_per_epoch - progress.batch,
             shuffle=False,
             verbose=0,
-            validation_data=validation,
+            validation_data=for_evaluation(validation) if len(validation.labels) else None,
             validation_freq=config.validation_every,
             callbacks=[progress, display, *callbacks],
         )

@@ -11,7 +11,8 @@ from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import card, checkpoints, predictions, workdir
 from tf_cutnmix.runs.build import build_model
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.loading import Splits, changes, load_splits
+from tf_cutnmix.runs.loading import changes, load_splits
+from tf_cutnmix.runs.plan import Plan, resolve
 from tf_cutnmix.serving import check_installed, export, fresh_process, record_lines
 
 # Images to compare an export on, and to measure and calibrate its formats on.
@@ -42,10 +43,10 @@ def export_run(config: Config) -> dict[str, str]:
     result, checkpoint = _result(folder), _checkpoint(folder)
     # Those that the run began with may be gone, and the checkpoint has all weights.
     config = dataclasses.replace(config, weights_from="none", freeze="none", new_images=True)
-    splits = load_splits(config, checkpoint)
-    if changed := changes(checkpoint, splits):
+    plan = resolve(config, load_splits(config, checkpoint), checkpoint)
+    if changed := changes(checkpoint, plan.splits):
         print(f"the export is tried on other images than the run had: {changed}", flush=True)
-    model = build_model(config, splits.train, statistics=checkpoint.facts.get("statistics"))
+    model = build_model(plan)
     values = checkpoint.best or checkpoint.values[: len(model.variables)]
     checkpoints.restore(values, model.variables)
     step, told = int(model.step.value), result["best_on_validation"]["step"]
@@ -55,8 +56,8 @@ def export_run(config: Config) -> dict[str, str]:
             "the run end, with --resume"
         )
     kept = files.own(folder, "predictions.npz")
-    said = predictions.read(kept) if kept.exists() else None
-    return export_networks(model, splits, result, said, config)
+    predicted = predictions.read(kept) if kept.exists() else None
+    return export_networks(model, plan, result, predicted)
 
 
 def _result(folder: pathlib.Path) -> dict[str, Any]:
@@ -99,10 +100,9 @@ def _checkpoint(folder: pathlib.Path) -> checkpoints.Checkpoint:
 @fresh_process()
 def export_networks(
     model: OnlineDistiller,
-    splits: Splits,
+    plan: Plan,
     result: dict[str, Any],
-    said: predictions.Predictions | None,
-    config: Config,
+    predicted: predictions.Predictions | None,
 ) -> dict[str, str]:
     """Write the exports that are asked for, each with its card; where each of them is.
 
@@ -110,6 +110,7 @@ def export_networks(
     """
     best_peer = model.networks[result["best_peer"]]
     networks = {"teacher": model.averages, "peer": [best_peer], "ensemble": model.peers}
+    config, splits = plan.config, plan.splits
     train = splits.train.pixels
     count = _MEASURED if config.formats else _COMPARED
     written = {}
@@ -123,7 +124,7 @@ def export_networks(
             labels=splits.test.labels[:count] if config.formats else None,
             calibration=train[:: max(len(train) // _CALIBRATION, 1)][:_CALIBRATION],
             max_pixels=config.max_pixels,
-            more=_card(result, said, name),
+            more=_card(result, predicted, name),
             formats=config.formats,
         )
         for line in record_lines(version):
@@ -133,10 +134,10 @@ def export_networks(
 
 
 def _card(
-    result: dict[str, Any], said: predictions.Predictions | None, name: str
+    result: dict[str, Any], predicted: predictions.Predictions | None, name: str
 ) -> dict[str, bytes]:
     """The file that says what an export is, where the run has left what it needs."""
     network = result["best_peer"] if name == "peer" else name
-    if said is None or network not in said.probabilities:
+    if predicted is None or network not in predicted.probabilities:
         return {}
-    return {"MODEL_CARD.md": card.write(result, said, name).encode()}
+    return {"MODEL_CARD.md": card.write(result, predicted, name).encode()}

@@ -4,8 +4,6 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,6 +14,7 @@ from tf_cutnmix.errors import Interrupted, RunError
 from tf_cutnmix.runs import checkpoints
 from tf_cutnmix.runs.events import Events
 from tf_cutnmix.runs.interrupts import Interrupts
+from tf_cutnmix.runs.plan import Plan
 
 _SELECTED_BY = "val_teacher_accuracy"
 # Saving within epochs takes at most this part of the time, however long one save takes.
@@ -31,15 +30,9 @@ class Progress(keras.callbacks.Callback):
 
     Args:
       model: built and compiled.
-      folder: of the run.
+      plan: of the run.
       events: that TensorBoard shows.
       interrupts: looked at after each step.
-      batch_size: images per step.
-      steps_per_epoch: of a whole epoch.
-      steps: to stop after; 0 for no limit.
-      save_minutes: between checkpoints within an epoch; 0: none.
-      facts: written into the checkpoint.
-      images: likewise.
 
     Attributes:
       epoch: whole epochs done.
@@ -54,27 +47,20 @@ class Progress(keras.callbacks.Callback):
     def __init__(
         self,
         model: OnlineDistiller,
-        folder: pathlib.Path,
+        plan: Plan,
         events: Events,
         interrupts: Interrupts,
-        *,
-        batch_size: int,
-        steps_per_epoch: int,
-        steps: int,
-        save_minutes: float,
-        facts: dict[str, Any],
-        images: Sequence[np.ndarray] = (),
     ) -> None:
         super().__init__()
-        self.folder = folder
+        self.folder = pathlib.Path(plan.config.folder)
         self.events = events
         self.interrupts = interrupts
-        self.batch_size = batch_size
-        self.steps_per_epoch = steps_per_epoch
-        self.steps_left = steps or math.inf
-        self.seconds_between_saves = 60 * save_minutes or math.inf
-        self.facts = facts
-        self.images = images
+        self.batch_size = plan.batch_size
+        self.steps_per_epoch = plan.steps_per_epoch
+        self.steps_left = plan.config.steps or math.inf
+        self.seconds_between_saves = 60 * plan.config.save_minutes or math.inf
+        self.facts = plan.facts()
+        self.images = plan.splits.fingerprints()
         self.distiller = model
         self.variables = [*model.variables, *model.optimizer.variables]
         self.epoch = 0

@@ -12,8 +12,8 @@ import tensorflow as tf
 from tf_cutnmix.data import Images
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.runs import checkpoints, cost, predictions, scores
-from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.loading import Splits, for_evaluation, validation_split
+from tf_cutnmix.runs.plan import Plan
 from tf_cutnmix.runs.predictions import Predictions
 from tf_cutnmix.runs.progress import Progress
 
@@ -22,7 +22,7 @@ _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def collect(
-    model: OnlineDistiller, splits: Splits, progress: Progress, config: Config
+    model: OnlineDistiller, plan: Plan, progress: Progress
 ) -> tuple[dict[str, Any], Predictions]:
     """The figures of the last epoch and of the best one, whose model is left in place.
 
@@ -30,6 +30,7 @@ def collect(
       What `result.json` holds of the data, the networks and how good they are; what the networks
       of the best epoch say of the test images.
     """
+    splits = plan.splits
     predict = tf.function(model.predict_each, autograph=False)
     moment = {"epoch": progress.epoch, "step": int(model.step.value)}
     figures, said = _evaluate(predict, splits)
@@ -43,7 +44,7 @@ def collect(
     return {
         "class_names": list(splits.train.class_names),
         "counts": splits.counts(),
-        "validation_split": validation_split(config),
+        "validation_split": validation_split(plan.config),
         "image_size": list(splits.train.pixels.shape[1:3]),
         "last": last,
         "best_on_validation": best,

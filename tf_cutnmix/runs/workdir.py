@@ -18,7 +18,6 @@ _FILES = (
     *("flags.cfg", "metrics.jsonl", "result.json", "predictions.npz"),
     *("mixed_batch.png", "run.html"),
 )
-_OF_BEFORE = ("last.npz", "best.npz")
 
 
 def check_writable(config: Config) -> None:
@@ -84,7 +83,7 @@ def open_folder(folder: pathlib.Path, config: Config, checkpoint: Checkpoint | N
         if checkpoint is None:
             for name in _FOLDERS:
                 shutil.rmtree(folder / name, ignore_errors=True)
-            for name in (*_FILES, *_OF_BEFORE):
+            for name in _FILES:
                 (folder / name).unlink(missing_ok=True)
         elif checkpoint.facts["epoch"] in config.stretches[:-1] and not checkpoint.facts["batch"]:
             result = folder / "result.json"
@@ -98,16 +97,11 @@ def open_folder(folder: pathlib.Path, config: Config, checkpoint: Checkpoint | N
 
 def _begun(folder: pathlib.Path) -> bool:
     """Whether there is anything of a run."""
-    return any((folder / name).exists() for name in (*_FOLDERS, *_FILES, *_OF_BEFORE))
+    return any((folder / name).exists() for name in (*_FOLDERS, *_FILES))
 
 
 def _check_only_begun(folder: pathlib.Path) -> None:
     """Raise an error if a run without a checkpoint left more than a beginning."""
-    if any((folder / name).exists() for name in _OF_BEFORE):
-        raise RunError(
-            f"{folder} holds checkpoints of an earlier version, {' and '.join(_OF_BEFORE)}: train "
-            "the run anew, with --overwrite"
-        )
     for name in ("result.json", "metrics.jsonl"):
         if (folder / name).exists():
             raise InputError(
