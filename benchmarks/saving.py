@@ -12,10 +12,10 @@ from benchmarks import turns
 from benchmarks.tables import Row
 from tf_cutnmix.data import Images
 from tf_cutnmix.distillation import OnlineDistiller
+from tf_cutnmix.interrupts import Interrupts
 from tf_cutnmix.runs import build, checkpoints
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.events import Events
-from tf_cutnmix.runs.interrupts import Interrupts
 from tf_cutnmix.runs.progress import Progress
 
 TITLE = (

@@ -20,6 +20,7 @@ from absl import flags
 
 from tf_cutnmix import keras_choices, output
 from tf_cutnmix.errors import InputError, Interrupted, RunError
+from tf_cutnmix.interrupts import Interrupts
 
 _HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
 _OF_EVERY_COMMAND = {
@@ -38,30 +39,40 @@ def run(name: str, summary: str, settings: type, main: Callable[[Any], None]) ->
       settings: a dataclass whose fields are made with `settings.setting`.
       main: is called with the settings.
     """
+    output.open_what_is_closed()
     arguments = sys.argv[1:]
-    if any(argument in _HELP for argument in arguments):
-        print(help_text(name, summary, settings))
-        return 0
     try:
-        with _termination_as_interrupt():
-            main(parse(settings, arguments))
+        if any(argument in _HELP for argument in arguments):
+            print(help_text(name, summary, settings))
+        else:
+            with Interrupts(raised=True):
+                main(parse(settings, arguments))
+        sys.stdout.flush()
     except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _ended(f"error: {error}", 1)
+    except BrokenPipeError:
+        return _ended("", 128 + signal.SIGPIPE)
     except OSError as error:
-        # Of a place that nobody foresaw: a name too long, a disk that is gone.
+        # Of a place that nobody foresaw: a name too long, a disk that is full or gone.
         if not error.strerror:
             raise
         place = f"{str(error.filename)[:200]}: " if error.filename else ""
-        print(f"error: {place}{error.strerror}", file=sys.stderr)
-        return 1
+        return _ended(f"error: {place}{error.strerror}", 1)
     except Interrupted as interrupt:
-        print(interrupt, file=sys.stderr)
-        return 128 + interrupt.number
+        return _ended(str(interrupt), 128 + interrupt.number)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return _ended("interrupted", 128 + signal.SIGINT)
     return 0
+
+
+def _ended(words: str, code: int) -> int:
+    """The exit code, when the reason is printed and nothing is left that could fail at the end."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        print(words, end="\n" if words else "", file=sys.stderr, flush=True)
+    output.drop(sys.stdout, sys.stderr)
+    return code
 
 
 def parse(settings: type, arguments: Sequence[str]) -> Any:
@@ -153,20 +164,6 @@ def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
                 raise
     finally:
         os.write(2, said.encode())
-
-
-@contextlib.contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """SIGTERM, which a machine that is taken away sends, unwinds as Ctrl-C does."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise Interrupted(number)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _plain(error: Exception) -> str:

@@ -21,16 +21,12 @@ class Interrupted(KeyboardInterrupt):
 
     Args:
       number: of the signal.
-      told: how to go on, if there is something to go on from.
-
-    Attributes:
-      number: of the signal.
-      told: as it was passed.
+      advice: how to go on, if there is something to go on from.
     """
 
-    def __init__(self, number: int, told: str = "") -> None:
-        super().__init__(told or "interrupted")
-        self.number, self.told = number, told
+    def __init__(self, number: int, advice: str = "") -> None:
+        super().__init__(advice or "interrupted")
+        self.number, self.advice = number, advice
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:

@@ -1,10 +1,29 @@
-"""What libraries print on their own."""
+"""What this process prints, and what libraries print on their own."""
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import IO
+
+
+def open_what_is_closed() -> None:
+    """Have all three streams, as all programs expect: what a shell has closed leads nowhere."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def drop(*streams: IO[str]) -> None:
+    """Have all that is still printed to these streams, as at Python's end, lead nowhere."""
+    with open(os.devnull, "w") as nowhere:
+        for stream in streams:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What a run prints: what is known before it begins, when it will end, a line for each epoch."""
 
+import signal
 import statistics
 import sys
 import time
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from tf_cutnmix import output
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.networks.build import KERAS_NAMES
 from tf_cutnmix.runs import cost, outlook, scores
@@ -110,9 +112,7 @@ class Display(keras.callbacks.Callback):
             self._updated_at = now
             steps = f"step {self._batch} of {self.progress.steps_per_epoch}"
             left = f", {outlook.duration(self._seconds_left(now))} left" if self.done > 1 else ""
-            print(
-                f"{_CLEAR}epoch {self._epoch} of {self.epochs}: {steps}{left}", end="", flush=True
-            )
+            self._print(f"{_CLEAR}epoch {self._epoch} of {self.epochs}: {steps}{left}", end="")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}
@@ -121,7 +121,7 @@ class Display(keras.callbacks.Callback):
         if not self._told:
             self._tell(self._seconds_left(now))
         if self.live:
-            print(_CLEAR, end="")
+            self._print(_CLEAR, end="")
         row = {
             "epoch": f"{epoch + 1}{'*' if self.progress.best_epoch == epoch + 1 else ' '}",
             **_cells(logs, self.terms),
@@ -133,10 +133,10 @@ class Display(keras.callbacks.Callback):
         columns = [*columns[:-2], *(n for n in self.columns if n not in row), *columns[-2:]]
         if columns != self.columns:
             if not self.columns and self.progress.best_epoch:
-                print("* the best epoch on the validation split so far")
+                self._print("* the best epoch on the validation split so far")
             self.columns = columns
-            print("  ".join(f"{name:>{_width(name)}}" for name in columns))
-        print("  ".join(f"{row.get(n, ''):>{_width(n)}}" for n in columns), flush=True)
+            self._print("  ".join(f"{name:>{_width(name)}}" for name in columns))
+        self._print("  ".join(f"{row.get(n, ''):>{_width(n)}}" for n in columns))
 
     def _seconds_left(self, now: float) -> float:
         """By whole epochs where there are some after the first, with all that is done in them."""
@@ -148,10 +148,18 @@ class Display(keras.callbacks.Callback):
     def _tell(self, seconds: float) -> None:
         self._told = True
         if self.live:
-            print(_CLEAR, end="")
-        print(f"about {outlook.duration(seconds)} left, until {outlook.end(seconds)}")
+            self._print(_CLEAR, end="")
+        self._print(f"about {outlook.duration(seconds)} left, until {outlook.end(seconds)}")
         if words := outlook.advice(seconds, len(tf.config.list_physical_devices("GPU"))):
-            print(words)
+            self._print(words)
+
+    def _print(self, text: str, end: str = "\n") -> None:
+        """Print at once; where nobody reads any longer, the run ends as if a signal had come."""
+        try:
+            print(text, end=end, flush=True)
+        except BrokenPipeError:
+            output.drop(sys.stdout)
+            self.progress.interrupts.number = signal.SIGPIPE
 
 
 def _cells(logs: dict[str, float], terms: Sequence[str]) -> dict[str, str]:

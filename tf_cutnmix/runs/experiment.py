@@ -1,9 +1,11 @@
 """One run from its settings to its results: the only place where everything is wired."""
 
+import contextlib
 import json
 import pathlib
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,14 +13,14 @@ import tensorflow as tf
 
 from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
-from tf_cutnmix.errors import InputError, RunError
-from tf_cutnmix.runs import exporting, predictions, results, workdir
+from tf_cutnmix.errors import InputError, Interrupted, RunError
+from tf_cutnmix.interrupts import Interrupts
+from tf_cutnmix.runs import checkpoints, exporting, predictions, results, workdir
 from tf_cutnmix.runs.build import build_model, check_names, check_together
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.display import Display, hints, overview
 from tf_cutnmix.runs.events import Events, mixed_batch
-from tf_cutnmix.runs.interrupts import Interrupts, told
 from tf_cutnmix.runs.loading import changes, for_evaluation, load_splits
 from tf_cutnmix.runs.plan import Plan, resolve
 from tf_cutnmix.runs.progress import Progress
@@ -67,7 +69,7 @@ def train_and_evaluate(
     check_installed(config.formats)
     workdir.check_writable(config)
     with (
-        told(pathlib.Path(config.folder)),
+        _saying_how_to_go_on(pathlib.Path(config.folder)),
         workers.place(config) as config,
         files.locked(pathlib.Path(config.folder)),
     ):
@@ -149,6 +151,26 @@ def _train(
         _fit(model, plan, progress, callbacks)
         progress.end_if_asked()
     return progress
+
+
+@contextlib.contextmanager
+def _saying_how_to_go_on(folder: pathlib.Path) -> Iterator[None]:
+    """A run that is asked to end, wherever it is, names what it has saved.
+
+    Raises:
+      Interrupted: SIGTERM or SIGINT came.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        known = interrupt if isinstance(interrupt, Interrupted) else Interrupted(signal.SIGINT)
+        if known.advice or not checkpoints.paths(folder):
+            raise
+        raise Interrupted(
+            known.number,
+            f"interrupted; {folder} has what was saved: the same command with --resume goes on "
+            "from there",
+        ) from interrupt
 
 
 def _set_threads(threads: int) -> None:

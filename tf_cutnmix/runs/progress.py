@@ -11,9 +11,9 @@ import numpy as np
 from tf_cutnmix import files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import Interrupted, RunError
+from tf_cutnmix.interrupts import Interrupts
 from tf_cutnmix.runs import checkpoints
 from tf_cutnmix.runs.events import Events
-from tf_cutnmix.runs.interrupts import Interrupts
 from tf_cutnmix.runs.plan import Plan
 
 _SELECTED_BY = "val_teacher_accuracy"
