@@ -92,19 +92,22 @@ def _train_and_evaluate(
     try:
         keras.utils.set_random_seed(config.seed)
         model = build_model(plan, workers.strategy)
-        progress = _train(model, plan, earlier, workers, callbacks)
+        progress = _train(model, plan, earlier, workers, callbacks, begin)
         if not workers.chief:
             return workers.from_chief(dict)  # which comes when the chief is done
         result, predicted = results.collect(model, plan, progress)
         result["flags"] = plan.config.flagfile().splitlines()
         result["versions"] = results.versions()
-        result["exports"] = {}
-        result["wall_seconds"] = round(time.perf_counter() - begin, 1)
+        finished = earlier is not None and earlier.facts["epoch"] >= config.epochs
+        result["exports"] = exporting.made_before(plan.config) if finished else {}
+        result["wall_seconds"] = round(progress.seconds, 1)
         predictions.save(folder / "predictions.npz", predicted)
         _write(folder, result)
         show(plan.config, result)
         try:
-            result["exports"] = exporting.export_networks(model, plan, result, predicted)
+            result["exports"] |= exporting.export_networks(
+                model, plan, result, predicted, but=result["exports"]
+            )
         except RunError as error:
             raise RunError(
                 f"{error}; all else of the run is in {folder}, and python -m tf_cutnmix.export "
@@ -127,12 +130,13 @@ def _train(
     earlier: Checkpoint | None,
     workers: Workers,
     callbacks: Sequence[keras.callbacks.Callback],
+    began_at: float,
 ) -> Progress:
     """Begin or go on with the run and train to its end; how far that was."""
     config = plan.config
     folder = pathlib.Path(config.folder)
     events, interrupts = Events(folder / "tensorboard"), Interrupts()
-    progress = Progress(model, plan, events, interrupts)
+    progress = Progress(model, plan, events, interrupts, began_at)
     if earlier:
         progress.restore(earlier)
         changed = changes(earlier, plan.splits)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 from tf_cutnmix import files
@@ -10,7 +11,7 @@ from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import card, checkpoints, predictions, workdir
 from tf_cutnmix.runs.build import build_model
-from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.config import Config, settings_in
 from tf_cutnmix.runs.loading import changes, load_splits
 from tf_cutnmix.runs.plan import Plan, resolve
 from tf_cutnmix.serving import check_installed, export, fresh_process, record_lines
@@ -97,14 +98,28 @@ def _checkpoint(folder: pathlib.Path) -> checkpoints.Checkpoint:
     return checkpoint
 
 
+def made_before(config: Config) -> dict[str, str]:
+    """Where the exports of a finished run are, by name, if they would be made the same again."""
+    try:
+        result = json.loads((pathlib.Path(config.folder) / "result.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    before = settings_in("\n".join(result["flags"]))
+    now = settings_in(config.flagfile())
+    if any(before[name] != now[name] for name in ("export_format", "export_dir", "max_pixels")):
+        return {}
+    return {name: path for name, path in result["exports"].items() if pathlib.Path(path).is_dir()}
+
+
 @fresh_process()
 def export_networks(
     model: OnlineDistiller,
     plan: Plan,
     result: dict[str, Any],
     predicted: predictions.Predictions | None,
+    but: Collection[str] = (),
 ) -> dict[str, str]:
-    """Write the exports that are asked for, each with its card; where each of them is.
+    """Write the exports that are asked for, `but` some, each with its card; where each of them is.
 
     A network of which the run, as one of before, has left no predictions has no card.
     """
@@ -114,7 +129,7 @@ def export_networks(
     train = splits.train.pixels
     count = _MEASURED if config.formats else _COMPARED
     written = {}
-    for name in config.exports:
+    for name in (name for name in config.exports if name not in but):
         suffix = "" if name == "teacher" else f"_{name}"
         version = export(
             networks[name],

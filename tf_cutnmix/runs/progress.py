@@ -33,6 +33,7 @@ class Progress(keras.callbacks.Callback):
       plan: of the run.
       events: that TensorBoard shows.
       interrupts: looked at after each step.
+      began_at: `time.perf_counter()` when this process began with the run; now by default.
 
     Attributes:
       epoch: whole epochs done.
@@ -40,7 +41,7 @@ class Progress(keras.callbacks.Callback):
       history: the figures of each epoch done, as in `metrics.jsonl`.
       best_epoch: the latest of those with the best teacher on the validation split, or 0.
       best_model: its variables, none if it is 0.
-      rates: images per second of training, for each epoch of this process.
+      rates: images per second of training, for each epoch that this process has trained in.
       stopped: whether so many steps are done.
     """
 
@@ -50,6 +51,7 @@ class Progress(keras.callbacks.Callback):
         plan: Plan,
         events: Events,
         interrupts: Interrupts,
+        began_at: float | None = None,
     ) -> None:
         super().__init__()
         self.folder = pathlib.Path(plan.config.folder)
@@ -70,6 +72,8 @@ class Progress(keras.callbacks.Callback):
         self.best = -1.0
         self.best_model: list[np.ndarray] = []
         self.rates: list[float] = []
+        self._seconds_before = 0.0
+        self._began_at = time.perf_counter() if began_at is None else began_at
         self._metrics: list[np.ndarray] = []
         self._kept: list[pathlib.Path] = []
         self._saved_at = time.perf_counter()
@@ -83,6 +87,11 @@ class Progress(keras.callbacks.Callback):
     def stopped(self) -> bool:
         return self.steps_left <= 0
 
+    @property
+    def seconds(self) -> float:
+        """Since the run was begun, in all processes that have gone on with it."""
+        return self._seconds_before + time.perf_counter() - self._began_at
+
     def restore(self, checkpoint: checkpoints.Checkpoint) -> None:
         """Go on from a checkpoint.
 
@@ -94,6 +103,7 @@ class Progress(keras.callbacks.Callback):
             self.epoch, self.batch = int(facts["epoch"]), int(facts["batch"])
             self.best_epoch, self.best = int(facts["best_epoch"]), float(facts["best"])
             self.history = list(facts["history"])
+            self._seconds_before = float(facts.get("seconds", 0.0))
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"the checkpoint does not hold what a run saves: {error!r}") from error
         checkpoints.restore(checkpoint.values, self.variables)
@@ -209,6 +219,7 @@ class Progress(keras.callbacks.Callback):
             "best": self.best,
             "best_epoch": self.best_epoch,
             "history": list(self.history),
+            "seconds": self.seconds,
         }
         return checkpoints.Checkpoint(
             values=checkpoints.copies(self.variables),

@@ -40,7 +40,8 @@ def collect(
         moment = {"epoch": progress.best_epoch, "step": int(model.step.value)}
         figures, said = _evaluate(predict, splits)
         best = {**moment, **figures}
-    rates = progress.rates[1:] or progress.rates
+    # The first epoch waits for what is compiled once.
+    rates = [row["images_per_second"] for row in progress.history[1:]] or progress.rates
     return {
         "class_names": list(splits.train.class_names),
         "counts": splits.counts(),
