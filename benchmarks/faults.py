@@ -1,5 +1,6 @@
 """Faults: a run is broken at random moments, gone on with, and compared to one left in peace."""
 
+import contextlib
 import os
 import pathlib
 import random
@@ -13,17 +14,20 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
+from sklearn import datasets
 
 from benchmarks import cluster, turns
 from benchmarks.tables import Row
 from tf_cutnmix.runs import checkpoints
 
 TITLE = (
-    "A run on digits is broken at a random moment, then gone on with. It survived if the command "
-    "said what it should and the run ended as the one that nothing happened to, to the bit: "
+    "A run on pictures of digits is broken at a random moment, then gone on with. It survived if "
+    "the command said what it should and the run ended as the one that nothing happened to: "
     "weights, slots, averages, the best model and every figure of every epoch. One whose second "
     "worker was killed goes on with one process, which rounds otherwise: it need only end. Work "
-    "lost is the time between the state that was gone on from and the fault."
+    "lost is the time between the state that was gone on from and the fault; of an export, that "
+    "between the signal and the end."
 )
 _SETTINGS = {
     "train_split": "train[:640]",
@@ -38,6 +42,8 @@ _SETTINGS = {
     "export": "",
 }
 _SAID_FULL = "File too large"
+_SAID_RESUME = "--resume goes on from there"
+_SAID_CHANGED = "holds other images than"
 _SAID_TWO = "is being written by process"
 _SAID_ALONE = "another of the 2 workers has ended"
 
@@ -61,10 +67,12 @@ class Fault(NamedTuple):
       cause: a function of a run's processes, its folder and its epochs; None comes of it if the
         run had ended before.
       workers: that the run has.
+      piped: whether it prints into a pipe in place of a file.
     """
 
     cause: Callable[..., Trial | None]
     workers: int = 1
+    piped: bool = False
 
 
 def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
@@ -74,6 +82,7 @@ def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
     epochs = 6 if quick else 12
     moments = random.Random(0)
     with tempfile.TemporaryDirectory() as scratch:
+        _draw_pictures(pathlib.Path(scratch) / "pictures")
         whole = pathlib.Path(scratch) / "whole"
         begin = time.perf_counter()
         seconds = _leave_in_peace(whole, epochs)
@@ -101,14 +110,20 @@ def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
 
 
 def _command(folder: pathlib.Path, epochs: int) -> list[str]:
-    flags = {**_SETTINGS, "epochs": epochs, "workdir": folder}
+    flags = {
+        **_SETTINGS,
+        "dataset": folder.parent / "pictures",
+        "epochs": epochs,
+        "workdir": folder,
+        "export_dir": folder / "exports",
+    }
     arguments = [f"--{name}={value}" for name, value in flags.items()]
     return [sys.executable, "-m", "tf_cutnmix.train", *arguments, "--resume"]
 
 
 def _leave_in_peace(folder: pathlib.Path, epochs: int) -> float:
     """Make a run; seconds from its first checkpoint to its end."""
-    (run,) = _start(folder, epochs, workers=1)
+    (run,) = _start(folder, epochs)
     _await_checkpoint(run, folder)
     begin = time.perf_counter()
     _, said = run.communicate()
@@ -124,7 +139,7 @@ def _go_on(folder: pathlib.Path, epochs: int) -> None:
 
 def _try(fault: Fault, folder: pathlib.Path, epochs: int, seconds: float) -> Trial | None:
     """Break a run so many seconds after its first checkpoint; None if it ends before that."""
-    runs = _start(folder, epochs, fault.workers)
+    runs = _start(folder, epochs, fault.workers, fault.piped)
     _await_checkpoint(runs[0], folder)
     deadline = time.perf_counter() + seconds
     while runs[0].poll() is None and time.perf_counter() < deadline:
@@ -137,7 +152,9 @@ def _await_checkpoint(run: subprocess.Popen, folder: pathlib.Path) -> None:
         time.sleep(0.01)
 
 
-def _start(folder: pathlib.Path, epochs: int, workers: int) -> list[subprocess.Popen]:
+def _start(
+    folder: pathlib.Path, epochs: int, workers: int = 1, piped: bool = False
+) -> list[subprocess.Popen]:
     """The process of a run, or its processes, the one that writes first."""
     runs = []
     for number, told in enumerate(cluster.configs(workers)):
@@ -146,7 +163,7 @@ def _start(folder: pathlib.Path, epochs: int, workers: int) -> list[subprocess.P
             run = subprocess.Popen(
                 [*_command(folder, epochs), *flags],
                 env={**os.environ, "TF_CONFIG": told},
-                stdout=log,
+                stdout=subprocess.PIPE if piped else log,
                 stderr=subprocess.PIPE,
                 text=True,
             )
@@ -185,6 +202,51 @@ def _damage(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Tri
     between = latest.stat().st_mtime - former[0].stat().st_mtime
     latest.write_bytes(latest.read_bytes()[: latest.stat().st_size // 2])
     return trial._replace(lost=trial.lost + between)
+
+
+def _close_the_pipe(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
+    """Whoever reads what a run prints ends, as `head` does."""
+    ended, moment = (folder / "result.json").exists(), time.time()
+    process.stdout.close()
+    said = process.stderr.read()
+    if process.wait() == 0 or ended:
+        return None
+    as_said = process.returncode == 128 + signal.SIGPIPE and _SAID_RESUME in said
+    return Trial(as_said, _lost(folder, moment))
+
+
+def _change_a_picture(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
+    """A picture is another one when a killed run is gone on with, and then as it was."""
+    trial = _KILL(process, folder, epochs)
+    if trial is None:
+        return None
+    picture = next((folder.parent / "pictures" / "train").glob("*/*.png"))
+    before = picture.read_bytes()
+    Image.new("RGB", (8, 8), "red").save(picture)
+    again = subprocess.run(_command(folder, epochs), capture_output=True, text=True, check=False)
+    picture.write_bytes(before)
+    return trial._replace(as_said=again.returncode == 1 and _SAID_CHANGED in again.stderr)
+
+
+def _end_an_export(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
+    """SIGTERM at a random moment of an export of the run, when that has ended."""
+    process.communicate()
+    command = [sys.executable, "-m", "tf_cutnmix.export", f"--run={folder}", "--export=peer"]
+    begin = time.perf_counter()
+    subprocess.run(command, capture_output=True, check=True)
+    seconds = time.perf_counter() - begin
+    export = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        export.wait(random.uniform(0.1, 1) * seconds)
+    moment = time.perf_counter()
+    export.terminate()
+    _, said = export.communicate()
+    if export.returncode == 0:
+        return None
+    waited = time.perf_counter() - moment
+    # Before Python runs the command the system ends it.
+    as_said = (export.returncode, said) in ((143, "interrupted\n"), (-signal.SIGTERM, ""))
+    return Trial(as_said, waited)
 
 
 def _write_twice(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
@@ -242,14 +304,26 @@ def _figures(checkpoint: checkpoints.Checkpoint) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
 
 
+def _draw_pictures(folder: pathlib.Path) -> None:
+    """Scikit-learn's digits as files."""
+    digits = datasets.load_digits()
+    for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        path = folder / ("train" if number < 1200 else "test") / str(label) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 15.9).astype(np.uint8)).convert("RGB").save(path)
+
+
 _KILL = _signalled(signal.SIGKILL, -signal.SIGKILL, "")
 # By their names.
 KINDS = {
     "SIGKILL": Fault(_KILL),
-    "SIGTERM": Fault(_signalled(signal.SIGTERM, 143, "--resume goes on from there")),
-    "SIGINT": Fault(_signalled(signal.SIGINT, 130, "--resume goes on from there")),
+    "SIGTERM": Fault(_signalled(signal.SIGTERM, 143, _SAID_RESUME)),
+    "SIGINT": Fault(_signalled(signal.SIGINT, 130, _SAID_RESUME)),
     "full disk": Fault(_fill_the_disk),
     "damaged checkpoint": Fault(_damage),
+    "closed pipe": Fault(_close_the_pipe, piped=True),
+    "changed picture": Fault(_change_a_picture),
+    "SIGTERM in an export": Fault(_end_an_export),
     "two writers": Fault(_write_twice),
     "clock set back": Fault(_set_the_clock_back),
     "killed worker": Fault(_kill_a_worker, workers=2),
