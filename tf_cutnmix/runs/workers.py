@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.errors import InputError, RunError, first_line
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.settings import Role, names_of
 
@@ -42,6 +42,7 @@ class Workers:
 
     Raises:
       InputError: there are no several devices, or `TF_CONFIG` does not say which.
+      RunError: the port of this process is taken.
     """
 
     def __init__(self, distribute: str) -> None:
@@ -56,7 +57,18 @@ class Workers:
             chiefs = len(jobs.get("chief", ()))
             self.processes = chiefs + len(jobs.get("worker", ()))
             self.number = resolver.task_id + chiefs * (resolver.task_type == "worker")
-            self.strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+            address = jobs[resolver.task_type][resolver.task_id]
+            print(
+                f"worker {self.number} of {self.processes}, at {address}, waits for the others",
+                flush=True,
+            )
+            try:
+                self.strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+            except tf.errors.UnknownError as error:
+                raise RunError(
+                    f"worker {self.number} cannot listen at {address}: {first_line(error)}; "
+                    "another program may have the port: name others, on all workers"
+                ) from error
             self._add = _adding(self.strategy, self.processes)
 
     @property
