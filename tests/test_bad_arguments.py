@@ -71,23 +71,26 @@ def test_nothing_is_made_of_what_is_no_setting(made, settings):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "settings"),
+    ("name", "input_shape", "num_classes"),
     [
-        ((None, SHAPE, 10), {}),
-        (("resnet8", 32, 10), {}),
-        (("resnet8", (32, 32), 10), {}),
-        (("resnet8", (0, 32, 3), 10), {}),
-        (("resnet8", ("32", 32, 3), 10), {}),
-        (("resnet8", SHAPE, "10"), {}),
-        (("resnet8", SHAPE, 1), {}),
-        (("resnet8", SHAPE, 10), {"mean": (1, 2)}),
-        (("resnet8", SHAPE, 10), {"deviation": 0}),
-        (("resnet8", SHAPE, 10), {"deviation": NAN}),
-        (("resnet8", SHAPE, 10), {"weights": 3}),
+        (None, SHAPE, 10),
+        ("resnet8", 32, 10),
+        ("resnet8", (32, 32), 10),
+        ("resnet8", (0, 32, 3), 10),
+        ("resnet8", ("32", 32, 3), 10),
+        ("resnet8", SHAPE, "10"),
+        ("resnet8", SHAPE, 1),
     ],
 )
-def test_a_network_is_not_built_of_what_is_no_setting(arguments, settings):
-    refusal(build_network, *arguments, **settings)
+def test_a_network_is_not_built_of_what_is_no_setting(name, input_shape, num_classes):
+    refusal(build_network, name, input_shape, num_classes)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"mean": (1, 2)}, {"deviation": 0}, {"deviation": NAN}, {"weights": 3}]
+)
+def test_pixels_are_not_normalised_by_what_is_no_setting(settings):
+    refusal(build_network, "resnet8", SHAPE, 10, **settings)
 
 
 @pytest.mark.parametrize(

@@ -221,9 +221,8 @@ def test_help_takes_less_than_a_second(tmp_path: pathlib.Path) -> None:
 # Exit codes
 
 
-@pytest.mark.parametrize("module", COMMANDS)
-def test_a_bad_flag_ends_in_one_line(module: str, tmp_path: pathlib.Path) -> None:
-    process = run_module("-m", module, "--epoch=3", cwd=tmp_path)
+def test_a_bad_flag_ends_a_process_in_one_line(tmp_path: pathlib.Path) -> None:
+    process = run_module("-m", "tf_cutnmix.train", "--epoch=3", cwd=tmp_path)
     assert process.returncode == 1
     assert process.stdout == ""
     assert re.fullmatch(r"error: [^\n]+\n", process.stderr)

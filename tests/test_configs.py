@@ -1,17 +1,18 @@
 """Every shipped flagfile parses, says how it is run, and builds its model."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
 import pytest
 
+from tests.runs.short_runs import model_of
 from tests.tiny_peers import tiny_peer
 from tf_cutnmix import command, sweep
 from tf_cutnmix.data import Images
 from tf_cutnmix.distillation.method import METHODS, Method
 from tf_cutnmix.mixing.layers import MIXINGS
 from tf_cutnmix.networks import build
-from tf_cutnmix.runs.build import build_model
 from tf_cutnmix.runs.config import Config
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
@@ -84,7 +85,8 @@ def test_a_config_builds_its_model(path):
     num_classes = int(config.dataset.removeprefix("cifar"))
     pixels = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
     names = tuple(map(str, range(num_classes)))
-    model = build_model(config, Images(pixels, np.zeros(128, np.int32), names))
+    images = Images(pixels, np.zeros(128, np.int32), names)
+    model = model_of(images, dataclasses.asdict(config))
     assert [peer.name for peer in model.peers] == list(config.architectures)
     assert model.num_classes == num_classes
     assert model.optimizer.built
