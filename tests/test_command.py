@@ -6,11 +6,11 @@ import importlib
 import os
 import pathlib
 import re
+import resource
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import pytest
@@ -208,14 +208,16 @@ def test_help_is_printed_without_waiting_for_tensorflow(module: str, tmp_path) -
     assert not list(tmp_path.iterdir())
 
 
-def test_help_takes_less_than_a_second(tmp_path: pathlib.Path) -> None:
+def test_help_takes_less_than_half_a_second(tmp_path: pathlib.Path) -> None:
+    """Of the processor's time, whatever else it does meanwhile."""
     seconds = []
     for flag in ("--help", "-h", "--helpfull"):
-        begin = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         process = run_module("-m", "tf_cutnmix.train", flag, cwd=tmp_path)
-        seconds.append(time.perf_counter() - begin)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
         assert (process.returncode, process.stderr) == (0, "")
-    assert min(seconds) < 1.0
+    assert min(seconds) < 0.5
 
 
 # Exit codes

@@ -145,6 +145,8 @@ def run_or_check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     small = [*SMALL, *arguments, "--steps=1"]
     if not any(argument.startswith("--export=") for argument in arguments):
         small.append("--export=")
+        if not any(argument.startswith("--flagfile=") for argument in arguments):
+            small.insert(0, "--arch=tiny_networks:tiny")  # as nothing goes on from it
     if all(_may_be_alone(config) for config in configs):
         small.insert(0, "--num_peers=1")
     if not swept:
