@@ -1,17 +1,18 @@
 """Every shipped flagfile parses, says how it is run, and builds its model."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
 import pytest
 
-from tests.distillation.small_models import small_network
+from tests.runs.short_runs import model_of
+from tests.tiny_peers import tiny_peer
 from tf_cutnmix import command, sweep
 from tf_cutnmix.data import Images
 from tf_cutnmix.distillation.method import METHODS, Method
 from tf_cutnmix.mixing.layers import MIXINGS
 from tf_cutnmix.networks import build
-from tf_cutnmix.runs.build import build_model
 from tf_cutnmix.runs.config import Config
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
@@ -32,83 +33,43 @@ def read(path: pathlib.Path, *flags: str) -> Config:
     return command.parse(Config, [f"--flagfile={path}", *flags])
 
 
-def test_both_data_sets_have_a_config_for_three_depths():
-    expected = {f"cifar{k}_resnet{d}_cutnmix" for k in (10, 100) for d in (32, 56, 110)}
-    assert {path.stem for path in CONFIGS} == expected
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_config_is_named_after_what_it_trains_and_says_its_command(path):
-    config = read(path)
-    assert path.stem == f"{config.dataset}_{config.arch}_{config.mix}"
-    assert f"--flagfile=configs/{path.name}" in path.read_text()
-
-
-@pytest.mark.parametrize("path", [*CONFIGS, *PAPER], ids=lambda path: path.stem)
-def test_config_is_the_published_recipe(path):
-    config = read(path)
+def check_published_recipe(config: Config) -> None:
     recipe = (config.epochs, config.batch_size, config.learning_rate, config.weight_decay)
     assert recipe == (300, 128, 0.1, 5e-4)
     assert round(config.crop * 32) == 4
 
 
-@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_ramp_is_that_of_the_published_recipe(path):
-    config = read(path)
-    assert round(config.ramp * config.epochs) == 80
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_config_spells_out_what_cutnmix_does_by_default(path):
-    config, method = read(path), Method("cutnmix")
-    assert (config.ramp, config.temperature) == (method.recipe.ramp, method.temperature)
-    weights = {term.name: term.weight for term in method.terms([small_network()] * 2)}
-    assert {**weights, **config.term_weights} == weights
-    assert list(config.term_weights) == ["feature"]
-
-
-def test_a_flag_after_the_flagfile_wins():
-    assert read(CONFIGS[0], "--epochs=10").epochs == 10
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "path",
-    [p if "resnet32" in p.stem else pytest.param(p, marks=pytest.mark.slow) for p in CONFIGS],
-    ids=lambda path: path.stem,
-)
-def test_config_builds_its_model(path):
-    config = read(path)
-    num_classes = int(config.dataset.removeprefix("cifar"))
-    pixels = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
-    names = tuple(map(str, range(num_classes)))
-    model = build_model(config, Images(pixels, np.zeros(128, np.int32), names))
-    assert [peer.name for peer in model.peers] == [config.arch] * 2
-    assert model.num_classes == num_classes
-    assert model.optimizer.built
-
-
-# The architectures of the literature
-
-
-def test_both_data_sets_have_a_config_for_each_architecture_of_the_literature():
+def test_both_data_sets_have_a_config_for_three_depths_and_each_architecture_of_the_literature():
+    expected = {f"cifar{k}_resnet{d}_cutnmix" for k in (10, 100) for d in (32, 56, 110)}
+    assert {path.stem for path in CONFIGS} == expected
     expected = {f"cifar{k}_{arch}" for k in (10, 100) for arch in PAPER_ARCHITECTURES}
     assert {path.stem for path in PAPER} == expected
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_has_the_published_recipe_and_spells_out_what_cutnmix_does_by_default(path):
+    config, method = read(path), Method("cutnmix")
+    check_published_recipe(config)
+    assert path.stem == f"{config.dataset}_{config.arch}_{config.mix}"
+    assert f"--flagfile=configs/{path.name}" in path.read_text()
+    assert (config.ramp, config.temperature) == (method.recipe.ramp, method.temperature)
+    weights = {term.name: term.weight for term in method.terms([tiny_peer(), tiny_peer()])}
+    assert {**weights, **config.term_weights} == weights
+    assert list(config.term_weights) == ["feature"]
+    assert read(path, "--epochs=10").epochs == 10
+
+
 @pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_a_config_of_the_literature_says_its_commands_and_its_names_are_known(path):
-    config = read(path)
+def test_a_config_of_the_literature_has_its_recipe_and_commands_whose_names_are_known(path):
+    config, text = read(path), path.read_text()
+    check_published_recipe(config)
+    assert round(config.ramp * config.epochs) == 80
     assert path.stem == f"{config.dataset}_{config.arch}"
-    assert path.read_text().count(f"--flagfile=configs/paper/{path.name}") == 2
+    assert text.count(f"--flagfile=configs/paper/{path.name}") == 2
     assert (config.num_peers, config.method, config.mix) == (3, "cutnmix", "cutnmix")
     assert build.find(config.arch)
-
-
-@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_the_sweep_in_a_head_parses_and_knows_its_methods(path):
-    text = path.read_text().replace("\\\n#", "")
-    (line,) = [line for line in text.splitlines() if "tf_cutnmix.sweep" in line]
+    lines = text.replace("\\\n#", "").splitlines()
+    (line,) = [line for line in lines if "tf_cutnmix.sweep" in line]
     flags = line.replace("configs/paper", str(path.parent)).split()[4:]
     configs = sweep.make_configs(command.parse(sweep.Settings, flags)).values()
     assert {config.method for config in configs} <= METHODS.keys()
@@ -118,23 +79,22 @@ def test_the_sweep_in_a_head_parses_and_knows_its_methods(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", PAPER_ARCHITECTURES)
-def test_a_config_of_the_literature_builds_its_model(arch):
-    config = read(FOLDER / "paper" / f"cifar100_{arch}.cfg")
+@pytest.mark.parametrize("path", [*CONFIGS, *PAPER], ids=lambda path: path.stem)
+def test_a_config_builds_its_model(path):
+    config = read(path)
+    num_classes = int(config.dataset.removeprefix("cifar"))
     pixels = np.random.default_rng(0).integers(0, 256, (128, 32, 32, 3), np.uint8)
-    labels = np.zeros(128, np.int32)
-    model = build_model(config, Images(pixels, labels, tuple(map(str, range(100)))))
-    assert len(model.peers) == 3
+    names = tuple(map(str, range(num_classes)))
+    images = Images(pixels, np.zeros(128, np.int32), names)
+    model = model_of(images, dataclasses.asdict(config))
+    assert [peer.name for peer in model.peers] == list(config.architectures)
+    assert model.num_classes == num_classes
     assert model.optimizer.built
 
 
-# The smoke test
-
-
 def test_the_smoke_test_makes_every_method_with_every_mixing():
-    text = SMOKE.read_text()
     flags = [f"--flagfile={SMOKE}", "--workdir=sweeps/smoke"]
-    assert f"--flagfile=configs/{SMOKE.name} {flags[1]}" in text
+    assert f"--flagfile=configs/{SMOKE.name} {flags[1]}" in SMOKE.read_text()
     configs = sweep.make_configs(command.parse(sweep.Settings, flags)).values()
     made = {(config.method, config.mix) for config in configs}
     assert made == {(method, mix) for method in METHODS for mix in ("none", *MIXINGS)}

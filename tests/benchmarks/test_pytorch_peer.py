@@ -109,43 +109,20 @@ def disturb(network: keras.Model, seed: int) -> None:
             layer.set_weights([generator.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
 
 
-@pytest.mark.parametrize("depth", [8, 14])
 @pytest.mark.parametrize("training", [False, True])
-def test_the_network_is_ours(depth, training):
-    ours = build_network(f"resnet{depth}", (32, 32, 3), CLASSES)
+def test_the_network_is_ours(training):
+    """Odd sides are padded as ours, too."""
+    ours = build_network("resnet14", (15, 13, 3), CLASSES)
     disturb(ours, 3)
-    theirs = pytorch.ResNet(depth, CLASSES).train(training)
+    theirs = pytorch.ResNet(14, CLASSES).train(training)
     copy_weights(ours, theirs)
     keep_biased_variances(theirs)
-    expected = ours(pixels(1), training=training)
-    features, logits = theirs(to_torch(pixels(1)))
+    images = pixels(1)[:, :15, :13]
+    expected = ours(images, training=training)
+    features, logits = theirs(to_torch(images))
     np.testing.assert_allclose(features.detach(), expected["features"], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(logits.detach(), expected["logits"], rtol=1e-4, atol=1e-4)
     assert_same_state(ours, theirs)
-
-
-def test_odd_sides_are_padded_as_ours():
-    ours = build_network("resnet8", (15, 13, 3), CLASSES)
-    theirs = pytorch.ResNet(8, CLASSES).eval()
-    copy_weights(ours, theirs)
-    images = pixels(2)[:, :15, :13]
-    _, logits = theirs(to_torch(images))
-    expected = ours(images, training=False)["logits"]
-    np.testing.assert_allclose(logits.detach(), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_networks_start_as_he_et_al_say():
-    network = pytorch.ResNet(20, CLASSES)
-    for block in blocks_of(network)[1:]:
-        weight = block.convolution.weight
-        expected = np.sqrt(2 / weight[0].numel())
-        np.testing.assert_allclose(weight.std().item(), expected, rtol=0.1)
-
-
-@pytest.mark.parametrize("depth", [7, 9, 2])
-def test_other_depths_are_refused(depth):
-    with pytest.raises(ValueError, match="6n\\+2"):
-        pytorch.ResNet(depth)
 
 
 @pytest.fixture(scope="module", params=["independent", "cutnmix"])
@@ -216,11 +193,6 @@ def test_weights_and_averages_after_three_steps_are_ours(trained):
     adapters = [adapter for part in ours.parts for adapter in part.adapters]
     for adapter, their in zip(adapters, theirs.adapters, strict=True):
         np.testing.assert_allclose(their.weight.detach().T, adapter.kernel, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.long
-def test_averages_have_moved_and_lag_behind_the_peers(trained):
-    _, theirs, _ = trained
     for peer, average in zip(theirs.peers, theirs.averages, strict=True):
         assert not np.allclose(peer.head.weight.detach(), average.head.weight, atol=1e-3)
         assert all(not weight.requires_grad for weight in average.parameters())
@@ -232,7 +204,7 @@ def coordinates(batch: int = 64, height: int = 32, width: int = 24) -> torch.Ten
     return to_torch(np.stack([image, row, column], axis=-1).astype("uint8"))
 
 
-@pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("alpha", [0.3, 4.0])
 def test_views_paste_one_whole_box_of_the_partner(alpha):
     images, labels = coordinates(), torch.eye(64)
     views, mixed = pytorch.cutnmix(images, labels, num_peers=3, alpha=alpha)
@@ -290,16 +262,6 @@ def test_crops_are_windows_of_the_padded_image_and_some_are_mirrored():
     assert {m[2] for m in found} == {False, True}
 
 
-def test_a_whole_step_augments_mixes_and_counts():
-    distiller = pytorch.Distiller(8, 2, CLASSES)
-    views, labels = distiller.make_views(to_torch(pixels(0)), torch.from_numpy(soft_labels(0)))
-    assert not torch.equal(views[0], views[1])
-    assert labels.shape == (BATCH, CLASSES)
-    terms = distiller.step(to_torch(pixels(0)), torch.from_numpy(soft_labels(0)))
-    assert all(torch.isfinite(term) and not term.requires_grad for term in terms.values())
-    assert distiller.taken == distiller.step_on_device.item() == 1
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 def test_the_compiled_step_is_the_eager_one_and_compiles_once(monkeypatch):
@@ -325,15 +287,6 @@ def test_autocast_computes_in_bfloat16_and_keeps_float32_weights():
     assert rounded["loss"] != terms["loss"]
     np.testing.assert_allclose(rounded["loss"], terms["loss"], rtol=0.03)
     assert all(weight.dtype == torch.float32 for weight in distiller.parameters())
-
-
-@pytest.mark.parametrize(
-    ("setting", "value"), [("method", "dml"), ("precision", "int8"), ("compile_mode", "fast")]
-)
-def test_unknown_names_are_refused(setting, value):
-    batch = to_torch(pixels(0)), torch.from_numpy(soft_labels(0))
-    with pytest.raises(ValueError, match=f"{setting} must be .*{value}"):
-        pytorch.Distiller(8, 2, CLASSES, **{setting: value}).step(*batch)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

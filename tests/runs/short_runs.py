@@ -1,10 +1,15 @@
 """Runs of a few steps and what they leave behind."""
 
+import json
 import pathlib
 import sys
 from typing import Any, NamedTuple
 
-from tf_cutnmix.runs import checkpoints, experiment
+import numpy as np
+
+from tf_cutnmix import data
+from tf_cutnmix.distillation import OnlineDistiller
+from tf_cutnmix.runs import build, checkpoints, experiment
 from tf_cutnmix.runs.config import Config
 
 STEPS_PER_EPOCH = 4
@@ -42,8 +47,22 @@ def run(folder: pathlib.Path, base: dict[str, Any] = SMALL, **settings: Any) -> 
     return Run(folder, config, experiment.train_and_evaluate(config))
 
 
+def model_of(images: data.Images, base: dict[str, Any] = SMALL, **settings: Any) -> OnlineDistiller:
+    """What a run of these settings trains on these images."""
+    return build.build_model(Config(**{**base, **settings}), images)
+
+
 def module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", f"tf_cutnmix.{name}", *arguments]
+
+
+def metrics(folder: pathlib.Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def figures(folder: pathlib.Path) -> list[dict[str, float]]:
+    """The metrics without what depends on how busy the machine is."""
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in metrics(folder)]
 
 
 def state(folder: pathlib.Path) -> checkpoints.Checkpoint:
@@ -55,3 +74,11 @@ def progress_of(folder: pathlib.Path) -> tuple[int, int]:
     """Whole epochs, and the batches of one more, in the latest checkpoint of a run."""
     facts = state(folder).facts
     return facts["epoch"], facts["batch"]
+
+
+def assert_equal_to_the_bit(one: pathlib.Path, other: pathlib.Path) -> None:
+    """Two runs have the same figures and the same state."""
+    assert figures(one) == figures(other)
+    first, second = state(one), state(other)
+    for name in ("values", "metrics", "best"):
+        np.testing.assert_equal(getattr(first, name), getattr(second, name))

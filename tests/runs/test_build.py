@@ -1,4 +1,4 @@
-"""Every setting reaches the model."""
+"""Every setting reaches the model and its optimizer."""
 
 import math
 import subprocess
@@ -8,18 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH
+from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH, model_of, run
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
 from tf_cutnmix.networks import sharing
-from tf_cutnmix.runs import build, cost, display
+from tf_cutnmix.runs import cost, optimizer
 from tf_cutnmix.runs.config import Config
-
-
-def rate(model: keras.Model, step: int) -> float:
-    model.optimizer.iterations.assign(step)
-    return float(model.optimizer.learning_rate)
-
 
 STEPS = 8 * STEPS_PER_EPOCH
 SCHEDULES = {
@@ -30,33 +24,44 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_learning_rate_follows_its_schedule(schedule, training_images):
-    config = Config(**{**ALONE, "epochs": 8, "learning_rate": 0.3, "schedule": schedule})
-    model = build.build_model(config, training_images)
-    expected = [0.3 * SCHEDULES[schedule](step) for step in range(STEPS)]
-    np.testing.assert_allclose([rate(model, s) for s in range(STEPS)], expected, rtol=1e-5)
+def test_the_learning_rate_follows_its_schedule_and_begins_anew_in_a_longer_run(
+    schedule, training_images
+):
+    settings = {"learning_rate": 0.3, "schedule": schedule}
+    short = model_of(training_images, ALONE, **settings, epochs=8)
+    longer = model_of(training_images, ALONE, **settings, epochs=16, restarts="8")
+    for model, steps in ((short, STEPS), (longer, 2 * STEPS)):
+        rates = []
+        for step in range(steps):
+            model.optimizer.iterations.assign(step)
+            rates.append(float(model.optimizer.learning_rate))
+        expected = [0.3 * SCHEDULES[schedule](step % STEPS) for step in range(steps)]
+        np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    assert (longer.momentum, longer.method) == (short.momentum, short.method)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_in_a_longer_run_the_schedule_begins_anew_and_nothing_else_does(schedule, training_images):
-    settings = {**ALONE, "learning_rate": 0.3, "schedule": schedule}
-    short = build.build_model(Config(**{**settings, "epochs": 8}), training_images)
-    longer = Config(**{**settings, "epochs": 16, "restarts": "8"})
-    model = build.build_model(longer, training_images)
-    expected = [0.3 * SCHEDULES[schedule](step % STEPS) for step in range(2 * STEPS)]
-    np.testing.assert_allclose([rate(model, s) for s in range(2 * STEPS)], expected, rtol=1e-5)
-    assert model.momentum == short.momentum
-    assert model.method == short.method
+def test_what_is_below_the_classifiers_learns_at_its_own_rate_on_the_same_schedule():
+    settings = {"schedule": "step", "learning_rate": 0.4, "momentum": 0.5, "epochs": 8}
+    gradients = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    below, unused, above = (keras.Variable(np.ones(3)) for _ in range(3))
+    built = optimizer.build(Config(**settings, learning_rate_backbone=0.1), 1, [below, unused])
+    for gradient in gradients:
+        built.apply([gradient, None, gradient], [below, unused, above])
+    for variable, rate in ((below, 0.1), (above, 0.4)):
+        value, velocity = np.ones(3), np.zeros(3)
+        for step, gradient in enumerate(gradients):
+            now = rate * (1 if step < 4 else 0.1 if step < 6 else 0.01)
+            velocity = 0.5 * velocity - now * gradient
+            value = value + 0.5 * velocity - now * gradient
+        np.testing.assert_allclose(variable, value, rtol=1e-5)
+    np.testing.assert_array_equal(unused, 1)  # as the loss does not depend on it
 
 
 def test_images_are_normalised_by_the_statistics_of_the_training_images(training_images):
     random = np.random.default_rng(0)
     pixels = random.integers(0, [50, 100, 250], (1234, 4, 4, 3)).astype(np.uint8)
-    model = build.build_model(
-        Config(**{**ALONE, "arch": "resnet8"}),
-        training_images._replace(pixels=pixels, labels=np.zeros(1234, np.int32)),
-    )
-    layer = model.peers[0].get_layer("normalisation")
+    images = training_images._replace(pixels=pixels, labels=np.zeros(1234, np.int32))
+    layer = model_of(images, ALONE, arch="resnet8").peers[0].get_layer("normalisation")
     np.testing.assert_allclose(np.squeeze(layer.mean), pixels.mean((0, 1, 2)), rtol=1e-6)
     np.testing.assert_allclose(np.squeeze(layer.variance), pixels.var((0, 1, 2)), rtol=1e-5)
 
@@ -84,7 +89,7 @@ def test_every_setting_reaches_the_model(training_images):
         "seed": 5,
         "epochs": 10,
     }
-    model = build.build_model(Config(**{**SMALL, "arch": "resnet8", **settings}), training_images)
+    model = model_of(training_images, **settings)
     steps = 10 * STEPS_PER_EPOCH
     assert model.method.get_config() == {
         "name": "cutnmix",
@@ -126,100 +131,61 @@ def test_every_setting_reaches_the_model(training_images):
     ("settings", "stage", "own_views", "mean_gradient"),
     [
         ({"method": "dml"}, None, False, False),
-        ({"method": "one"}, "stage2", False, False),
-        ({"method": "cl_ilr"}, "stage2", False, True),
-        ({"method": "pcl"}, "stage2", True, False),
+        ({"method": "cl_ilr"}, "stage1", False, True),
+        ({"method": "pcl"}, "stage1", True, False),
         ({"method": "pcl", "views": "shared", "share": "stem"}, "stem", False, False),
-        ({"method": "dml", "views": "own", "share": "stage3"}, "stage3", True, False),
         ({"method": "independent", "num_peers": 1, "share": "stage1"}, None, False, False),
     ],
 )
-def test_peers_share_stages_and_views_as_the_paper_has_it_unless_told_otherwise(
+def test_peers_share_stages_and_views_as_the_paper_has_it_unless_set_otherwise(
     settings, stage, own_views, mean_gradient, training_images
 ):
-    model = build.build_model(Config(**{**SMALL, "arch": "resnet8", **settings}), training_images)
+    model = model_of(training_images, **settings)
     assert sharing.shared_stage(model.peers) == stage
     assert model.own_views == own_views
     kinds = {type(layer) for layer in model.peers[0].layers}
     assert (sharing.MeanGradient in kinds) == mean_gradient
 
 
-@pytest.mark.parametrize("method", ["one", "pcl", "ffl", "cl_ilr"])
-def test_a_method_that_shares_refuses_a_network_without_stages(method, training_images):
-    config = Config(**{**SMALL, "arch": "tiny_networks:without_stages", "method": method})
-    with pytest.raises(InputError, match=f"--method={method} needs peers that share .* names 0"):
-        build.build_model(config, training_images)
+def test_a_method_that_shares_refuses_a_network_without_stages(training_images):
+    with pytest.raises(InputError, match=r"--method=pcl needs peers that share .* names 0"):
+        model_of(training_images, arch="tiny_networks:without_stages", method="pcl")
 
 
 @pytest.mark.parametrize(
     ("dataset", "flip", "mirrored"),
-    [
-        ("digits", "auto", False),
-        ("digits", "on", True),
-        ("cifar10", "auto", True),
-        ("cifar10", "off", False),
-    ],
+    [("digits", "auto", False), ("digits", "on", True), ("cifar10", "auto", True)],
 )
 def test_characters_are_mirrored_only_if_asked(dataset, flip, mirrored, training_images):
-    config = Config(**{**ALONE, "dataset": dataset, "flip": flip})
-    assert build.build_model(config, training_images).augment.flip is mirrored
+    model = model_of(training_images, ALONE, dataset=dataset, flip=flip)
+    assert model.augment.flip is mirrored
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("base", "settings", "hint"),
     [
         (
+            {**SMALL, "teacher_memory": 0.01},
             {},
             "short run: 12 steps; the teacher remembers 1 (--teacher_memory), distillation grows "
             "over 6 (--ramp); --batch_size=8 would give 54",
         ),
         (
-            {"epochs": 30, "teacher_memory": 0.1, "ramp": 0.25},
-            "short run: 120 steps; the teacher remembers 12 (--teacher_memory), distillation grows "
-            "over 30 (--ramp); --batch_size=8 would give 540",
+            ALONE,
+            {"epochs": 124, "teacher_memory": 0.1},
+            "short run: 496 steps; the teacher remembers 50 (--teacher_memory); --batch_size=16 "
+            "would give 1116",
         ),
-        (
-            {"method": "independent"},
-            "short run: 12 steps; the teacher remembers 1 (--teacher_memory); --batch_size=8 would "
-            "give 54",
-        ),
-        (
-            {"epochs": 124, "method": "pcl"},
-            "short run: 496 steps; the teacher remembers 5 (--teacher_memory), distillation grows "
-            "over 124 (--ramp); --batch_size=16 would give 1116",
-        ),
-        ({"epochs": 125}, None),
+        (ALONE, {"epochs": 125}, None),
     ],
 )
-def test_a_short_run_is_told_what_its_parts_of_the_run_come_to(settings, told, training_images):
-    config = Config(**{**SMALL, "teacher_memory": 0.01, **settings})
-    model = build.build_model(config, training_images)
-    found = display.hints(config, model, training_images)
-    assert [hint for hint in found if "short run" in hint] == ([told] if told else [])
-
-
-@pytest.mark.parametrize(
-    ("balance", "counts", "told"),
-    [("none", (31, 10), True), ("none", (30, 10), False), ("sampling", (31, 10), False)],
-)
-def test_classes_of_unlike_size_are_told_unless_something_is_done(
-    balance, counts, told, training_images
-):
-    model = build.build_model(Config(**ALONE), training_images)
-    labels = np.repeat(np.arange(2), counts).astype(np.int32)
-    train = training_images._replace(labels=labels, class_names=("a", "b"))
-    found = display.hints(Config(**{**ALONE, "balance": balance}), model, train)
-    assert any("--balance=weights or sampling" in line for line in found) == told
-
-
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_bfloat16_is_recommended_where_the_processor_has_it(precision, training_images):
-    config = Config(**{**ALONE, "precision": precision})
-    model = build.build_model(Config(**ALONE), training_images)
-    found = display.hints(config, model, training_images)
-    assert any("bfloat16" in line for line in found) == (
-        precision == "float32" and cost.multiplies_in_bfloat16()
-    )
+def test_a_short_run_begins_with_what_its_parts_come_to(base, settings, hint, tmp_path, capsys):
+    run(tmp_path, base, steps=1, **settings)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "short run" in line] == ([hint] if hint else [])
+    bfloat16 = [line for line in lines if "--precision=mixed_bfloat16 may be faster" in line]
+    assert len(bfloat16) == cost.multiplies_in_bfloat16()
 
 
 @pytest.mark.slow
@@ -237,7 +203,6 @@ train_and_evaluate(Config(**settings, threads=2, workdir="run"))
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert process.returncode == 1
-    assert "short run: 12 steps" in process.stdout
     assert "threads 1\n" in process.stdout
     assert "InputError: --threads=2: TensorFlow has begun in this process with 1 thread" in (
         process.stderr

@@ -3,9 +3,7 @@
 import os
 import pathlib
 import random
-import subprocess
-import sys
-import textwrap
+import resource
 
 import hypothesis.extra.numpy as arrays
 import keras
@@ -30,10 +28,6 @@ def small_network(width: int) -> keras.Model:
     return keras.Model(images, {"features": features, "logits": keras.layers.Dense(5)(features)})
 
 
-def state_of(model: keras.Model) -> list[keras.Variable]:
-    return [*model.variables, *model.optimizer.variables]
-
-
 def bits(variables) -> list[tuple]:
     values = [np.asarray(variable) for variable in variables]
     return [(value.dtype, value.shape, value.tobytes()) for value in values]
@@ -52,17 +46,6 @@ def variables_of(*values) -> list[keras.Variable]:
     return [keras.Variable(np.asarray(v), dtype=np.asarray(v).dtype.name) for v in values]
 
 
-@pytest.fixture(scope="module")
-def trained() -> OnlineDistiller:
-    """A model whose every kind of variable holds something: weights, slots, counters, seeds."""
-    random.seed(0)
-    model = OnlineDistiller([small_network(3), small_network(4)], CutNMix(2, seed=0))
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), run_eagerly=True)
-    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype("uint8")
-    model.fit(images, np.arange(4), batch_size=2, epochs=1, verbose=0)
-    return model
-
-
 @pytest.fixture
 def saved(tmp_path) -> pathlib.Path:
     path = tmp_path / "last.npz"
@@ -70,12 +53,18 @@ def saved(tmp_path) -> pathlib.Path:
     return path
 
 
-def test_a_model_and_its_optimizer_come_back_to_the_bit(trained, tmp_path):
-    state = state_of(trained)
-    before = bits(state)
-    checkpoints.save(tmp_path / "last.npz", checkpoint_of(*checkpoints.copies(state)))
+def test_a_model_and_its_optimizer_come_back_to_the_bit(tmp_path):
+    """Every kind of variable holds something: weights, slots, counters, seeds."""
+    random.seed(0)
+    model = OnlineDistiller([small_network(3), small_network(4)], CutNMix(2, seed=0))
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), run_eagerly=True)
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype("uint8")
+    model.fit(images, np.arange(4), batch_size=2, epochs=1, verbose=0)
+    state = [*model.variables, *model.optimizer.variables]
+    before, copies = bits(state), checkpoints.copies(state)
     poison(state)
     assert not set(before) & set(bits(state))
+    checkpoints.save(tmp_path / "last.npz", checkpoint_of(*copies))
     checkpoints.restore(checkpoints.read(tmp_path / "last.npz").values, state)
     assert bits(state) == before
 
@@ -87,13 +76,6 @@ def test_facts_and_each_kind_of_values_come_back(tmp_path):
     read = checkpoints.read(tmp_path / "new" / "last.npz")
     assert [bits(values) for values in read[:3]] == [bits(values) for values in checkpoint[:3]]
     assert read.facts == FACTS
-
-
-def test_copies_do_not_change_with_the_variables():
-    state = variables_of(np.float32([1, 2]))
-    copies = checkpoints.copies(state)
-    poison(state)
-    np.testing.assert_array_equal(copies[0], [1, 2])
 
 
 def test_the_newest_whole_checkpoint_is_found_and_what_was_wrong_with_later_ones(tmp_path):
@@ -109,55 +91,43 @@ def test_the_newest_whole_checkpoint_is_found_and_what_was_wrong_with_later_ones
 
 
 @given(
-    value=st.sampled_from(["float32", "float64", "float16", "int64", "int32", "uint32", "bool"])
-    .map(np.dtype)
-    .flatmap(lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, min_side=0)))
+    values=st.lists(
+        st.sampled_from(["float32", "float64", "float16", "int64", "int32", "uint32", "bool"])
+        .map(np.dtype)
+        .flatmap(lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, min_side=0))),
+        max_size=30,
+    )
 )
-def test_any_value_comes_back_to_the_bit(value, tmp_path_factory):
+def test_any_values_come_back_to_the_bit_in_their_order(values, tmp_path_factory):
     path = tmp_path_factory.mktemp("value") / "last.npz"
-    checkpoints.save(path, checkpoint_of(value))
-    assert bits(checkpoints.read(path).values) == bits([value])
-
-
-def test_many_variables_of_one_shape_keep_their_order(tmp_path):
-    state = variables_of(*np.arange(120, dtype="float32"))
-    checkpoints.save(tmp_path / "last.npz", checkpoint_of(*checkpoints.copies(state)))
-    poison(state)
-    checkpoints.restore(checkpoints.read(tmp_path / "last.npz").values, state)
-    np.testing.assert_array_equal(state, np.arange(120))
+    checkpoints.save(path, checkpoint_of(*values))
+    assert bits(checkpoints.read(path).values) == bits(values)
 
 
 def test_a_new_save_replaces_the_old_one_and_leaves_nothing_beside_it(saved):
     checkpoints.save(saved, checkpoint_of(np.float32([4, 5]), epoch=2))
     checkpoint = checkpoints.read(saved)
-    np.testing.assert_array_equal(checkpoint.values[0], [4, 5])
-    assert len(checkpoint.values) == 1
+    assert bits(checkpoint.values) == bits([np.float32([4, 5])])
     assert checkpoint.facts["epoch"] == 2
     assert os.listdir(saved.parent) == ["last.npz"]
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", b"\x93NUMPY\x01\x00", bytes(1000)])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", bytes(1000), None])
 def test_a_file_that_is_no_checkpoint_is_refused_by_name(content, tmp_path):
     path = tmp_path / "last.npz"
-    path.write_bytes(content)
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(RunError, match=r"cannot read the checkpoint .*last\.npz"):
         checkpoints.read(path)
 
 
-def test_an_array_that_is_no_checkpoint_is_refused_by_name(tmp_path):
-    path = tmp_path / "last.npz"
-    with open(path, "wb") as file:
-        np.save(file, np.zeros(3))
-    with pytest.raises(RunError, match=r"cannot read the checkpoint .*last\.npz"):
-        checkpoints.read(path)
-
-
-def test_a_missing_file_is_refused_by_name(tmp_path):
-    with pytest.raises(RunError, match=r"cannot read the checkpoint .*last\.npz"):
+def test_an_array_file_of_another_making_is_no_checkpoint(tmp_path):
+    np.savez(tmp_path / "last.npz", a=np.zeros(3))
+    with pytest.raises(RunError, match=r"last\.npz is no checkpoint, or one of an earlier version"):
         checkpoints.read(tmp_path / "last.npz")
 
 
-@pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.999])
 def test_a_truncated_file_is_refused(part, saved):
     whole = saved.read_bytes()
     saved.write_bytes(whole[: int(part * len(whole))])
@@ -171,7 +141,7 @@ def test_no_flipped_bit_goes_unnoticed(saved):
     expected = bits(before.values), before.facts
     unnoticed = []
     directory = 8 * whole.index(b"PK\x01\x02")
-    for position in (*range(0, directory, 11), *range(directory, 8 * len(whole))):
+    for position in (*range(0, directory, 29), *range(directory, 8 * len(whole), 3)):
         damaged = bytearray(whole)
         damaged[position // 8] ^= 1 << position % 8
         saved.write_bytes(damaged)
@@ -189,10 +159,8 @@ def test_no_flipped_bit_goes_unnoticed(saved):
     [
         ([np.float32([1, 2, 3])], "it holds 2 variables where 1 are needed"),
         ([np.float32([1, 2, 3]), np.int64(5), np.int64(6)], "2 variables where 3 are needed"),
-        ([np.float32([1, 2]), np.int64(5)], r"\(3,\).*\(2,\)"),
         ([np.float32([[1, 2, 3]]), np.int64(5)], r"\(3,\).*\(1, 3\)"),
         ([np.float32([1, 2, 3]), np.int32(5)], "int64.*int32"),
-        ([], "2 variables where 0 are needed"),
     ],
 )
 def test_the_checkpoint_of_another_model_is_refused_and_changes_nothing(others, detail, saved):
@@ -204,49 +172,24 @@ def test_the_checkpoint_of_another_model_is_refused_and_changes_nothing(others, 
     assert bits(state) == before
 
 
-@pytest.mark.long
 def test_a_failing_write_leaves_the_former_file_and_nothing_beside_it(saved):
     """A limit on the size of files stands for a full disk: the kernel stops the write midway."""
-    program = """
-        import pathlib, resource, sys
-        import numpy as np
-        from tf_cutnmix.runs import checkpoints
-        from tf_cutnmix.errors import RunError
-
-        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-        try:
-            content = checkpoints.Checkpoint([np.ones(100_000)], [], [], {"epoch": 2})
-            checkpoints.save(pathlib.Path(sys.argv[1]), content)
-        except RunError as error:
-            print(error)
-    """
     before = saved.read_bytes()
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program), str(saved)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert f"cannot write {saved}: File too large" in done.stdout
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(RunError, match=f"cannot write {saved}: File too large"):
+            checkpoints.save(saved, checkpoint_of(np.ones(100_000), epoch=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert saved.read_bytes() == before
-    assert checkpoints.read(saved).facts["epoch"] == 1
     assert os.listdir(saved.parent) == ["last.npz"]
 
 
-def test_a_folder_in_the_way_leaves_nothing_beside_it(tmp_path):
-    (tmp_path / "last.npz").mkdir()
-    with pytest.raises(RunError, match=r"cannot write .*last\.npz"):
-        checkpoints.save(tmp_path / "last.npz", checkpoint_of(np.float32(1)))
-    assert os.listdir(tmp_path) == ["last.npz"]
-
-
-def test_a_place_in_a_file_is_refused_by_name(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"file cannot be written"):
-        checkpoints.save(tmp_path / "file" / "last.npz", checkpoint_of(np.float32(1)))
-
-
-def test_an_array_file_of_another_making_is_no_checkpoint(tmp_path):
-    np.savez(tmp_path / "last.npz", a=np.zeros(3))
-    with pytest.raises(RunError, match=r"last\.npz is no checkpoint, or one of an earlier version"):
-        checkpoints.read(tmp_path / "last.npz")
+def test_a_place_that_cannot_be_written_is_refused_by_name(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for place, words in (("folder", "cannot write .*folder"), ("file/last.npz", "file cannot be")):
+        with pytest.raises(RunError, match=words):
+            checkpoints.save(tmp_path / place, checkpoint_of(np.float32(1)))
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]

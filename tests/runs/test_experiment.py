@@ -1,13 +1,10 @@
 """One run: what it leaves behind, repeats, resumes and reports."""
 
 import json
-import math
 import os
 import pathlib
 import re
-import shutil
 import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -16,25 +13,19 @@ import tensorflow as tf
 
 from tests.runs.short_runs import (
     ALONE,
-    SMALL,
     STEPS_PER_EPOCH,
     Run,
+    assert_equal_to_the_bit,
+    metrics,
+    model_of,
     module,
     progress_of,
     run,
     state,
 )
-from tf_cutnmix import command, evaluate, export, train
-from tf_cutnmix.errors import DivergenceError, InputError, RunError
-from tf_cutnmix.runs import (
-    build,
-    events,
-    experiment,
-    interrupts,
-    loading,
-    predictions,
-    progress,
-)
+from tf_cutnmix import evaluate, export, train
+from tf_cutnmix.errors import DivergenceError, RunError
+from tf_cutnmix.runs import experiment, loading, predictions
 from tf_cutnmix.runs.config import Config
 
 pytestmark = pytest.mark.long
@@ -42,26 +33,6 @@ pytestmark = pytest.mark.long
 NETWORKS = ("average1", "average2", "peer1", "peer2")
 TERMS = {"cross_entropy", "teacher", "feature", "weight_decay"}
 VALIDATION = {"val_loss", *(f"val_{n}_accuracy" for n in ("teacher", "ensemble", *NETWORKS))}
-
-
-def metrics(folder: pathlib.Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def figures(folder: pathlib.Path) -> list[dict[str, float]]:
-    """The metrics without what depends on how busy the machine is."""
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in metrics(folder)]
-
-
-def first_kernel(folder: pathlib.Path) -> np.ndarray:
-    return next(value.ravel() for value in state(folder).values if value.shape == (3, 3, 3, 4))
-
-
-def assert_equal_to_the_bit(one: pathlib.Path, other: pathlib.Path) -> None:
-    assert figures(one) == figures(other)
-    first, second = state(one), state(other)
-    for name in ("values", "metrics", "best"):
-        np.testing.assert_equal(getattr(first, name), getattr(second, name))
 
 
 def scalars_and_pictures(folder: pathlib.Path) -> dict[tuple[str, int], np.ndarray]:
@@ -75,21 +46,6 @@ def scalars_and_pictures(folder: pathlib.Path) -> dict[tuple[str, int], np.ndarr
     return values
 
 
-def environment_of_a_user() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("TF_CPP")}
-
-
-def in_a_shell(cwd: pathlib.Path, name: str, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        module(name, *arguments),
-        cwd=cwd,
-        env=environment_of_a_user(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Run:
     return run(tmp_path_factory.mktemp("finished") / "run")
@@ -99,21 +55,18 @@ def finished(tmp_path_factory) -> Run:
 def repeated(finished, tmp_path_factory) -> tuple[pathlib.Path, subprocess.CompletedProcess]:
     """The same run as a command from its flag file, elsewhere and with every export."""
     cwd = tmp_path_factory.mktemp("repeated")
-    process = in_a_shell(
-        cwd,
-        "train",
-        f"--flagfile={finished.folder}/flags.cfg",
-        "--workdir=again",
-        "--export=teacher,peer,ensemble",
-        "--export_dir=exports",
+    arguments = [f"--flagfile={finished.folder}/flags.cfg", "--workdir=again"]
+    arguments += ["--export=teacher,peer,ensemble", "--export_dir=exports"]
+    process = subprocess.run(
+        module("train", *arguments),
+        cwd=cwd,
+        env={name: value for name, value in os.environ.items() if not name.startswith("TF_CPP")},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert process.returncode == 0, process.stderr
     return cwd, process
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Run:
-    return run(tmp_path_factory.mktemp("alone") / "run", ALONE)
 
 
 def test_the_folder_holds_what_is_documented(finished):
@@ -138,7 +91,7 @@ def test_metrics_have_a_line_per_epoch_with_every_term_and_validation_figure(fin
         assert row["loss"] == pytest.approx(sum(row[term] for term in TERMS), rel=1e-5)
 
 
-def test_tensorboard_holds_the_figures_of_the_metrics(finished):
+def test_tensorboard_holds_the_figures_of_the_metrics_and_the_picture(finished):
     training = scalars_and_pictures(finished.folder / "tensorboard" / "train")
     validation = scalars_and_pictures(finished.folder / "tensorboard" / "validation")
     for step, row in enumerate(metrics(finished.folder)):
@@ -147,10 +100,7 @@ def test_tensorboard_holds_the_figures_of_the_metrics(finished):
         for name in VALIDATION:
             key = f"epoch_{name.removeprefix('val_')}"
             assert validation[key, step] == pytest.approx(row[name])
-
-
-def test_tensorboard_shows_the_picture_of_the_folder(finished):
-    logged = scalars_and_pictures(finished.folder / "tensorboard" / "train")["mixed_batch", 0]
+    logged = training["mixed_batch", 0]
     in_the_folder = (finished.folder / "mixed_batch.png").read_bytes()
     np.testing.assert_array_equal(tf.io.decode_png(logged[2]), tf.io.decode_png(in_the_folder))
 
@@ -168,62 +118,19 @@ def test_every_pixel_in_the_picture_of_a_view_is_the_images_own_or_its_partners(
     assert np.any(first != second)
 
 
-@pytest.mark.parametrize(("height", "width", "scale"), [(8, 8, 12), (5, 9, 19), (100, 120, 1)])
-def test_a_contact_sheet_shows_each_image_enlarged_in_its_cell(height, width, scale):
-    images = np.random.default_rng(0).integers(0, 255, (2, 3, height, width, 3), np.uint8)
-    sheet = events.contact_sheet(images)
-    cell_height, cell_width = height * scale + 4, width * scale + 4
-    assert sheet.shape == (2 * cell_height, 3 * cell_width, 3)
-    inside = np.zeros(sheet.shape[:2], bool)
-    for row, column, y, x in np.ndindex(2, 3, height, width):
-        top = row * cell_height + 2 + y * scale
-        left = column * cell_width + 2 + x * scale
-        block = np.s_[top : top + scale, left : left + scale]
-        inside[block] = True
-        assert np.all(sheet[block] == images[row, column, y, x])
-    assert np.all(sheet[~inside] == 255)
-
-
-def test_the_result_file_equals_what_is_returned(finished):
+def test_last_and_best_figures_are_those_of_their_epochs(finished):
     assert json.loads((finished.folder / "result.json").read_text()) == finished.result
-
-
-def test_the_last_figures_are_those_of_the_last_epoch(finished):
-    last = finished.result["last"]
-    assert (last["epoch"], last["step"]) == (3, 3 * STEPS_PER_EPOCH)
-    row = metrics(finished.folder)[-1]
-    for name in VALIDATION:
-        assert last["validation"][name.removeprefix("val_")] == pytest.approx(row[name])
-
-
-def test_the_best_figures_are_those_of_the_epoch_that_validation_chooses(finished):
     rows = metrics(finished.folder)
     chosen = max(rows, key=lambda row: (row["val_teacher_accuracy"], row["epoch"]))
-    best = finished.result["best_on_validation"]
-    assert (best["epoch"], best["step"]) == (chosen["epoch"], chosen["epoch"] * STEPS_PER_EPOCH)
-    for name in VALIDATION:
-        assert best["validation"][name.removeprefix("val_")] == pytest.approx(chosen[name])
+    for moment, row in (("last", rows[-1]), ("best_on_validation", chosen)):
+        found = finished.result[moment]
+        assert (found["epoch"], found["step"]) == (row["epoch"], row["epoch"] * STEPS_PER_EPOCH)
+        for name in VALIDATION:
+            figure = found["validation"][name.removeprefix("val_")]
+            assert figure == pytest.approx(row[name])
 
 
-def test_of_equally_good_epochs_the_latest_is_the_best(tmp_path, training_images):
-    model = build.build_model(Config(**ALONE), training_images)
-    settings = {"batch_size": 32, "steps_per_epoch": 1, "steps": 0, "save_minutes": 0, "facts": {}}
-    chosen = []
-    with events.Events(tmp_path / "tensorboard") as shown:
-        observer = progress.Progress(model, tmp_path, shown, interrupts.Interrupts(), **settings)
-        observer.set_model(model)
-        for epoch, accuracy in enumerate([0.2, 0.5, 0.5, 0.4]):
-            model.step.assign(epoch)
-            observer.on_epoch_begin(epoch)
-            observer.on_train_batch_begin(0)
-            observer.on_train_batch_end(0)
-            observer.on_epoch_end(epoch, {"val_teacher_accuracy": accuracy})
-            position = [variable is model.step for variable in model.variables].index(True)
-            chosen.append((observer.best_epoch, state(tmp_path).best[position]))
-    assert chosen == [(1, 0), (2, 1), (3, 2), (3, 2)]
-
-
-def test_validation_and_test_figures_tell_all_networks(finished):
+def test_there_are_validation_and_test_figures_of_all_networks(finished):
     all_networks = ("teacher", "ensemble", *NETWORKS)
     names = {"loss", "disagreement", "distance"}
     kinds = ("accuracy", "balanced_accuracy", "calibration_error")
@@ -234,7 +141,7 @@ def test_validation_and_test_figures_tell_all_networks(finished):
         assert set(finished.result[moment]["test"]) == {*names, "scaled"}
 
 
-def test_the_result_tells_what_the_run_was_made_from(finished):
+def test_the_result_holds_what_the_run_was_made_from(finished):
     splits = loading.load_splits(finished.config)
     assert finished.result["class_names"] == [str(digit) for digit in range(10)]
     assert finished.result["image_size"] == [8, 8]
@@ -246,49 +153,52 @@ def test_the_result_tells_what_the_run_was_made_from(finished):
 
 
 def test_the_predictions_are_those_of_the_figures_at_the_best_epoch(finished):
-    said = predictions.read(finished.folder / "predictions.npz")
+    saved = predictions.read(finished.folder / "predictions.npz")
     test = loading.load_splits(finished.config).test
-    np.testing.assert_array_equal(said.labels, test.labels)
+    np.testing.assert_array_equal(saved.labels, test.labels)
     best = finished.result["best_on_validation"]["test"]
-    assert set(said.probabilities) == {"teacher", "ensemble", *NETWORKS}
-    for name, probabilities in said.probabilities.items():
+    assert set(saved.probabilities) == {"teacher", "ensemble", *NETWORKS}
+    for name, probabilities in saved.probabilities.items():
         right = probabilities.argmax(axis=1) == test.labels
         assert best[f"{name}_accuracy"] == pytest.approx(np.mean(right))
-    teacher = said.probabilities["teacher"].argmax(axis=1)
+    teacher = saved.probabilities["teacher"].argmax(axis=1)
     recall = [np.mean(teacher[test.labels == digit] == digit) for digit in range(10)]
     assert best["teacher_recall"] == pytest.approx(recall)
     assert best["teacher_balanced_accuracy"] == pytest.approx(np.mean(recall))
-    np.testing.assert_array_equal(said.pictures, test.pixels[said.mistakes])
+    np.testing.assert_array_equal(saved.pictures, test.pixels[saved.mistakes])
 
 
 def test_scaled_figures_are_those_at_the_temperature_that_fits_the_validation_images(finished):
-    said = predictions.read(finished.folder / "predictions.npz")
+    saved = predictions.read(finished.folder / "predictions.npz")
     found = finished.result["best_on_validation"]["test"]["scaled"]
-    assert set(found) == set(said.probabilities)
-    for name, probabilities in said.probabilities.items():
+    assert set(found) == set(saved.probabilities)
+    for name, probabilities in saved.probabilities.items():
         powers = np.float64(probabilities) ** (1 / found[name]["temperature"])
         scaled = powers / powers.sum(axis=1, keepdims=True)
-        likelihood = np.log(scaled[np.arange(len(said.labels)), said.labels])
+        likelihood = np.log(scaled[np.arange(len(saved.labels)), saved.labels])
         assert found[name]["negative_log_likelihood"] == pytest.approx(-likelihood.mean(), rel=1e-4)
 
 
 @pytest.mark.usefixtures("eagerly")
 def test_every_second_epoch_alone_is_validated_and_callbacks_see_each(tmp_path):
-    alone = {**ALONE, "validation_fraction": 0.4, "validation_every": 2}
+    """One image cannot tell epochs apart: of equally good ones the latest is the best."""
+    one_image = {"validation_split": "test[:1]", "validation_every": 2, "learning_rate": 1e-9}
+    one_image["batch_size"] = 72
     seen: list[dict[str, float]] = []
     callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda _, logs: seen.append(dict(logs)))
-    config = Config(**{**alone, "workdir": str(tmp_path / "run"), "epochs": 3})
-    result = experiment.train_and_evaluate(config, [callback])
+    settings = {**ALONE, **one_image, "epochs": 5, "workdir": str(tmp_path / "run")}
+    result = experiment.train_and_evaluate(Config(**settings), [callback])
     rows = metrics(tmp_path / "run")
-    assert ["val_loss" in row for row in rows] == [False, True, False]
+    assert ["val_loss" in row for row in rows] == [False, True, False, True, False]
     assert [logs["loss"] for logs in seen] == [row["loss"] for row in rows]
-    assert result["best_on_validation"]["epoch"] == 2
+    assert result["best_on_validation"]["epoch"] == 4
 
 
-def test_the_command_tells_the_run_before_it_begins_and_an_epoch_a_line(repeated):
+def test_the_command_describes_the_run_before_it_begins_and_an_epoch_a_line(repeated):
     cwd, process = repeated
     before, after = process.stdout.split("left, until")
     assert "8 x 8 pixels, 144 train, 96 validation, 200 test images" in before
+    assert re.search(r"^classes  +10, training images 0: 1\d, 1: 1\d, ", before, re.M)
     count = json.loads((cwd / "again" / "result.json").read_text())["parameters"]["peer2"]
     network = rf"^2 x \S+ +{count:,} parameters, [\d.]+ MFLOPs an image, each$"
     assert re.search(network, before, re.M)
@@ -303,12 +213,13 @@ def test_the_command_tells_the_run_before_it_begins_and_an_epoch_a_line(repeated
     assert [line.split()[0].strip("*") for line in lines] == ["1", "2", "3"]
 
 
-def test_the_command_draws_the_page_of_the_run(repeated):
+def test_the_command_draws_the_page_of_the_run_and_writes_nothing_to_stderr(repeated):
     cwd, process = repeated
     page = (cwd / "again" / "run.html").read_text()
     assert "page: again/run.html" in process.stdout
     assert page.count("<svg") >= 8
     assert "Recall by class" in page
+    assert process.stderr == ""
 
 
 def test_every_export_has_its_card(repeated):
@@ -321,13 +232,7 @@ def test_every_export_has_its_card(repeated):
         assert f"| test | 200 | {accuracy:.2%} |" in card
 
 
-def test_the_best_peer_is_the_best_single_network_on_the_validation_split(finished):
-    validation = finished.result["best_on_validation"]["validation"]
-    accuracies = {name: validation[f"{name}_accuracy"] for name in NETWORKS}
-    assert accuracies[finished.result["best_peer"]] == max(accuracies.values())
-
-
-def test_the_result_tells_size_speed_and_versions(finished):
+def test_the_result_and_the_checkpoint_hold_size_speed_versions_and_the_best(finished):
     convolutions = 9 * (3 * 4 + 4 * 5 + 5 * 6) + 4 + 5
     size = convolutions + 2 * 4 + 2 * 6 + 6 * 10 + 10
     assert finished.result["parameters"] == {"peer1": size, "peer2": size}
@@ -342,30 +247,19 @@ def test_the_result_tells_size_speed_and_versions(finished):
     assert finished.result["versions"]["keras"] == keras.__version__
     assert "ONEDNN" not in finished.result["versions"]["machine"]
     assert finished.result["exports"] == {}
-
-
-def test_the_checkpoint_tells_what_it_is_of(finished):
+    validation = finished.result["best_on_validation"]["validation"]
+    accuracies = {name: validation[f"{name}_accuracy"] for name in NETWORKS}
+    assert accuracies[finished.result["best_peer"]] == max(accuracies.values())
     facts = state(finished.folder).facts
     assert (facts["epoch"], facts["batch"]) == (3, 0)
     assert facts["best_epoch"] == finished.result["best_on_validation"]["epoch"]
-    assert facts["class_names"] == [str(digit) for digit in range(10)]
+    assert facts["class_names"] == finished.result["class_names"]
     assert facts["history"] == metrics(finished.folder)
-
-
-def test_the_flag_file_repeats_the_settings(finished):
-    arguments = [f"--flagfile={finished.folder}/flags.cfg", "--workdir=other"]
-    parsed = command.parse(Config, arguments)
-    assert parsed == Config(**{**SMALL, "workdir": "other"})
 
 
 def test_the_flag_file_repeats_the_run_in_another_process_to_the_bit(finished, repeated):
     cwd, _ = repeated
     assert_equal_to_the_bit(finished.folder, cwd / "again")
-
-
-def test_the_command_writes_nothing_to_stderr(repeated):
-    _, process = repeated
-    assert process.stderr == ""
 
 
 def test_the_command_ends_with_the_test_accuracies_and_where_things_are(repeated):
@@ -386,6 +280,7 @@ def test_the_command_ends_with_the_test_accuracies_and_where_things_are(repeated
     }
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_an_export_that_fails_costs_nothing_that_was_earned(tmp_path, capsys):
     (tmp_path / "exports").mkdir()
     in_its_way = tmp_path / "exports" / "digits_tiny_networks_tiny"
@@ -394,9 +289,9 @@ def test_an_export_that_fails_costs_nothing_that_was_earned(tmp_path, capsys):
     places = {"workdir": str(folder), "export": "teacher", "export_dir": str(in_its_way.parent)}
     with pytest.raises(RunError, match=rf"cannot write .*; all else of .* --run={folder} exports"):
         train.main(Config(**{**ALONE, **places, "steps": 2}))
-    told = capsys.readouterr().out
-    assert "test accuracy" in told
-    assert f"page: {folder}/run.html\n" in told
+    printed = capsys.readouterr().out
+    assert "test accuracy" in printed
+    assert f"page: {folder}/run.html\n" in printed
     assert {"run.html", "predictions.npz"} < {path.name for path in folder.iterdir()}
     result = json.loads((folder / "result.json").read_text())
     assert result["exports"] == {}
@@ -406,60 +301,34 @@ def test_an_export_that_fails_costs_nothing_that_was_earned(tmp_path, capsys):
     assert (in_its_way / "1" / "saved_model.pb").exists()
 
 
-def test_evaluating_the_exported_teacher_gives_the_test_accuracy_of_the_run(repeated):
+@pytest.mark.parametrize("kind", ["teacher", "peer", "ensemble"])
+def test_an_export_holds_its_networks_alone_and_has_the_test_accuracy_of_the_run(
+    repeated, kind, capsys, training_images
+):
     cwd, _ = repeated
     result = json.loads((cwd / "again" / "result.json").read_text())
-    process = in_a_shell(
-        cwd, "evaluate", f"--savedmodel={result['exports']['teacher']}", "--split=test[:200]"
-    )
-    assert process.stderr == ""
-    printed = json.loads(process.stdout)
+    path = str(cwd / result["exports"][kind])
+    evaluate.main(evaluate.Settings(path, split="test[:200]"))
+    printed = json.loads(capsys.readouterr().out)
     test = result["best_on_validation"]["test"]
+    name = result["best_peer"] if kind == "peer" else kind
     assert printed["images"] == 200
-    assert printed["accuracy"] == pytest.approx(test["teacher_accuracy"], abs=1e-6)
-    assert printed["negative_log_likelihood"] == pytest.approx(test["loss"], rel=1e-4)
-
-
-@pytest.mark.parametrize("export", ["peer", "ensemble"])
-def test_evaluating_another_export_gives_the_test_accuracy_of_the_run(repeated, export, capsys):
-    cwd, _ = repeated
-    result = json.loads((cwd / "again" / "result.json").read_text())
-    settings = evaluate.Settings(str(cwd / result["exports"][export]), split="test[:200]")
-    evaluate.main(settings)
-    name = result["best_peer"] if export == "peer" else export
-    expected = result["best_on_validation"]["test"][f"{name}_accuracy"]
-    assert json.loads(capsys.readouterr().out)["accuracy"] == pytest.approx(expected, abs=1e-6)
-
-
-def test_exports_hold_the_networks_alone_without_adapters(repeated, training_images):
-    cwd, _ = repeated
-    variables = len(build.build_model(Config(**ALONE), training_images).peers[0].variables)
-    counts = {}
-    for name in (
-        "digits_tiny_networks_tiny",
-        "digits_tiny_networks_tiny_peer",
-        "digits_tiny_networks_tiny_ensemble",
-    ):
-        model = tf.saved_model.load(str(cwd / "exports" / name / "1"))
-        counts[name] = len(model.signatures["serving_default"].variables)
-    assert counts == {
-        "digits_tiny_networks_tiny": 2 * variables,
-        "digits_tiny_networks_tiny_peer": variables,
-        "digits_tiny_networks_tiny_ensemble": 2 * variables,
-    }
+    assert printed["accuracy"] == pytest.approx(test[f"{name}_accuracy"], abs=1e-6)
+    if kind == "teacher":
+        assert printed["negative_log_likelihood"] == pytest.approx(test["loss"], rel=1e-4)
+    variables = len(model_of(training_images, ALONE).peers[0].variables)
+    exported = tf.saved_model.load(path)
+    exported_variables = exported.signatures["serving_default"].variables
+    assert len(exported_variables) == (1 if kind == "peer" else 2) * variables
 
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory) -> Run:
-    """The run of `finished`, interrupted within its first epoch, after it and within the third."""
+    """The run of `finished`, interrupted within its second epoch."""
     folder = tmp_path_factory.mktemp("resumed") / "run"
-    run(folder, steps=2)
-    assert progress_of(folder) == (0, 2)
-    run(folder, steps=2, resume=True)
-    assert progress_of(folder) == (1, 0)
-    cut_short = run(folder, steps=7, resume=True)
-    assert cut_short.result["last"]["step"] == 11
-    assert progress_of(folder) == (2, 3)
+    cut_short = run(folder, steps=6)
+    assert cut_short.result["last"]["step"] == 6
+    assert progress_of(folder) == (1, 2)
     return run(folder, resume=True)
 
 
@@ -488,53 +357,35 @@ def test_a_finished_run_is_resumed_without_training(resumed):
     assert again.result["images_per_second"] is None
 
 
-def test_without_validation_the_last_epoch_counts(alone):
-    assert not state(alone.folder).best
+@pytest.mark.usefixtures("eagerly")
+def test_overwriting_with_another_seed_leaves_nothing_of_the_earlier_run(tmp_path):
+    """Both are of a peer alone, without validation: of it the last epoch counts."""
+    folder = tmp_path / "run"
+    alone = run(folder, ALONE)
+    assert not state(folder).best
     assert alone.result["best_on_validation"] == alone.result["last"]
     assert set(alone.result["last"]) == {"epoch", "step", "test"}
     assert alone.result["last"]["epoch"] == 3
-
-
-def test_an_independent_peer_has_no_terms_of_distillation(alone):
-    for row in metrics(alone.folder):
+    for row in metrics(folder):
         terms = {"loss", "cross_entropy", "weight_decay"}
         assert set(row) == {"epoch", "images_per_second", "learning_rate", *terms}
 
+    def first_kernel() -> np.ndarray:
+        return next(v.ravel() for v in state(folder).values if v.shape == (3, 3, 3, 4))
 
-@pytest.mark.usefixtures("eagerly")
-def test_overwriting_with_another_seed_leaves_nothing_of_the_earlier_run(alone, tmp_path):
-    folder = shutil.copytree(alone.folder, tmp_path / "run")
-    before = {path.relative_to(folder) for path in folder.glob("tensorboard/*/events*")}
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    kernel = first_kernel()
     run(folder, ALONE, seed=1, epochs=2, overwrite=True)
     assert [row["epoch"] for row in metrics(folder)] == [1, 2]
-    assert not before & {path.relative_to(folder) for path in folder.glob("tensorboard/*/events*")}
+    assert not set(before) & set(folder.glob("tensorboard/*/events*"))
     assert "--seed=1\n" in (folder / "flags.cfg").read_text()
-    first_images = [(path / "mixed_batch.png").read_bytes() for path in (folder, alone.folder)]
-    own = [tf.io.decode_png(picture)[:100] for picture in first_images]
+    picture = folder / "mixed_batch.png"
+    own = [tf.io.decode_png(png)[:100] for png in (picture.read_bytes(), before[picture])]
     assert np.any(own[0] != own[1])
-    kernels = [first_kernel(path) for path in (folder, alone.folder)]
-    assert abs(np.corrcoef(*kernels)[0, 1]) < 0.5
+    assert abs(np.corrcoef(kernel, first_kernel())[0, 1]) < 0.5
 
 
-@pytest.mark.slow
-def test_unlike_peers_train_in_bfloat16_with_cutmix(tmp_path, monkeypatch):
-    build_model, built = build.build_model, []
-
-    def remember(*arguments):
-        built.append(build_model(*arguments))
-        return built[-1]
-
-    monkeypatch.setattr(experiment, "build_model", remember)
-    settings = {"arch": "resnet8,resnet14", "mix": "cutmix", "precision": "mixed_bfloat16"}
-    small, large = run(tmp_path / "run", epochs=1, **settings).result["parameters"].values()
-    assert large - small == sum(2 * (9 * filters**2 + 2 * filters) for filters in (16, 32, 64))
-    assert {layer.compute_dtype for layer in built[0].peers[1].layers[2:4]} == {"bfloat16"}
-    dtypes = {value.dtype.name for value in state(tmp_path / "run").values}
-    assert dtypes <= {"float32", "int32", "int64", "uint32"}
-    assert all(math.isfinite(value) for row in metrics(tmp_path / "run") for value in row.values())
-    assert keras.config.dtype_policy().name == "float32"
-
-
+@pytest.mark.usefixtures("eagerly")
 def test_divergence_names_step_and_term_and_leaves_the_epoch_before(tmp_path):
     # Each step multiplies the weights by 1 - learning_rate * weight_decay = -9.
     explosive = {"weight_decay": 10.0, "learning_rate": 1.0, "momentum": 0.0}
@@ -547,17 +398,9 @@ def test_divergence_names_step_and_term_and_leaves_the_epoch_before(tmp_path):
     assert progress_of(tmp_path) == (whole_epochs, 0)
     assert all(np.all(np.isfinite(value)) for value in state(tmp_path).values)
     assert keras.config.dtype_policy().name == "float32"
-
-
-@pytest.mark.usefixtures("eagerly")
-def test_the_command_reports_divergence_as_one_line(tmp_path, monkeypatch, capfd):
-    arguments = [f"--{name}={value}" for name, value in ALONE.items()]
-    arguments += ["--learning_rate=1e30", f"--workdir={tmp_path}"]
-    monkeypatch.setattr(sys, "argv", ["train", *arguments])
-    assert command.run("tf_cutnmix.train", train.SUMMARY, Config, train.main) == 1
-    stderr = capfd.readouterr().err
-    assert re.fullmatch(r"error: step [12]: the \w+ of the loss is not finite; .*\n", stderr)
-    assert not (tmp_path / "checkpoints").exists()
+    with pytest.raises(DivergenceError, match=r"^step [12]: the \w+ of the loss is not finite; "):
+        run(tmp_path / "at_once", ALONE, learning_rate=1e30)
+    assert not (tmp_path / "at_once" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("method", ["dlb", "kdcl_general"])
@@ -568,16 +411,6 @@ def test_a_method_that_remembers_goes_on_as_if_there_had_been_no_break(method, t
     run(tmp_path / "broken", **settings, steps=STEPS_PER_EPOCH)
     run(tmp_path / "broken", **settings, resume=True)
     assert_equal_to_the_bit(whole.folder, tmp_path / "broken")
-
-
-@pytest.mark.slow
-def test_a_run_learns_from_the_export_of_another_run(tmp_path):
-    teacher = {"export": "teacher", "export_dir": str(tmp_path / "teacher" / "exports")}
-    run(tmp_path / "teacher", ALONE, epochs=1, **teacher)
-    taught = run(tmp_path / "kd", ALONE, epochs=1, method="kd", teacher=str(tmp_path / "teacher"))
-    assert metrics(taught.folder)[0]["frozen_teacher"] > 0
-    with pytest.raises(InputError, match="exported no teacher"):
-        run(tmp_path / "again", ALONE, method="kd", teacher=str(tmp_path / "kd"))
 
 
 @pytest.mark.usefixtures("eagerly")

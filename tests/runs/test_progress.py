@@ -4,12 +4,19 @@ import json
 import pathlib
 import shutil
 import signal
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.runs.short_runs import ALONE, STEPS_PER_EPOCH, Run, progress_of, run, state
+from tests.runs.short_runs import (
+    ALONE,
+    Run,
+    assert_equal_to_the_bit,
+    progress_of,
+    run,
+    state,
+)
 from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, Interrupted, RunError
 from tf_cutnmix.runs import checkpoints, predictions, progress
@@ -17,7 +24,12 @@ from tf_cutnmix.runs.progress import Progress
 
 pytestmark = [pytest.mark.usefixtures("all_eagerly"), pytest.mark.long]
 
-BASE: dict[str, Any] = {**ALONE, "train_split": "train[:192]", "validation_fraction": 0.25}
+BASE: dict[str, Any] = {
+    **ALONE,
+    "train_split": "train[:192]",
+    "validation_fraction": 0.25,
+    "epochs": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +42,12 @@ def copied(whole, tmp_path) -> pathlib.Path:
     return pathlib.Path(shutil.copytree(whole.folder, tmp_path / "run"))
 
 
-def rows(folder: pathlib.Path) -> list[dict[str, float]]:
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(x).items() if k != "images_per_second"} for x in lines]
-
-
-def assert_equal_to_the_bit(one: pathlib.Path, other: pathlib.Path) -> None:
-    assert rows(one) == rows(other)
-    first, second = state(one), state(other)
-    for name in ("values", "metrics", "best"):
-        np.testing.assert_equal(getattr(first, name), getattr(second, name))
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """Where a shell has started pytest in the background it ignores SIGINT, and so do its runs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def send_at(monkeypatch: pytest.MonkeyPatch, event: str, call: int, number: signal.Signals) -> None:
@@ -56,62 +64,51 @@ def send_at(monkeypatch: pytest.MonkeyPatch, event: str, call: int, number: sign
     monkeypatch.setattr(Progress, event, counted)
 
 
-@pytest.mark.parametrize(
-    ("number", "event", "call", "saved", "words"),
-    [
-        (signal.SIGTERM, "on_train_batch_begin", 1, (0, 1), "after epoch 0, step 1 of 4 of the"),
-        (signal.SIGINT, "on_train_batch_end", STEPS_PER_EPOCH + 2, (1, 2), "step 2 of 4"),
-        (signal.SIGTERM, "on_test_batch_end", 2, (1, 3), "after epoch 1, step 3 of 4"),
-        (signal.SIGINT, "on_epoch_end", 2, (2, 0), "after epoch 2; that is saved"),
-    ],
-)
-def test_a_signal_anywhere_saves_the_run_which_goes_on_to_the_bit(
-    number, event, call, saved, words, whole, tmp_path, monkeypatch
-):
+SIGNALS = [
+    (signal.SIGTERM, "on_train_batch_begin", 1, (0, 1), "after epoch 0, step 1 of 4 of the"),
+    (signal.SIGTERM, "on_test_batch_end", 1, (0, 3), "after epoch 0, step 3 of 4"),
+    (signal.SIGINT, "on_epoch_end", 1, (1, 0), "after epoch 1; that is saved"),
+    (signal.SIGINT, "on_train_batch_end", 2, (1, 2), "step 2 of 4"),
+]
+
+
+def test_signals_anywhere_save_the_run_which_goes_on_to_the_bit(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
     handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
-    with monkeypatch.context() as patch:
-        send_at(patch, event, call, number)
-        with pytest.raises(Interrupted, match=words) as caught:
-            run(tmp_path / "run", BASE)
-    assert caught.value.number == number
-    assert "--resume" in str(caught.value)
-    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
-    assert progress_of(tmp_path / "run") == saved
-    run(tmp_path / "run", BASE, resume=True)
-    assert_equal_to_the_bit(tmp_path / "run", whole.folder)
-    assert len(checkpoints.paths(tmp_path / "run")) == 2
+    for number, event, call, saved, words in SIGNALS:
+        with monkeypatch.context() as patch:
+            send_at(patch, event, call, number)
+            with pytest.raises(Interrupted, match=words) as caught:
+                run(folder, BASE, resume=True)
+        assert caught.value.number == number
+        assert "--resume" in str(caught.value)
+        assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == handlers
+        assert progress_of(folder) == saved
+    run(folder, BASE, resume=True)
+    assert_equal_to_the_bit(folder, whole.folder)
+    assert len(checkpoints.paths(folder)) == 2
 
 
-def test_who_is_interrupted_while_results_are_made_is_told_how_to_go_on(
-    whole, tmp_path, monkeypatch
-):
+def test_an_interrupt_while_results_are_made_names_the_way_to_go_on(whole, copied, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(predictions, "save", lambda *_: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(
-            Interrupted, match="run has what was saved: the same command with --resume"
-        ) as caught:
-            run(tmp_path / "run", BASE)
+        words = "run has what was saved: the same command with --resume"
+        with pytest.raises(Interrupted, match=words) as caught:
+            run(copied, BASE, resume=True)
     assert caught.value.number == signal.SIGINT
-    assert "--resume" in str(caught.value)
-    assert run(tmp_path / "run", BASE, resume=True).result["last"] == whole.result["last"]
-    assert_equal_to_the_bit(tmp_path / "run", whole.folder)
+    assert run(copied, BASE, resume=True).result["last"] == whole.result["last"]
+    assert_equal_to_the_bit(copied, whole.folder)
 
 
-def test_who_asks_twice_does_not_wait(tmp_path, monkeypatch):
+def test_a_second_interrupt_does_not_wait_and_an_ignored_one_stays_ignored(tmp_path, monkeypatch):
     send_at(monkeypatch, "on_train_batch_begin", 2, signal.SIGINT)
     send_at(monkeypatch, "on_train_batch_begin", 2, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt) as caught:
         run(tmp_path / "run", BASE)
     assert type(caught.value) is KeyboardInterrupt
-
-
-def test_what_is_ignored_stays_ignored(tmp_path, monkeypatch):
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        send_at(monkeypatch, "on_train_batch_begin", 1, signal.SIGINT)
-        run(tmp_path / "run", BASE, epochs=1)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    send_at(monkeypatch, "on_train_batch_begin", 1, signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    run(tmp_path / "ignored", BASE, epochs=1)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +116,6 @@ def test_what_is_ignored_stays_ignored(tmp_path, monkeypatch):
     [
         (1e-9, 1e9, [(0, 1), (0, 2), (0, 3), (1, 0)]),
         (1e-9, 1e-9, [(0, 1), (1, 0)]),
-        (0, 1, [(1, 0)]),
     ],
 )
 def test_a_run_is_saved_within_an_epoch_as_often_as_it_may_cost(
@@ -141,28 +137,35 @@ def truncate(path: pathlib.Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said_so(whole, copied, capsys):
+def test_damaged_and_lost_files_are_made_anew_from_the_checkpoint_before(whole, copied, capsys):
     truncate(checkpoints.paths(copied)[0])
+    (copied / "flags.cfg").unlink()
+    (copied / "metrics.jsonl").write_text('{"epoch": 1}\n{"ep')
+    shutil.rmtree(copied / "tensorboard")
+    left = copied / "checkpoints" / ".0123.tmp"
+    left.touch()
     assert run(copied, BASE, resume=True).result["last"] == whole.result["last"]
     printed = capsys.readouterr().out
     assert "cannot read the checkpoint" in printed
-    assert "00000003-00000000.npz" in printed
+    assert "00000002-00000000.npz" in printed
     assert "the one before it is gone on from" in printed
+    assert "flags.cfg is missing: it is written anew" in printed
     assert_equal_to_the_bit(copied, whole.folder)
+    flags = (copied / "flags.cfg").read_text()
+    assert flags.replace(str(copied), str(whole.folder)) == (whole.folder / "flags.cfg").read_text()
+    assert list((copied / "tensorboard" / "train").iterdir())
+    assert not left.exists()
 
 
-def test_without_a_whole_checkpoint_a_run_is_refused_with_the_way_out(copied):
-    for path in checkpoints.paths(copied):
-        truncate(path)
-    with pytest.raises(RunError, match=r"cannot read .*nor any before it: .*--overwrite"):
-        run(copied, BASE, resume=True)
-
-
-def test_the_checkpoints_of_another_model_are_refused(copied):
+def test_without_a_checkpoint_of_its_own_a_run_is_refused_with_the_way_out(copied):
     first = state(copied)
     for path in checkpoints.paths(copied):
         checkpoints.save(path, first._replace(values=first.values[1:]))
     with pytest.raises(RunError, match="the checkpoint is of another model"):
+        run(copied, BASE, resume=True)
+    for path in checkpoints.paths(copied):
+        truncate(path)
+    with pytest.raises(RunError, match=r"cannot read .*nor any before it: .*--overwrite"):
         run(copied, BASE, resume=True)
 
 
@@ -179,21 +182,6 @@ def test_what_is_left_of_a_run_is_never_overwritten_unasked(copied, name):
     assert [path.name for path in copied.iterdir()] == [name]
 
 
-def test_lost_and_torn_files_are_made_anew_from_the_checkpoint(whole, copied, capsys):
-    (copied / "flags.cfg").unlink()
-    (copied / "metrics.jsonl").write_text('{"epoch": 1}\n{"ep')
-    shutil.rmtree(copied / "tensorboard")
-    left = copied / "checkpoints" / ".0123.tmp"
-    left.touch()
-    run(copied, BASE, resume=True)
-    assert "flags.cfg is missing: it is written anew" in capsys.readouterr().out
-    assert rows(copied) == rows(whole.folder)
-    flags = (copied / "flags.cfg").read_text()
-    assert flags.replace(str(copied), str(whole.folder)) == (whole.folder / "flags.cfg").read_text()
-    assert list((copied / "tensorboard" / "train").iterdir())
-    assert not left.exists()
-
-
 def test_the_settings_of_a_run_are_known_without_its_flags(copied):
     (copied / "flags.cfg").unlink()
     with pytest.raises(InputError, match=r"was begun with --seed=0, not with --seed=1"):
@@ -207,21 +195,19 @@ def test_settings_that_came_later_have_their_defaults_in_a_run_of_before(whole, 
     lines = first.facts["flags"].splitlines(keepends=True)
     kept = "".join(line for line in lines if not line.startswith(missing))
     assert len(kept.splitlines()) == len(lines) - len(newer)
-    facts = {**first.facts, "flags": kept}
-    checkpoints.save(checkpoints.paths(copied)[0], first._replace(facts=facts))
-    assert run(copied, BASE, resume=True).result["last"] == whole.result["last"]
-    checkpoints.save(checkpoints.paths(copied)[0], first._replace(facts=facts))
+
+    def as_before(flags: str) -> None:
+        facts = {**first.facts, "flags": flags}
+        checkpoints.save(checkpoints.paths(copied)[0], first._replace(facts=facts))
+
+    as_before(kept + "--ramp=0.25\n")
+    with pytest.raises(InputError, match=r"was begun with --ramp=0.25, not without: "):
+        run(copied, BASE, resume=True)
+    as_before(kept)
     for name, value in newer.items():
         with pytest.raises(InputError, match=f"was begun with --{name}=.*, not with --{name}="):
             run(copied, BASE, resume=True, **{name: value})
-
-
-def test_a_setting_that_the_method_has_a_default_for_is_to_be_said_again(copied):
-    first = state(copied)
-    facts = {**first.facts, "flags": first.facts["flags"] + "--ramp=0.25\n"}
-    checkpoints.save(checkpoints.paths(copied)[0], first._replace(facts=facts))
-    with pytest.raises(InputError, match=r"was begun with --ramp=0.25, not without: "):
-        run(copied, BASE, resume=True)
+    assert run(copied, BASE, resume=True).result["last"] == whole.result["last"]
 
 
 def test_a_finished_run_is_made_longer_and_repeated_as_one(tmp_path, monkeypatch):
@@ -229,25 +215,21 @@ def test_a_finished_run_is_made_longer_and_repeated_as_one(tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         send_at(patch, "on_train_batch_begin", 2, signal.SIGTERM)
         with pytest.raises(Interrupted):
-            run(tmp_path / "run", BASE, epochs=2, resume=True)
+            run(tmp_path / "run", BASE, resume=True)
     assert not (tmp_path / "run" / "result.json").exists()
     kept = json.loads((tmp_path / "run" / "result_1_epochs.json").read_text())
     assert kept == first.result
-    longer = run(tmp_path / "run", BASE, epochs=2, resume=True)
+    with pytest.raises(InputError, match="was begun with --epochs=2, not with --epochs=9"):
+        run(tmp_path / "run", BASE, epochs=9, resume=True)
+    longer = run(tmp_path / "run", BASE, resume=True)
     assert "--restarts=1\n" in (tmp_path / "run" / "flags.cfg").read_text()
-    again = run(tmp_path / "again", BASE, epochs=2, restarts="1")
+    again = run(tmp_path / "again", BASE, restarts="1")
     assert again.result["last"] == longer.result["last"]
     assert_equal_to_the_bit(tmp_path / "run", tmp_path / "again")
 
 
-def test_an_unfinished_run_is_not_made_longer(tmp_path):
-    run(tmp_path / "run", BASE, steps=5)
-    with pytest.raises(InputError, match="was begun with --epochs=3, not with --epochs=9"):
-        run(tmp_path / "run", BASE, epochs=9, resume=True)
-
-
 @pytest.mark.parametrize("how", [{}, {"resume": True}, {"overwrite": True}])
-def test_a_second_writer_is_refused_and_told_who_the_first_one_is(how, copied):
+def test_a_second_writer_is_refused_with_the_name_of_the_first_one(how, copied):
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
     with (
         files.locked(copied),

@@ -12,23 +12,36 @@ import tensorflow as tf
 
 from tests.data.pictures import plain, write
 from tests.runs.short_runs import ALONE, run, state
+from tf_cutnmix import data, export
 from tf_cutnmix.data import folder as folders
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import checkpoints, exporting, loading, predictions
+from tf_cutnmix.runs import checkpoints, loading, predictions
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.loading import changes
 
 COUNTS = {"train": 20, "test": 8}
+ON_PICTURES = {
+    **ALONE,
+    "dataset": "./pictures",
+    "train_split": "train",
+    "test_split": "test",
+    "validation_split": "test",
+    "batch_size": 8,
+    "epochs": 2,
+}
 
 
-@pytest.fixture
-def pictures(tmp_path: pathlib.Path) -> pathlib.Path:
+def write_pictures(folder: pathlib.Path) -> None:
     """Of two classes: 20 to train on of each, 8 to test."""
     for split, count in COUNTS.items():
         for value in range(count):
             for label, name in enumerate(("cat", "dog")):
                 image = plain(4 * value + label + 2 * (split == "test"), 8, 8)
-                write(tmp_path / "pictures" / split / name / f"{value:02}.png", image)
+                write(folder / split / name / f"{value:02}.png", image)
+
+
+@pytest.fixture
+def pictures(tmp_path: pathlib.Path) -> pathlib.Path:
+    write_pictures(tmp_path / "pictures")
     return tmp_path / "pictures"
 
 
@@ -83,18 +96,21 @@ OTHERS = r"pictures holds other images than the_run was begun on: {}; .* --new_i
 ALL_BUT_TEST = r"\(train, validation\)"
 
 
-@pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "words", "cached"),
     [
-        (remove, OTHERS.format(f"3 removed {ALL_BUT_TEST}")),
-        (remove_most, OTHERS.format(f"32 removed {ALL_BUT_TEST}")),
-        (grow, OTHERS.format(f"1 added {ALL_BUT_TEST}")),
-        (replace, OTHERS.format(r"1 removed, 1 added \(test\)")),
-        (move, OTHERS.format(r"1 in another class \(test\)")),
-        (reorder, OTHERS.format(r"in another order \(test\)")),
-        (swap_splits, OTHERS.format(r"in another order \(train, validation, test\)")),
-        (rename_class, "was begun on 2 classes .* holds 2, with 'wolf' in place of 'dog': train a"),
+        (remove, OTHERS.format(f"3 removed {ALL_BUT_TEST}"), False),
+        (remove_most, OTHERS.format(f"32 removed {ALL_BUT_TEST}"), False),
+        (grow, OTHERS.format(f"1 added {ALL_BUT_TEST}"), True),
+        (replace, OTHERS.format(r"1 removed, 1 added \(test\)"), True),
+        (move, OTHERS.format(r"1 in another class \(test\)"), False),
+        (reorder, OTHERS.format(r"in another order \(test\)"), False),
+        (swap_splits, OTHERS.format(r"in another order \(train, validation, test\)"), False),
+        (
+            rename_class,
+            "was begun on 2 classes .* holds 2, with 'wolf' in place of 'dog': train a",
+            True,
+        ),
     ],
 )
 def test_other_images_are_refused_in_a_line(change, words, cached, pictures, tmp_path):
@@ -106,110 +122,100 @@ def test_other_images_are_refused_in_a_line(change, words, cached, pictures, tmp
     assert "\n" not in str(refused.value)
 
 
-def decoded_otherwise(pictures: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As another version of TensorFlow or Pillow might."""
+@pytest.mark.parametrize("cached", [(False, False), (False, True), (True, False)])
+def test_the_same_files_are_the_same_images(cached, pictures, tmp_path, monkeypatch):
+    """Whatever their dates are, and as what another version of TensorFlow or Pillow reads them."""
+    before, now = ({"cache_dir": str(tmp_path / "cache") if c else ""} for c in cached)
+    earlier = begun_on(config_of(pictures, **before))
+    for file in pictures.rglob("*.png"):
+        os.utime(file, (1, 1))
     reader = folders._reader
 
-    def other(image_size: int):
+    def other_reader(image_size: int):
         def read(file: pathlib.Path):
             image, content = reader(image_size)(file)
             return image + 1, content
 
         return read
 
-    monkeypatch.setattr(folders, "_reader", other)
+    monkeypatch.setattr(folders, "_reader", other_reader)
+    loading.load_splits(config_of(pictures, **now), earlier)
 
 
-def touched(pictures: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for file in pictures.rglob("*.png"):
-        os.utime(file, (1, 1))
+def test_digits_are_known_by_their_pixels():
+    config = Config(train_split="train[:200]", test_split="test[:20]", workdir="the_run")
+    earlier = begun_on(config)
+    loading.load_splits(config, earlier)
+    other = dataclasses.replace(config, train_split="train[:199]")
+    with pytest.raises(InputError, match=r"1 removed"):
+        loading.load_splits(other, earlier)
 
 
-@pytest.mark.parametrize("change", [decoded_otherwise, touched])
-@pytest.mark.parametrize("cached", [(False, False), (True, True), (False, True), (True, False)])
-def test_the_same_files_are_the_same_images(change, cached, pictures, tmp_path, monkeypatch):
-    before, now = ({"cache_dir": str(tmp_path / "cache") if c else ""} for c in cached)
-    earlier = begun_on(config_of(pictures, **before))
-    change(pictures, monkeypatch)
-    assert changes(earlier, loading.load_splits(config_of(pictures, **now), earlier)) == ""
-
-
-def test_digits_are_known_by_their_pixels(pictures):
-    config = config_of(pictures)
-    digits = Config(train_split="train[:200]", test_split="test[:20]", workdir="the_run")
-    assert changes(begun_on(digits), loading.load_splits(digits)) == ""
-    found = changes(begun_on(digits), loading.load_splits(config))
-    assert found == "220 removed, 56 added (train, validation, test)"
-
-
-def test_a_checkpoint_of_before_knows_nothing_of_its_images(pictures):
-    earlier = begun_on(config_of(pictures))._replace(images=[])
-    remove(pictures)
-    assert changes(earlier, loading.load_splits(config_of(pictures), earlier)) == ""
-
-
-BASE = {**ALONE, "train_split": "train", "test_split": "test", "batch_size": 8, "epochs": 2}
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory, all_eagerly) -> pathlib.Path:
+    """A folder with a run that was stopped after 4 of the 5 steps of its second epoch."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_pictures(folder / "pictures")
+        run(pathlib.Path("run"), ON_PICTURES, steps=9)
+    return folder
 
 
 @pytest.fixture
-def stopped(pictures, tmp_path, all_eagerly) -> dict[str, Any]:
-    """The settings of a run that was stopped after 4 of the 5 steps of its second epoch."""
-    settings = {**BASE, "dataset": str(pictures), "validation_split": "test"}
-    run(tmp_path / "run", settings, steps=9)
-    return settings
+def stopped(stopped_once, tmp_path, monkeypatch) -> pathlib.Path:
+    """A copy of that folder, which is the current one; its run."""
+    shutil.copytree(stopped_once, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return pathlib.Path("run")
 
 
 @pytest.mark.long
-def test_a_run_whose_images_were_removed_within_an_epoch_is_refused_or_ends(
-    stopped, pictures, tmp_path, capsys
-):
-    statistics = state(tmp_path / "run").facts["statistics"]
+def test_a_run_whose_images_were_removed_within_an_epoch_is_refused_or_ends(stopped, capsys):
+    statistics = state(stopped).facts["statistics"]
     for number in range(8):
         for name in ("cat", "dog"):
-            (pictures / "train" / name / f"{number:02}.png").unlink()
-    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    with pytest.raises(InputError, match=OTHERS.replace("the_run", ".*").format(r"16 removed .*")):
-        run(tmp_path / "run", stopped, resume=True)
-    assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+            pathlib.Path(f"pictures/train/{name}/{number:02}.png").unlink()
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=OTHERS.replace("the_", "").format(r"16 removed .*")):
+        run(stopped, ON_PICTURES, resume=True)
+    assert before == {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
     capsys.readouterr()
-    ended = run(tmp_path / "run", stopped, resume=True, new_images=True)
+    ended = run(stopped, ON_PICTURES, resume=True, new_images=True)
     assert "other images than before: 16 removed (train)\n" in capsys.readouterr().out
     assert ended.result["last"]["step"] == 2 * 3
     assert ended.result["best_on_validation"]["epoch"] == 2
-    assert "new_images" not in (tmp_path / "run" / "flags.cfg").read_text()
-    facts = state(tmp_path / "run").facts
+    assert "new_images" not in (stopped / "flags.cfg").read_text()
+    facts = state(stopped).facts
     assert (facts["epoch"], facts["batch"], facts["statistics"]) == (2, 0, statistics)
-    again = run(tmp_path / "run", stopped, resume=True)
-    assert again.result["last"] == ended.result["last"]
-    longer = run(tmp_path / "run", stopped, resume=True, epochs=3)
+    longer = run(stopped, ON_PICTURES, resume=True, epochs=3)
     assert longer.result["last"]["step"] == 3 * 3
 
 
 @pytest.mark.long
-def test_an_export_after_images_were_added_is_still_of_the_trained_network(
-    stopped, pictures, tmp_path, capsys
-):
-    ended = run(tmp_path / "run", stopped, resume=True)
+def test_an_export_after_images_were_added_is_still_of_the_trained_network(stopped, capsys):
+    run(stopped, ON_PICTURES, resume=True)
     for value in range(30):
-        write(pictures / "train" / "dog" / f"{value}_new.png", plain(200 + value, 8, 8))
-    config = dataclasses.replace(ended.config, export="teacher", export_dir=str(tmp_path / "to"))
-    exported = exporting.export_run(config)["teacher"]
+        image = plain(200 + value, 8, 8)
+        write(pathlib.Path(f"pictures/train/dog/{value}_new.png"), image)
+    export.main(export.Settings("run", export="teacher", export_dir="to", trust_code=True))
     assert "tried on other images than the run had: 30 added (train)" in capsys.readouterr().out
-    signature = tf.saved_model.load(exported).signatures["serving_default"]
-    answer = signature(images=tf.constant(loading.load_splits(config).test.pixels))
-    said = predictions.read(tmp_path / "run" / "predictions.npz").probabilities["teacher"]
-    np.testing.assert_allclose(answer["probabilities"], said, atol=1e-4)
+    exported = tf.saved_model.load("to/pictures_tiny_networks_tiny/1")
+    pixels = data.load("./pictures", "test").pixels
+    answer = exported.signatures["serving_default"](images=tf.constant(pixels))
+    expected = predictions.read(stopped / "predictions.npz").probabilities["teacher"]
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-4)
 
 
 @pytest.mark.long
-def test_a_run_of_before_whose_images_were_removed_within_an_epoch_ends(
-    stopped, pictures, tmp_path
-):
-    for path in checkpoints.paths(tmp_path / "run"):
+def test_a_run_of_before_whose_images_were_removed_within_an_epoch_ends(stopped, capsys):
+    """Its checkpoints know nothing of its images."""
+    for path in checkpoints.paths(stopped):
         checkpoints.save(path, checkpoints.read(path)._replace(images=[]))
-    shutil.rmtree(pictures / "train" / "cat")
-    write(pictures / "train" / "cat" / "one.png", plain(9, 8, 8))
-    ended = run(tmp_path / "run", stopped, resume=True)
+    shutil.rmtree("pictures/train/cat")
+    write(pathlib.Path("pictures/train/cat/one.png"), plain(9, 8, 8))
+    ended = run(stopped, ON_PICTURES, resume=True)
+    assert "\nclasses of unlike size: --balance=weights or sampling" in capsys.readouterr().out
     assert ended.result["last"]["step"] == 2 * 2
-    assert [len(images) for images in state(tmp_path / "run").images] == [21, 16, 16]
-    np.testing.assert_array_equal(state(tmp_path / "run").images[0][:, 1], [0] + 20 * [1])
+    assert [len(images) for images in state(stopped).images] == [21, 16, 16]
+    np.testing.assert_array_equal(state(stopped).images[0][:, 1], [0] + 20 * [1])

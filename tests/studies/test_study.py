@@ -10,11 +10,10 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.run_folders import write_run
-from tf_cutnmix import command, report, sweep
+from tests.run_folders import read_flags, write_run
+from tf_cutnmix import command, sweep
 from tf_cutnmix.reporting import comparison, runs
 from tf_cutnmix.runs import build
-from tf_cutnmix.runs.config import Config
 from tf_cutnmix.sweeps import results
 
 STUDIES = pathlib.Path(__file__).parents[2] / "studies"
@@ -54,8 +53,8 @@ def test_every_row_in_every_regime_is_a_run_of_its_own(regime, tmp_path):
     for config in configs.values():
         build.check_names(config)
         assert (config.threads, config.validation_fraction, config.export) == (1, 0.0, "")
-    told = {str(comparison.settings_of(config)) for config in configs.values()}
-    assert len(told) == len(rows)
+    different = {str(comparison.settings_of(config)) for config in configs.values()}
+    assert len(different) == len(rows)
 
 
 @pytest.mark.parametrize("name", ["small_data", "few_pictures"])
@@ -68,14 +67,12 @@ def test_every_row_and_regime_that_there_is_belongs_to_the_study(name, program, 
         assert {row for row in there - known - named if not row.endswith("_3_peers")} == set()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("place", sorted(STUDIES.glob("*/results/*")), ids=lambda p: p.name)
-def test_the_results_of_a_regime_have_a_report_with_one_baseline(place, program, tmp_path):
-    baseline = program.Study(place.parents[1].name, tmp_path).baseline
-    report.main(
-        command.parse(report.Settings, [str(place), f"--out={tmp_path}", f"--baseline={baseline}"])
-    )
-    assert (tmp_path / "report.md").exists()
+@pytest.mark.long
+def test_the_committed_results_are_read_whatever_version_wrote_them():
+    folders = sorted(STUDIES.glob("*/results/*/*"))
+    assert len(folders) > 300
+    for folder in folders:
+        assert runs.read(folder, read_flags).figures["last_teacher_accuracy"] > 0, folder
 
 
 def test_results_are_kept_without_places_and_count_as_done_elsewhere(study, program, tmp_path):
@@ -98,18 +95,11 @@ def test_results_are_kept_without_places_and_count_as_done_elsewhere(study, prog
     others = sweep.make_configs(settings(there / "train1000", regime, "dml_none"))
     for other in others.values():
         assert results.is_done(other) == (other.seed == 0)
-    read = runs.read(kept, lambda path: command.parse(Config, [f"--flagfile={path}"]))
-    assert read.config.train_split == "train[:1000]"
-
-
-def test_what_was_ended_here_is_not_replaced_by_results(study, program):
-    write_run(study.results / "letters" / "seed=0")
-    begun = study.workdir / "letters" / "seed=0" / "flags.cfg"
-    begun.parent.mkdir(parents=True)
+    assert runs.read(kept, read_flags).config.train_split == "train[:1000]"
+    begun = there / "train1000" / name / "flags.cfg"
     begun.write_text("--seed=7\n")
-    (begun.parent / "result.json").touch()
-    program.bring_back(study, "letters")
-    assert begun.read_text() == "--seed=7\n"
+    program.bring_back(study, "train1000")
+    assert begun.read_text() == "--seed=7\n"  # what was ended here is not replaced
 
 
 def test_the_study_stands_still_and_goes_on_with_all_of_its_processes(program, tmp_path):
@@ -146,7 +136,6 @@ def test_the_study_stands_still_and_goes_on_with_all_of_its_processes(program, t
         ({"regimes": "letters"}, "--fonts: name the folder 'fonts'"),
         ({"regimes": "letters", "fonts": pathlib.Path("letters")}, "--fonts: name the folder"),
         ({"regimes": "train1000,train10"}, "--regimes: there is no train10 "),
-        ({"rows": "dml_none,dlm"}, "--rows: there is no dlm "),
         ({"stages": "some"}, "--stages: there is no some: all"),
     ],
 )
@@ -157,14 +146,11 @@ def test_what_the_study_has_not_is_refused_before_anything_runs(given, words, st
     with pytest.raises(SystemExit, match=words):
         program.run(study, study.chosen(*chosen.values()), arguments)
     assert not study.workdir.exists()
-
-
-def test_a_study_that_is_not_there_is_refused(program, tmp_path):
     with pytest.raises(SystemExit, match="there is no study few_picture in"):
-        program.Study("few_picture", tmp_path)
+        program.Study("few_picture", study.workdir)
 
 
-@pytest.mark.parametrize("content", ["", "x", "1"])
+@pytest.mark.parametrize("content", ["", "1"])
 def test_a_file_that_names_no_study_stops_nothing(content, program, tmp_path):
     """Process 1 is somebody else's."""
     (tmp_path / "study.pid").write_text(content)
@@ -187,12 +173,10 @@ def test_a_copy_that_was_broken_off_is_made_again(study, program):
 def test_a_report_is_drawn_of_each_regime(study, program):
     with pytest.raises(SystemExit, match="there are no results"):
         program.report(study)
-    for regime in ("train1000", "letters"):
-        for seed in (0, 1):
-            write_run(study.results / regime / f"a{seed}", seed=seed)
-            write_run(study.results / regime / f"b{seed}", seed=seed, method="dml")
+    for seed in (0, 1):
+        write_run(study.results / "letters" / f"a{seed}", seed=seed)
+        write_run(study.results / "letters" / f"b{seed}", seed=seed, method="dml")
     study.baseline = "method=dml"
     program.report(study)
-    for regime in ("train1000", "letters"):
-        page = (study.workdir / "report" / regime / "report.md").read_text()
-        assert "defaults assumed" not in page
+    page = (study.workdir / "report" / "letters" / "report.md").read_text()
+    assert "defaults assumed" not in page
