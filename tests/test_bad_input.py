@@ -328,7 +328,7 @@ def test_a_name_that_no_file_can_have_is_refused(refuse, name, flag, others, pat
 
 
 def test_a_home_of_nobody_is_refused(refuse):
-    assert "there is no such user" in refuse("train", "--dataset=~nouser")
+    assert "there is no such folder" in refuse("train", "--dataset=~nouser")
 
 
 @pytest.mark.parametrize(
