@@ -26,12 +26,12 @@ class FreshProcess:
         """Start it, if it is not there: it imports TensorFlow while the caller goes on."""
         if self._process is None:
             # In a file, as a pipe that nobody reads meanwhile may get full.
-            self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed in `close`
+            self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed in `close`
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _SCRIPT],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._said,
+                stderr=self._errors,
                 text=True,
                 start_new_session=True,  # Ctrl-C is for the caller
             )
@@ -49,12 +49,11 @@ class FreshProcess:
         paths = [str(path.absolute()) for path in (savedmodel, request, answer)]
         # One that has ended takes no request, and has said why.
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(f"{json.dumps(paths)}\n")
-            process.stdin.flush()
-        if not any(line == "answered\n" for line in process.stdout):
+            print(json.dumps(paths), file=process.stdin, flush=True)
+        if "answered\n" not in process.stdout:
             code = process.wait()
-            self._said.seek(0)
-            reason = last_line(self._said.read()) if code >= 0 else f"signal {-code} has ended it"
+            self._errors.seek(0)
+            reason = last_line(self._errors.read()) if code >= 0 else f"signal {-code} has ended it"
             self.close()
             raise RunError(f"the export does not load with TensorFlow alone: {reason}")
 
@@ -64,7 +63,7 @@ class FreshProcess:
             self._process.kill()
             with contextlib.suppress(BrokenPipeError):
                 self._process.communicate()
-            self._said.close()
+            self._errors.close()
             self._process = None
 
 
