@@ -62,10 +62,8 @@ def find(places: Iterable[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]
         else:
             matches = sorted(map(pathlib.Path, glob.glob(place, recursive=True)))
             found = [match for match in matches if match.is_file()]
-            if not found and glob.has_magic(place):
-                raise InputError(f"{place!r}: no file fits this pattern")
             if not found:
-                raise InputError(f"{place!r}: there is no such file or folder")
+                raise InputError(f"{place!r}: there is no such file or folder, nor one that fits")
         files |= dict.fromkeys(found)
     return list(files), [file for file in left_out if file not in files]
 

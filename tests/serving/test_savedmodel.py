@@ -159,18 +159,6 @@ def test_every_signature_answers_with_the_mean_of_the_networks(size, signatures,
     np.testing.assert_allclose(features, side_by_side, rtol=1e-5, atol=1e-5)
 
 
-def test_one_request_holds_files_of_any_kind_and_size(signatures):
-    photo, wide, tall = (tf.constant(random_images(1, s)[0]) for s in (SIZE, (6, 18), (20, 9)))
-    grey = wide[..., :1]
-    jpeg = tf.io.encode_jpeg(photo, quality=80)
-    files = tf.stack([jpeg, tf.io.encode_png(grey), tf.io.encode_png(tall)])
-    answer = signatures["serve_bytes"](bytes=files)
-    pixels = (tf.io.decode_jpeg(jpeg), tf.image.grayscale_to_rgb(grey), tall)
-    for position, image in enumerate(pixels):
-        expected = signatures["serving_default"](images=image[tf.newaxis])["logits"][0]
-        np.testing.assert_allclose(answer["logits"][position], expected, rtol=1e-5, atol=1e-6)
-
-
 def test_the_portable_signature_has_no_operation_and_no_branch_that_converters_lack(signatures):
     graph = signatures["portable"].graph.as_graph_def()
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]

@@ -132,14 +132,6 @@ def test_threads_do_not_get_each_others_files(decoded) -> None:
         assert all(threads.map(ask, range(30)))
 
 
-def test_there_is_no_python_in_the_graph(decoded) -> None:
-    graph = decoded.get_concrete_function().graph.as_graph_def()
-    functions = [node for function in graph.library.function for node in function.node_def]
-    kinds = {node.op for node in (*graph.node, *functions)}
-    assert "DecodeImage" in kinds
-    assert not {kind for kind in kinds if "PyFunc" in kind}
-
-
 sides = st.integers(1, 70)
 
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.pool import ThreadPool
 from typing import NamedTuple, TypeVar
 
@@ -221,10 +221,15 @@ def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
         name = composed(folder.name)
         by_role[_ROLES.get(name.lower(), name)].append(folder)
     others = by_role.keys() - _ROLES.values()
-    names = ", ".join(folder.name for folder in folders)
-    if len(others) == len(by_role) or (others and not _have_names_in_common(folders)):
+    if len(others) == len(by_role):
         return {}
+    if others:
+        # Splits hold sub-folders of one name, and classes do not.
+        inner = [composed(below.name) for folder in folders for below in _subfolders(folder)]
+        if len(set(inner)) == len(inner):
+            return {}
     if "train" not in by_role:
+        names = ", ".join(folder.name for folder in folders)
         raise InputError(
             f"{path} holds {names} and no train folder: rename the one with the training pictures "
             "to train"
@@ -235,19 +240,7 @@ def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
                 f"{path} holds {' and '.join(f.name for f in same)}, which both mean {role}: "
                 "keep one of them"
             )
-    train = by_role["train"][0]
-    if not _subfolders(train):
-        raise InputError(
-            f"{train} holds no class sub-folders: put each class's images into one, or, if "
-            f"{names} are the classes, rename them"
-        )
     return {role: same[0] for role, same in by_role.items()}
-
-
-def _have_names_in_common(folders: Iterable[pathlib.Path]) -> bool:
-    """Whether some hold sub-folders of one name, as splits do and classes do not."""
-    names = [composed(inner.name) for folder in folders for inner in _subfolders(folder)]
-    return len(set(names)) < len(names)
 
 
 def _subfolders(path: pathlib.Path) -> list[pathlib.Path]:
