@@ -18,7 +18,6 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
     "sklearn": "scikit-learn",
-    "tensorflow_serving": "tensorflow-serving-api",
 }
 DOORS = ("train", "evaluate", "predict", "export", "sweep", "report")
 
@@ -140,12 +139,11 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     extras = setup["options.extras_require"]
-    optional = declared(*(extras[name] for name in ("litert", "onnx", "openvino", "serving")))
+    optional = declared(*(extras[name] for name in ("litert", "onnx", "openvino")))
     needed = declared(setup["options"]["install_requires"])
     for module in FILES:
         imported = {DISTRIBUTIONS.get(n, n).replace("_", "-") for n in other_imports(module)}
-        is_optional = module in ("serving.formats", "serving.savedmodel")
-        assert imported <= needed | (optional if is_optional else set()), module
+        assert imported <= needed | (optional if module == "serving.formats" else set()), module
 
 
 def declared(*requirements: str) -> set[str]:
