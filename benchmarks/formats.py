@@ -59,7 +59,7 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def _resizes(name: str) -> bool:
-    return name == "savedmodel" or FORMATS[name].any_size
+    return name == "savedmodel" or not FORMATS[name].in_8_bits
 
 
 def _time(answer: Answer, images: np.ndarray, quick: bool) -> dict[str, float]:

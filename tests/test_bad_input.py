@@ -155,7 +155,7 @@ LONG = "x" * 256
         ("train --train_split=train[:0]", "selects no images"),
         ("train --test_split=tset", "'tset'"),
         ("train --dataset=./nothing", "no such folder"),
-        ("train --dataset=~nouser", "there is no such user"),
+        ("train --dataset=~nouser", "there is no such folder"),
         # An export that is none.
         ("evaluate", "--savedmodel is missing"),
         ("evaluate --savedmodel=nothing", "--savedmodel=nothing: there is no such folder"),

@@ -1,9 +1,12 @@
 """The command predict: answers of exports about files of all kinds, some of them broken."""
 
+import csv
+import io
 import json
 import os
 import pathlib
 import sys
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -11,13 +14,20 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tf_cutnmix import command, predict
+from tf_cutnmix import command, predict, predicting
 from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.networks import served
-from tf_cutnmix.predicting import answers
+from tf_cutnmix.predicting import Answer
 
 EXPORT = pathlib.Path(__file__).parents[1] / "savedmodels" / "digits_resnet8" / "1"
 NAMES = ("dark", "<script>", "=1+1")
+SCRIPT = "<script>alert(1)</script>"
+ANSWERS = [
+    Answer(pathlib.Path("a/cat.png"), (("cat", 0.75), (SCRIPT, 0.2), ("=1+1", 0.05))),
+    Answer(pathlib.Path("=cmd|' /C calc'!A0"), (("=1+1", 0.5), ("two\nlines", 0.3), ("x", 0.2))),
+    Answer(pathlib.Path("\u202egnp.exe"), (("ב" * 300, 1.0), ("cat", 0.0), ("x", 0.0))),
+    Answer(pathlib.Path("-broken\n.png"), problem="it is no picture"),
+]
 
 
 class Brightness(tf.Module):
@@ -57,14 +67,19 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture
 def photos(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """The first digits as PNG, the second also as TIFF, and a file that is cut off."""
+    """The first digits as PNG, the third also as TIFF, one cut off, and what is no picture."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "photos").mkdir()
+    for name in ("photos/deep/er", "photos/.hidden", "empty"):
+        (tmp_path / name).mkdir(parents=True)
     for number, digit in enumerate(load_digits().images[:3]):
         picture = Image.fromarray((digit * 255 / 16).astype(np.uint8))
         picture.save(f"photos/{number}.png")
-    picture.save("photos/2.tiff")
+    picture.save("photos/deep/er/2.tiff")
+    picture.save("photos/.hidden/2.png")
+    picture.save("photos/d[1].png")
     (tmp_path / "photos" / "cut.png").write_bytes((tmp_path / "photos/1.png").read_bytes()[:50])
+    for name in ("notes.txt", "a\nb.pdf"):
+        (tmp_path / "photos" / name).write_text("no picture")
     return tmp_path / "photos"
 
 
@@ -74,7 +89,7 @@ def run(*arguments: str) -> int:
         return command.run("tf_cutnmix.predict", predict.SUMMARY, predict.Settings, predict.main)
 
 
-def test_digits_are_told_and_the_broken_file_is_named(photos, capsys) -> None:
+def test_digits_are_told_and_what_is_broken_or_no_picture_is_named(photos, capsys) -> None:
     outputs = ("--csv=a.csv", "--json=a.json", "--out=a.html")
     assert run(f"--savedmodel={EXPORT}", "photos", *outputs) == 1
     out, err = capsys.readouterr()
@@ -83,46 +98,43 @@ def test_digits_are_told_and_the_broken_file_is_named(photos, capsys) -> None:
         ["photos/0.png", "0"],
         ["photos/1.png", "1"],
         ["photos/2.png", "2"],
-        ["photos/2.tiff", "2"],
+        ["photos/d[1].png", "2"],
+        ["photos/deep/er/2.tiff", "2"],
     ]
-    warning, error = err.splitlines()
+    left_out, warning, error = err.splitlines()
+    assert left_out == r"left out, being no pictures: photos/a\nb.pdf, photos/notes.txt"
     assert warning.startswith("warning: photos/cut.png: ")
-    assert error == "error: 1 of 5 files cannot be read"
-    said = json.loads(pathlib.Path("a.json").read_text())
-    image = load_digits().images[:1, ..., None].repeat(3, -1) * 255 / 16
-    expected = served.load(str(EXPORT), "x").predict(images=tf.constant(image.astype(np.uint8)))
-    assert said[0]["classes"][0]["probability"] == pytest.approx(
-        float(expected["probabilities"][0, 0]), abs=1e-5
-    )
-    assert len(pathlib.Path("a.csv").read_text().splitlines()) == 6
-    assert pathlib.Path("a.html").read_text().count("<figure>") == 4
+    assert error == "error: 1 of 6 files cannot be read"
+    first, *_ = json.loads(pathlib.Path("a.json").read_text())
+    shown = {answer["class"]: f"{answer['probability']:.1%}" for answer in first["classes"]}
+    assert lines[0].split()[1:3] == ["0", shown["0"]]
+    assert len(pathlib.Path("a.csv").read_text().splitlines()) == 7
+    assert pathlib.Path("a.html").read_text().count("<figure>") == 5
 
 
-def test_whole_files_end_well(photos, capsys) -> None:
-    assert run(f"--savedmodel={EXPORT}", "photos/*.tiff", "photos/0.png", "--batch_size=1") == 0
+def test_whole_files_end_well(photos, exports, capsys) -> None:
+    assert run(f"--savedmodel={exports}/1", "photos/**/*.tiff", "photos/0.png") == 0
     assert capsys.readouterr().err == ""
 
 
-def test_files_of_a_folder_that_are_left_out_are_named(photos, capsys) -> None:
-    (photos / "cut.png").unlink()
-    for name in ("notes.txt", "a\nb.pdf"):
-        (photos / name).write_text("no picture")
-    assert run(f"--savedmodel={EXPORT}", "photos") == 0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("left out, being no pictures: photos/a")
-    assert line.endswith("b.pdf, photos/notes.txt")
-
-
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
-def test_an_export_that_says_what_is_valid_is_believed(batch_size, photos, exports) -> None:
+def test_what_tensorflow_cannot_read_pillow_reads(batch_size, photos, exports) -> None:
     export = served.load(str(exports / "1"), "savedmodel")
-    paths = [photos / name for name in ("0.png", "cut.png", "2.tiff", "gone.png", "1.png")]
-    png, cut, tiff, gone, last = answers.ask(export, paths, batch_size=batch_size)
+    files = ("0.png", "cut.png", "deep/er/2.tiff", "gone.png", "1.png")
+    paths = [photos / name for name in files]
+    png, cut, tiff, gone, last = predicting.ask(export, paths, batch_size=batch_size)
     assert png.classes == last.classes == tuple((name, pytest.approx(1 / 3)) for name in NAMES)
     assert cut.problem
     assert gone.problem == "No such file or directory"
-    brightness = np.asarray(Image.open(photos / "2.tiff")).mean() / 255
+    brightness = np.asarray(Image.open(photos / "2.png")).mean() / 255
     assert dict(tiff.classes)["dark"] == pytest.approx(1 - brightness, abs=1e-5)
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(photos, exports, monkeypatch) -> None:
+    export = served.load(str(exports / "1"), "savedmodel")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    (answer,) = predicting.ask(export, [photos / "deep/er/2.tiff"], batch_size=1)
+    assert "64 pixels" in answer.problem
 
 
 @pytest.mark.parametrize(
@@ -133,20 +145,24 @@ def test_an_export_that_says_what_is_valid_is_believed(batch_size, photos, expor
         (("--savedmodel=exports/2", "photos"), "no signature serve_bytes"),
         (("--savedmodel=exports/3", "photos/0.png"), "3 classes apart and names 1"),
         (("--savedmodel=nowhere", "photos"), "--savedmodel=nowhere"),
-        (("--savedmodel=exports/1", "nothing"), "'nothing'"),
         (("--savedmodel=exports/1", "photos", "--csv=nowhere/a.csv"), "--csv=nowhere/a.csv"),
-        (("--savedmodel=exports/1", "photos", "--out=photos"), "--out=photos is a folder"),
+        (("--savedmodel=exports/1", "photos", "--out=photos"), "--out=photos cannot be written"),
+        (("--savedmodel=exports/1", "photos", "--csv=pipe"), "--csv=pipe cannot be written"),
         (("--savedmodel=exports/1", "photos", "--batch_size=0"), "--batch_size=0"),
         (("--savedmodel=exports/1", "photos", "--csv=a", "--out=a"), "one file twice"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(arguments, words, photos, exports, capsys) -> None:
+    for name in ("a\nb.pdf", "notes.txt"):
+        (photos / name).unlink()
     (photos.parent / "exports").symlink_to(exports)
+    os.mkfifo("pipe")  # as a device is
     assert run(*arguments) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert words in err
     assert len(err.splitlines()) == 1
+    assert pathlib.Path("pipe").is_fifo()
 
 
 def test_without_a_file_that_can_be_read_there_is_no_table(photos, exports, capsys) -> None:
@@ -155,14 +171,106 @@ def test_without_a_file_that_can_be_read_there_is_no_table(photos, exports, caps
     assert capsys.readouterr().out == ""
 
 
-def test_settings_are_checked() -> None:
-    with pytest.raises(InputError, match="PICTURES"):
-        predict.Settings((), savedmodel="x")
+@pytest.mark.parametrize(
+    ("places", "found"),
+    [
+        (["photos"], ["0.png", "1.png", "2.png", "cut.png", "d[1].png", "deep/er/2.tiff"]),
+        (["photos/1.png", "photos", "photos/1.png"], ["1.png", "0.png", "2.png", "cut.png"]),
+        (["photos/[01].png"], ["0.png", "1.png"]),
+        (["photos/**/*.tiff"], ["deep/er/2.tiff"]),
+        (["photos/d[1].png"], ["d[1].png"]),
+        (["photos/notes.txt"], ["notes.txt"]),
+        (["photos/notes.txt", "photos"], ["notes.txt", "0.png"]),
+    ],
+)
+def test_files_folders_and_patterns(places: list[str], found: list[str], photos) -> None:
+    files, left_out = predicting.find(places)
+    names = [path.relative_to("photos").as_posix() for path in files]
+    assert names[: len(found)] == found
+    assert len(names) == len(set(names))
+    others = [pathlib.Path("photos", name) for name in ("a\nb.pdf", "notes.txt")]
+    expected = [path for path in others if path not in files] if "photos" in places else []
+    assert left_out == expected
 
 
-def test_a_device_is_not_replaced(tmp_path: pathlib.Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    settings = predict.Settings(pictures=("x.png",), savedmodel="x", csv=str(tmp_path / "pipe"))
-    with pytest.raises(InputError, match=r"--csv=.*pipe is no file: name one"):
-        predict.main(settings)
-    assert (tmp_path / "pipe").is_fifo()
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("photos/x.png", "no such file"),
+        ("photos/*.webp", "no such file"),
+        ("empty", "holds no pictures"),
+        ("new\nline", "no such file"),
+    ],
+)
+def test_a_place_that_names_nothing_is_refused(place: str, words: str, photos) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        predicting.find([place])
+    assert "\n" not in str(caught.value)
+
+
+class Reader(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.links: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_the_table_has_a_line_of_moderate_length_for_each_file_that_was_read() -> None:
+    header, *lines = predicting.table(ANSWERS).splitlines()
+    assert header.split() == ["file", "class", "probability", "or", "else"]
+    assert len(lines) == 3
+    assert lines[0].split() == ["a/cat.png", "cat", "75.0%", SCRIPT, "20.0%,", "=1+1", "5.0%"]
+    assert r"two\nlines 30.0%" in lines[1]
+    assert lines[2].startswith(r"\u202egnp.exe")
+    assert len(lines[2]) < 160
+    assert len({line.index("%") for line in lines}) == 1
+
+
+@pytest.mark.parametrize("answers", [ANSWERS, ANSWERS[::-1]])
+def test_csv_parses_back_and_computes_nothing(answers) -> None:
+    text = predicting.as_csv(answers)
+    reader = csv.DictReader(io.StringIO(text))
+    rows = {row["file"]: row for row in reader}
+    pairs = [f"{kind}_{place}" for place in (1, 2, 3) for kind in ("class", "probability")]
+    assert reader.fieldnames == ["file", *pairs, "problem"]
+    assert len(rows) == 4
+    first, broken = rows["a/cat.png"], rows["'-broken\n.png"]
+    assert (first["class_1"], float(first["probability_1"])) == ("cat", 0.75)
+    assert first["class_3"] == "'=1+1"
+    assert rows["'=cmd|' /C calc'!A0"]["class_2"] == "two\nlines"
+    assert (broken["problem"], broken["class_1"]) == ("it is no picture", "")
+    cells = [cell for row in rows.values() for cell in row.values()]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+
+
+def test_json_holds_the_names_as_they_are() -> None:
+    first, second, third, broken = json.loads(predicting.as_json(ANSWERS))
+    assert first["classes"][1] == {"class": SCRIPT, "probability": 0.2}
+    assert second["file"] == "=cmd|' /C calc'!A0"
+    assert third["classes"][0]["class"] == "ב" * 300
+    assert broken == {"file": "-broken\n.png", "problem": "it is no picture"}
+
+
+def test_the_page_shows_small_pictures_and_names_and_loads_nothing(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "<img src=x onerror=alert(1)>.png"
+    Image.new("RGB", (800, 400), "red").save(path)
+    page = Reader(predicting.page([*ANSWERS, ANSWERS[0]._replace(path=path)], f"{SCRIPT}/1"))
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert page.tags.count("figure") == 4
+    (picture,) = page.links
+    assert picture.startswith("data:image/jpeg;base64,")
+    assert len(picture) < 3000
+    assert SCRIPT in page.texts
+    assert r"-broken\n.png: it is no picture" in page.texts
+    assert "Its picture cannot be shown." in page.texts
+    assert r"\u202egnp.exe" in page.texts
+    assert page.tags.count("bdi") > 12

@@ -53,48 +53,38 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Print a table of answers and write the files that are asked for."""
-    for flag in ("csv", "json", "out"):
-        _check_place(flag, getattr(settings, flag))
+    outputs = {name: getattr(settings, name) for name in ("csv", "json", "out")}
+    outputs = {name: pathlib.Path(place) for name, place in outputs.items() if place}
+    for name, path in outputs.items():  # before there is an answer to lose
+        if not path.parent.is_dir() or (path.exists() and not path.is_file()):
+            raise InputError(f"--{name}={path} cannot be written: name a file, its folder made")
     with command.quiet_tensorflow():
-        from tf_cutnmix import files
+        from tf_cutnmix import files, predicting
         from tf_cutnmix.networks import served
-        from tf_cutnmix.predicting import answers, documents, pictures
     import tqdm
 
-    paths, left_out = pictures.find(settings.pictures)
+    paths, left_out = predicting.find(settings.pictures)
     if left_out:
         names = escaping.one_line(listed(list(map(str, left_out)), _NAMED))
         print(f"left out, being no pictures: {names}", file=sys.stderr)
     export = served.load(settings.savedmodel, "savedmodel")
-    asked = answers.ask(export, paths, batch_size=settings.batch_size)
+    asked = predicting.ask(export, paths, batch_size=settings.batch_size)
     # Without a terminal it shows nothing.
-    said = list(tqdm.tqdm(asked, total=len(paths), unit=" pictures", leave=False, disable=None))
+    answers = list(tqdm.tqdm(asked, total=len(paths), unit=" pictures", leave=False, disable=None))
     contents = {
-        settings.csv: lambda: documents.as_csv(said),
-        settings.json: lambda: documents.as_json(said),
-        settings.out: lambda: documents.page(said, settings.savedmodel),
+        "csv": predicting.as_csv,
+        "json": predicting.as_json,
+        "out": lambda answers: predicting.page(answers, settings.savedmodel),
     }
-    for path, content in contents.items():
-        if path:
-            files.write(pathlib.Path(path), content().encode(errors="backslashreplace"))
-    broken = [answer for answer in said if answer.problem]
-    if len(broken) < len(said):
-        print(documents.table(said))
+    for name, path in outputs.items():
+        files.write(path, contents[name](answers).encode(errors="backslashreplace"))
+    broken = [answer for answer in answers if answer.problem]
+    if len(broken) < len(answers):
+        print(predicting.table(answers))
     for answer in broken:
         print(f"warning: {escaping.one_line(f'{answer.path}: {answer.problem}')}", file=sys.stderr)
     if broken:
-        raise RunError(f"{len(broken)} of {len(said)} files cannot be read")
-
-
-def _check_place(flag: str, place: str) -> None:
-    """Raise `InputError` where a file cannot be written, before there is an answer to lose."""
-    path = pathlib.Path(place)
-    if place and path.is_dir():
-        raise InputError(f"--{flag}={place} is a folder: name a file")
-    if place and path.exists() and not path.is_file():  # a device would be replaced
-        raise InputError(f"--{flag}={place} is no file: name one")
-    if place and not path.parent.is_dir():
-        raise InputError(f"--{flag}={place}: there is no folder {path.parent}: make it first")
+        raise RunError(f"{len(broken)} of {len(answers)} files cannot be read")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,38 @@
-"""Folders of pictures."""
+"""Folders of pictures: which files belong to which split and class, and what is made of them."""
 
-import io
 import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 
 import numpy as np
-import PIL.Image
 import pytest
 import tensorflow as tf
 
 from tests.data.pictures import noise, plain, values, write, write_class
+from tests.data.test_decode import CANON, DNG, EXACT, RGB, THUMBNAIL, encoded
 from tf_cutnmix import data
-from tf_cutnmix.data.folder import _each, picture
+from tf_cutnmix.data.folder import _each, has_validation, layout, pictures_below
 from tf_cutnmix.errors import InputError
 
 TRAIN = [*range(4), *range(5, 9), *range(10, 14), *range(15, 19)]
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+ONE_LINE = "a class needs a name of one line"
+
+
+def put(folder: pathlib.Path, *files: str, content: bytes = EXACT["PNG"]) -> pathlib.Path:
+    for file in files:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(content)
+    return folder
+
+
+def both(*splits: str) -> list[str]:
+    return [f"{split}/{name}/1.png" for split in splits for name in ("cat", "dog")]
 
 
 @pytest.mark.parametrize(
@@ -30,16 +43,15 @@ def test_whole_splits_are_in_the_order_of_classes_and_names(split, expected, pet
     images = data.load(str(pets), split)
     assert values(images) == expected
     assert images.labels.tolist() == [value // 10 for value in expected]
+    assert images.class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize(
     "parts",
     [
-        ("train[:5]", "train[5:]"),
         ("train[:2]", "train[2:4]", "train[4:-3]", "train[-3:]"),
         ("train[:25%]", "train[25%:80%]", "train[80%:]"),
         ("train[:-14]+test", "train[-14:]"),
-        ("test[:1]+train[1:]", "train[:1]+test[1:]"),
     ],
 )
 def test_slices_are_disjoint_and_complete_and_each_has_its_share_of_each_class(parts, pets) -> None:
@@ -54,13 +66,155 @@ def test_slices_are_disjoint_and_complete_and_each_has_its_share_of_each_class(p
         assert images.labels.tolist() == [value // 10 for value in values(images)]
 
 
+@pytest.mark.parametrize(
+    ("folders", "train", "validation", "test"),
+    [
+        (("Train", "Test"), "Train", None, "Test"),
+        (("training", "testing"), "training", None, "testing"),
+        (("train", "val"), "train", None, "val"),
+        (("TRAIN", "valid", "test"), "TRAIN", "valid", "test"),
+        (("train", "Validation", "test", DECOMPOSED), "train", "Validation", "test"),
+        (("train",), "train", None, None),
+    ],
+)
+def test_splits_are_known_by_their_usual_names(folders, train, validation, test, tmp_path) -> None:
+    put(tmp_path, *both(*folders))
+    assert has_validation(tmp_path) == (validation is not None)
+    found = layout(tmp_path)
+    for name, folder in {"train": train, "validation": validation, "test": test}.items():
+        assert (name in found.splits) == (folder is not None)
+        if folder:
+            expected = [(tmp_path / folder / c / "1.png", k) for k, c in enumerate(("cat", "dog"))]
+            assert found.splits[name] == found.splits[folder] == expected
+    assert {COMPOSED if name == DECOMPOSED else name for name in folders} <= set(found.splits)
+    count, *more = found.notes
+    assert count == f"{tmp_path}: {2 * len(folders)} pictures of 2 classes"
+    told = [f"{tmp_path} holds no test folder: val is the test split"]
+    assert more == (told if folders == ("train", "val") else [])
+
+
+def test_a_class_may_be_called_as_a_split_is(tmp_path) -> None:
+    put(tmp_path, "bus/1.png", "car/old/1.png", "train/steam/1.png", "train/2.png")
+    assert layout(tmp_path).class_names == ("bus", "car", "train")
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (both("test", "val"), "holds test, val and no train folder: rename the one with the"),
+        (both("Test", "trian"), "holds Test, trian and no train folder"),
+        (both("train", "Training", "test"), "holds Training and train, which both mean train"),
+        (both("train", COMPOSED, DECOMPOSED), f"which both mean {COMPOSED}: keep one"),
+        (["train/1.png", "test/1.png"], "test holds no class sub-folders"),
+        (["train/cat/1.png", "train/dog/1.png", "test/cat/1.png"], r"train and test .* \['dog'\]"),
+        (["1.png"], "holds no class sub-folders"),
+        (["cat/1.png", "dog/.a.png"], r"dog holds no images \(\.png"),
+        (["cat/1.png"], "'cat': 2 are needed"),
+        (["cat/1.png", "do\ng/1.png"], r"do\\ng'?: " + ONE_LINE),
+        (["cat/1.png", "do\x85g/1.png"], ONE_LINE),
+        (["cat/1.png", os.fsdecode(b"d\xe4n") + "/1.png"], ONE_LINE),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused_by_name(files, words, tmp_path) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        data.load(str(put(tmp_path, *files)), "train")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_pictures_lie_anywhere_below_their_class_under_any_ending(tmp_path) -> None:
+    pictures = ("0.JFIF", "a/1.webp", "a/b/2.TIFF", "c/3.png", "d.photo", "e")
+    put(tmp_path, *(f"cat/{name}" for name in pictures), "dog/0.png", "dog/2.NEF")
+    hidden = ("cat/.0.png", "cat/.a/1.png", ".git/0.png", "__MACOSX/cat/0.png")
+    put(tmp_path, *hidden)
+    put(tmp_path, "cat/notes.txt", "cat/a/NOTES.TXT", "dog/live.heic", "dog/c", content=b"no")
+    # As TIFF files do, raw ones of cameras begin; under the names of those they are none.
+    put(tmp_path, "cat/1.CR2", "dog/1.nef", "dog/2.dng", content=encoded(RGB, "TIFF"))
+    found = layout(tmp_path)
+    cats = [file for file, label in found.splits["train"] if label == 0]
+    names = [str(file.relative_to(tmp_path / "cat")) for file in cats]
+    assert names == [name for i, name in enumerate(pictures) if i % 5 != 4]
+    (note,) = found.notes
+    assert note.startswith(f"{tmp_path}: 8 pictures of 2 classes; skipped 2 .txt, ")
+    skipped = {"2 .txt", "1 .cr2", "1 without an ending", "1 .nef", "1 .dng", "1 .heic"}
+    assert set(note.partition("skipped ")[2].split(", ")) == skipped
+
+
+def test_a_raw_file_that_is_called_a_picture_is_refused_by_name(tmp_path) -> None:
+    put(tmp_path, "cat/0.png", "dog/0.png")
+    for content in (THUMBNAIL, DNG, CANON):
+        put(tmp_path, "dog/1.tif", content=content)
+        words = "dog/1.tif cannot be read: it is a camera's raw file: turn it into JPEG"
+        with pytest.raises(InputError, match=words):
+            data.load(str(tmp_path), "train")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [("train/{c}", "test/{d}", "train/dog", "test/dog"), ("{c}", "{d}", "dog")],
+)
+def test_names_that_differ_in_their_code_points_alone_are_one_class(folders, tmp_path) -> None:
+    put(tmp_path, *(f"{f.format(c=COMPOSED, d=DECOMPOSED)}/{i}.png" for i, f in enumerate(folders)))
+    found = layout(tmp_path)
+    assert found.class_names == (COMPOSED, "dog")
+    cups = {file.parent.name for part in found.splits.values() for file, k in part if k == 0}
+    assert cups == {COMPOSED, DECOMPOSED}
+
+
+def test_what_is_no_regular_file_is_skipped_unopened(tmp_path, monkeypatch) -> None:
+    put(tmp_path, "cat/0.png", "dog/0.png")
+    for name in ("1.png", "1.fifo"):
+        os.mkfifo(tmp_path / "cat" / name)
+        (tmp_path / "dog" / name).symlink_to("/dev/zero")
+    monkeypatch.chdir(tmp_path / "dog")  # a socket's name is short
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind("2.png")
+        found = layout(tmp_path)
+    assert found.notes == (f"{tmp_path}: 2 pictures of 2 classes; skipped 5 no regular file",)
+
+
+def test_linked_folders_are_followed_but_in_no_circle(tmp_path) -> None:
+    put(
+        tmp_path, "data/cat/0.png", "data/cat/b/1.png", "data/dog/0.png", "more/3.png", "more/4.png"
+    )
+    cats = tmp_path / "data" / "cat"
+    (cats / "more").symlink_to(tmp_path / "more")
+    (tmp_path / "more" / "back").symlink_to(cats)
+    for name, place in (("a", "b"), ("here", "."), ("all", "..")):
+        (cats / name).symlink_to(place)
+    pictures, others = pictures_below(cats)
+    names = [str(file.relative_to(cats)) for file in pictures]
+    assert names == ["0.png", "b/1.png", "more/3.png", "more/4.png"]
+    assert others == []
+    (tmp_path / "linked").symlink_to(cats)
+    assert len(pictures_below(tmp_path / "linked")[0]) == 4
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path) -> None:
+    put(tmp_path, "cat/a/1.png", "cat/0.png")
+    (tmp_path / "cat" / "a").chmod(0)
+    if os.access(tmp_path / "cat" / "a", os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(InputError, match="cat/a cannot be read: Permission denied"):
+        pictures_below(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("where", "splits"), [(".", ()), (".", ("train", "test")), ("train", ("train",))]
+)
+def test_pictures_beside_the_folders_of_classes_are_told(where, splits, tmp_path) -> None:
+    put(tmp_path, *(both(*splits) if splits else ["cat/1.png", "dog/1.png"]))
+    put(tmp_path, *(f"{where}/{i}.jpg" for i in range(15)), f"{where}/.0.png")
+    put(tmp_path, f"{where}/notes.txt", content=b"no")
+    told = f"{tmp_path / where}: left out 15 pictures that lie in no class's folder"
+    assert told in layout(tmp_path).notes
+
+
 def test_many_files_keep_their_order(tmp_path: pathlib.Path) -> None:
-    for value in range(100):
-        side = 2 if value % 7 else 300
-        write(tmp_path / "ab"[value // 50] / f"{value:03}.png", plain(value, side, side))
+    for value in range(60):
+        side = 2 if value % 7 else 200
+        write(tmp_path / "ab"[value // 30] / f"{value:03}.png", plain(value, side, side))
     images = data.load(str(tmp_path), "train", image_size=2)
-    assert values(images) == [value for value in range(100) if value % 5 != 4]
-    assert images.labels.tolist() == [0] * 40 + [1] * 40
+    assert values(images) == [value for value in range(60) if value % 5 != 4]
 
 
 def test_as_many_files_are_read_at_once_as_tensorflow_has_threads(
@@ -74,94 +228,6 @@ def test_as_many_files_are_read_at_once_as_tensorflow_has_threads(
     assert all(made)
 
 
-def test_class_names_are_the_sorted_folders(pets: pathlib.Path) -> None:
-    assert data.load(str(pets), "train").class_names == ("cat", "dog")
-
-
-def test_train_and_test_folders_are_splits(tmp_path: pathlib.Path) -> None:
-    for split, start in (("train", 0), ("test", 100), ("extra", 200)):
-        write_class(tmp_path / split / "cat", range(start, start + 6))
-        write_class(tmp_path / split / "dog", range(start + 6, start + 8))
-    train, test = data.load(str(tmp_path), "train"), data.load(str(tmp_path), "test")
-    assert values(train) == list(range(8))
-    assert values(test) == list(range(100, 108))
-    assert train.labels.tolist() == test.labels.tolist() == [0] * 6 + [1] * 2
-    assert data.load(str(tmp_path), "extra[:4]").counts.tolist() == [3, 1]
-
-
-def test_train_and_test_must_have_the_same_classes(tmp_path: pathlib.Path) -> None:
-    for folder in ("train/cat", "train/dog", "test/cat", "test/fox"):
-        write_class(tmp_path / folder, range(1))
-    with pytest.raises(InputError, match=r"train and test differ .*'dog', 'fox'"):
-        data.load(str(tmp_path), "train")
-
-
-def test_an_empty_class_is_named(tmp_path: pathlib.Path) -> None:
-    write_class(tmp_path / "cat", range(5))
-    (tmp_path / "dog").mkdir()
-    with pytest.raises(InputError, match="dog holds no images"):
-        data.load(str(tmp_path), "train")
-
-
-def test_one_class_is_too_few(tmp_path: pathlib.Path) -> None:
-    write_class(tmp_path / "cat", range(5))
-    with pytest.raises(InputError, match="'cat': 2 are needed"):
-        data.load(str(tmp_path), "train")
-
-
-def test_images_without_class_folders_are_an_input_error(tmp_path: pathlib.Path) -> None:
-    write_class(tmp_path, range(5))
-    with pytest.raises(InputError, match="holds no class sub-folders"):
-        data.load(str(tmp_path), "train")
-
-
-def test_hidden_folders_and_other_files_are_ignored(tmp_path: pathlib.Path) -> None:
-    for folder in ("cat", "dog", ".thumbnails"):
-        write_class(tmp_path / folder, range(2))
-    (tmp_path / "cat" / "notes.txt").write_text("no image")
-    (tmp_path / "LICENSE").write_text("no folder")
-    images = data.load(str(tmp_path), "train")
-    assert images.class_names == ("cat", "dog")
-    assert values(images) == [0, 1, 0, 1]
-
-
-def test_hidden_files_are_ignored(tmp_path: pathlib.Path) -> None:
-    for folder in ("cat", "dog"):
-        write_class(tmp_path / folder, range(2))
-    (tmp_path / "cat" / "._000.png").write_bytes(b"what macOS leaves beside a copied image")
-    assert values(data.load(str(tmp_path), "train")) == [0, 1, 0, 1]
-
-
-def test_endings_count_in_any_case(tmp_path: pathlib.Path) -> None:
-    write(tmp_path / "cat" / "0.PNG", plain(1))
-    write(tmp_path / "dog" / "0.png", plain(2))
-    assert values(data.load(str(tmp_path), "train")) == [1, 2]
-
-
-def test_jpeg_grayscale_and_transparent_images_become_rgb(tmp_path: pathlib.Path) -> None:
-    transparent = noise(4, 5, 4)
-    jpeg = tf.io.encode_jpeg(noise(4, 5)).numpy()
-    write(tmp_path / "a" / "grayscale.png", noise(4, 5, 1))
-    (tmp_path / "a" / "photo.jpeg").write_bytes(jpeg)
-    write(tmp_path / "b" / "transparent.png", transparent)
-    images = data.load(str(tmp_path), "train")
-    expected = [
-        np.repeat(noise(4, 5, 1), 3, axis=-1),
-        tf.io.decode_jpeg(jpeg).numpy(),
-        transparent[..., :3],
-    ]
-    np.testing.assert_array_equal(images.pixels, expected)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_a_file_alone_is_read_as_in_a_data_set(kind: str) -> None:
-    file = io.BytesIO()
-    PIL.Image.fromarray(noise(4, 5)).save(file, kind)
-    pixels = picture(file.getvalue())
-    np.testing.assert_array_equal(pixels, noise(4, 5))
-
-
-@pytest.mark.parametrize("broken", ["cat/000.png", "dog/000.png", "dog/002.png"])
 @pytest.mark.parametrize(
     "content",
     [
@@ -169,36 +235,32 @@ def test_a_file_alone_is_read_as_in_a_data_set(kind: str) -> None:
         b"",
         tf.io.encode_jpeg(noise(64, 64)).numpy()[:1500],
         tf.io.encode_png(noise(64, 64)).numpy()[:1500],
+        None,
     ],
-    ids=["text", "empty", "truncated JPEG", "truncated PNG"],
+    ids=["text", "empty", "truncated JPEG", "truncated PNG", "a link to nowhere"],
 )
-def test_a_broken_image_is_named(broken: str, content: bytes, tmp_path: pathlib.Path) -> None:
-    write_class(tmp_path / "cat", range(3))
-    write_class(tmp_path / "dog", range(3))
-    (tmp_path / broken).write_bytes(content)
-    with pytest.raises(InputError, match=f"{tmp_path / broken} cannot be "):
-        data.load(str(tmp_path), "train", image_size=4)
-
-
-def test_all_broken_images_are_named_at_once(tmp_path: pathlib.Path) -> None:
+def test_broken_images_are_named_alone_and_all_at_once(content, tmp_path: pathlib.Path) -> None:
     write_class(tmp_path / "cat", range(12))
     write_class(tmp_path / "dog", range(12))
+    reason = "it is no whole image, repair or remove it" if content is not None else "No such file"
+
+    def break_(name: str) -> None:
+        (tmp_path / name).unlink()
+        if content is None:
+            (tmp_path / name).symlink_to(tmp_path / "gone.png")
+        else:
+            (tmp_path / name).write_bytes(content)
+
+    break_("dog/011.png")
+    with pytest.raises(InputError, match=f"^{tmp_path}/dog/011.png cannot be read: {reason}"):
+        data.load(str(tmp_path), "train", image_size=4)
     # The fifth of a class is a test image.
-    for name in ("cat/004.png", "dog/000.png", "dog/011.png"):
-        (tmp_path / name).write_bytes(b"a text file")
+    break_("cat/004.png")
+    break_("dog/000.png")
     places = ", ".join(str(tmp_path / n) for n in ("dog/000.png", "dog/011.png", "cat/004.png"))
     words = f"3 pictures of {tmp_path} cannot be read: {places}: repair or remove them"
     with pytest.raises(InputError, match=f"^{re.escape(words)}$"):
-        data.load(str(tmp_path), "train")
-
-
-def test_a_link_to_nowhere_is_named(tmp_path: pathlib.Path) -> None:
-    write_class(tmp_path / "cat", range(3))
-    write_class(tmp_path / "dog", range(3))
-    link = tmp_path / "dog" / "link.png"
-    link.symlink_to(tmp_path / "gone.png")
-    with pytest.raises(InputError, match=f"^{link} cannot be read: No such file or directory$"):
-        data.load(str(tmp_path), "train")
+        data.load(str(tmp_path), "train", image_size=4)
 
 
 def test_images_of_unlike_sizes_need_image_size(tmp_path: pathlib.Path) -> None:
@@ -207,7 +269,6 @@ def test_images_of_unlike_sizes_need_image_size(tmp_path: pathlib.Path) -> None:
     with pytest.raises(InputError, match=r"wide.png has 9x4 pixels .* 5x4: pass --image_size"):
         data.load(str(tmp_path), "train")
     images = data.load(str(tmp_path), "train", image_size=7)
-    assert images.pixels.shape == (3, 7, 7, 3)
     np.testing.assert_array_equal(images.pixels[2], data.resize(noise(4, 9), (7, 7)))
 
 

@@ -22,19 +22,15 @@ _FORMAT = 2
 def load(cache_dir: pathlib.Path, source: Source, split: str, image_size: int) -> Images:
     """The images of a source, from the cache; the first who asks for them puts them there.
 
-    An entry is a folder of its own, named after the data set, the size and a digest of all that
-    the images follow from: the split, the size, the classes, and names, sizes and dates of the
-    files. It is there whole or not at all. Who asks while another process makes it waits.
+    An entry is a folder, named after the data set, the size and a digest of all that the images
+    follow from: the split, the size, the classes, and names, sizes and dates of the files. It is
+    there whole or not at all. Whoever asks while another process makes it waits.
 
     Args:
-      cache_dir: is made if it is missing. It may be one that nobody can write to, once it has
-        what is asked for.
+      cache_dir: is made if it is missing, and written to only for what it does not hold yet.
       source: is read if need be.
       split: that it is, in TFDS syntax.
       image_size: pixels a side that its images are resized to; 0 as they are stored.
-
-    Returns:
-      Images on disk, with their facts.
 
     Raises:
       InputError: the source or the entry cannot be read, or the disk does not take it.
@@ -50,8 +46,8 @@ def load(cache_dir: pathlib.Path, source: Source, split: str, image_size: int) -
 
 
 def _name(source: Source, split: str, image_size: int) -> str:
-    told = [str(_FORMAT), split, str(image_size), *source.class_names, *source.made_of()]
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    key = [str(_FORMAT), split, str(image_size), *source.class_names, *source.made_of()]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     # Of a folder the last of its names, without what file systems or people stumble over.
     place = re.sub(r"[^A-Za-z0-9._-]+", "_", pathlib.Path(source.place).name)[:40].strip("._")
     return f"{place or 'images'}-{image_size or 'stored'}-{digest}"
@@ -62,14 +58,11 @@ def _build(entry: pathlib.Path, source: Source) -> None:
         new = made / "new"
         try:
             new.mkdir()
-            images = collect(
-                source, lambda shape: _allocate(entry.parent, new / "pixels.npy", shape)
-            )
-            facts = facts_of(images.pixels)
-            known = {"labels": images.labels, **facts._asdict()}
+            images = collect(source, lambda shape: _allocate(new / "pixels.npy", shape))
+            arrays = {"labels": images.labels, **facts_of(images.pixels)._asdict()}
             if images.contents is not None:
-                known["contents"] = images.contents
-            np.savez(new / "facts.npz", **known)
+                arrays["contents"] = images.contents
+            np.savez(new / "facts.npz", **arrays)
             for path in (new / "pixels.npy", new / "facts.npz"):
                 files.sync(path)
             os.rename(new, entry)
@@ -77,13 +70,13 @@ def _build(entry: pathlib.Path, source: Source) -> None:
             raise InputError(f"--cache_dir: {entry} cannot be written: {error.strerror}") from error
 
 
-def _allocate(cache_dir: pathlib.Path, path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
+def _allocate(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
     """A uint8 array in a file, whose whole room is taken at once: a map on a full disk kills."""
-    size, free = math.prod(shape), shutil.disk_usage(cache_dir).free
+    size, free = math.prod(shape), shutil.disk_usage(path.parent).free
     if size > free:
         raise InputError(
-            f"--cache_dir: the images take {size / 2**30:.1f} GiB and {cache_dir} "
-            f"has {free / 2**30:.1f}: name a folder on a larger disk, or lower --image_size"
+            f"--cache_dir: the images take {size / 2**30:.1f} GiB and its disk has "
+            f"{free / 2**30:.1f}: name a folder on a larger one, or lower --image_size"
         )
     pixels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with open(path, "r+b") as file:

@@ -3,9 +3,8 @@
 import hashlib
 import math
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -13,20 +12,7 @@ import tensorflow as tf
 
 from tf_cutnmix.errors import InputError, RunError, first_line, listed
 
-# Three channels as float32 before and after rounding, and as uint8.
-_BYTES_PER_PIXEL = 27
 _NAMED = 10
-
-
-class Pixels(Protocol):
-    """What is indexed as an array of images `[N, H, W, 3]` uint8 is."""
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, key: Any, /) -> Any: ...
 
 
 class Rows:
@@ -37,11 +23,11 @@ class Rows:
       positions: `[N]`, of the rows, in their order.
     """
 
-    def __init__(self, array: Pixels, positions: np.ndarray) -> None:
+    def __init__(self, array: "Pixels", positions: np.ndarray) -> None:
         self._array, self._positions = array, positions
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
+    def shape(self) -> tuple[Any, ...]:
         """That of an array of these rows."""
         return (len(self), *self._array.shape[1:])
 
@@ -57,8 +43,11 @@ class Rows:
         return np.array(self[:], *args, **kwargs)
 
 
+Pixels = np.ndarray | Rows
+
+
 class Facts(NamedTuple):
-    """What is known of each image once all of its pixels were read.
+    """What reading all pixels of some images tells of each.
 
     Attributes:
       digests: `[N, 16]` uint8, equal for images that are equal to the byte, and for no others.
@@ -75,11 +64,11 @@ class Images(NamedTuple):
     """A labelled set of images.
 
     Attributes:
-      pixels: `[N, H, W, 3]` uint8; on disk where they would fill the memory, or in a cache.
+      pixels: `[N, H, W, 3]` uint8, in memory or in a cache on disk.
       labels: `[N]` int32, the positions of the classes in `class_names`.
       class_names: at least two.
       notes: what a user is to know about them, a line each.
-      facts: of each image, where they are known.
+      facts: of each image, where all pixels were read.
       contents: `[N, 16]` uint8, digests of the files that they were read from, if there are any.
     """
 
@@ -133,10 +122,9 @@ class Images(NamedTuple):
 
 
 def facts_of(pixels: Pixels) -> Facts:
-    """Of each image, one after the other: they may not be in memory."""
+    """The facts of images, one after the other: they may not be in memory."""
     count = len(pixels)
-    digests, *channels = (np.empty((count, 16), np.uint8), *np.empty((2, count, 3), np.int64))
-    facts = Facts(digests, *channels)
+    facts = Facts(np.empty((count, 16), np.uint8), *np.empty((2, count, 3), np.int64))
     for position in range(count):
         image = pixels[position]
         digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
@@ -166,37 +154,14 @@ def prepare(image: tf.Tensor | np.ndarray, image_size: int) -> tf.Tensor | np.nd
     return resize(image, (image_size, image_size)) if image_size else image
 
 
-def check_image_size(image_size: int) -> None:
-    """Raise `InputError` if the memory does not take one image of this size while it is made."""
-    needed, free = image_size**2 * _BYTES_PER_PIXEL, psutil.virtual_memory().available
-    if needed > free:
-        raise InputError(
-            f"--image_size={image_size}: one image takes {needed / 2**30:.1f} GiB while it is "
-            f"resized, and {free / 2**30:.1f} GiB are free: lower it"
-        )
-
-
-class Example(NamedTuple):
-    """What is read of one image.
-
-    Attributes:
-      image: `[H, W, 3]` uint8.
-      label: of its class.
-      content: 16 bytes that only equal files have in common; none where it is in no file.
-    """
-
-    image: np.ndarray
-    label: int
-    content: bytes = b""
-
-
 class Source(NamedTuple):
     """One split of a data set before it is read.
 
     Attributes:
       place: what its data set is called.
-      examples: reads them, in the order of the split. Where one cannot be read, an OSError, a
-        RunError or an error of TensorFlow says why.
+      examples: reads them, in the order of the split: an image `[H, W, 3]` uint8, its label, and
+        16 bytes that only equal files have in common, none where it is in no file. Where one cannot
+        be read, an OSError, a RunError or an error of TensorFlow says why.
       size: the number of examples.
       class_names: of all labels.
       name: what an error calls example i.
@@ -206,7 +171,7 @@ class Source(NamedTuple):
     """
 
     place: str
-    examples: Callable[[], Iterable[Example]]
+    examples: Callable[[], Iterable[tuple[np.ndarray, int, bytes]]]
     size: int
     class_names: tuple[str, ...]
     name: Callable[[int], str]
@@ -220,7 +185,7 @@ def collect(source: Source, allocate: Callable[[tuple[int, ...]], np.ndarray]) -
 
     Args:
       source: is read once.
-      allocate: makes the array of the images, uint8, of a shape.
+      allocate: makes the uint8 array of the images, from its shape.
 
     Raises:
       InputError: an image cannot be read, or has another size than those before it.
@@ -236,9 +201,10 @@ def collect(source: Source, allocate: Callable[[tuple[int, ...]], np.ndarray]) -
         if pixels is None:
             pixels = allocate((source.size, *image.shape))
         if image.shape != pixels.shape[1:]:
+            (height, width), (before_height, before_width) = image.shape[:2], pixels.shape[1:3]
             raise InputError(
-                f"{source.name(position)} has {_size(image)} pixels and the images before it "
-                f"{_size(pixels[0])}: pass --image_size to resize them all"
+                f"{source.name(position)} has {width}x{height} pixels and the images before it "
+                f"{before_width}x{before_height}: pass --image_size to resize them all"
             )
         pixels[position], labels[position] = image, label
         contents += content
@@ -246,28 +212,16 @@ def collect(source: Source, allocate: Callable[[tuple[int, ...]], np.ndarray]) -
     return Images(pixels, labels, source.class_names, source.notes, contents=digests)
 
 
-def in_memory(shape: tuple[int, ...]) -> np.ndarray:
-    """A uint8 array, or one on disk where it would take more than half of what memory is free.
-
-    Raises:
-      InputError: neither takes it.
-    """
-    size = math.prod(shape)
-    if size <= psutil.virtual_memory().available // 2:
-        return np.empty(shape, np.uint8)
-    free = psutil.disk_usage(tempfile.gettempdir()).free
-    if size > free:
-        raise InputError(
-            f"the images take {size / 2**30:.1f} GiB, more than half of the free memory and more "
-            f"than {tempfile.gettempdir()} has: lower --image_size or select fewer images"
-        )
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.uint8, mode="w+", shape=shape)
-
-
 def _unreadable(source: Source, position: int, error: Exception) -> str:
-    """What is said of the first example that cannot be read, and of others where they are known."""
-    first = f"{source.name(position)} cannot be read: {_reason(error)}"
+    """The error for the first example that cannot be read, and others where they are known."""
+    reason = "it is no whole image, repair or remove it"
+    if isinstance(error, InputError):
+        reason = str(error)
+    elif isinstance(error, OSError):
+        reason = error.strerror or first_line(error)
+    elif isinstance(error, tf.errors.ResourceExhaustedError):
+        reason = "the memory does not suffice, lower --image_size"
+    first = f"{source.name(position)} cannot be read: {reason}"
     # One at a time they would cost a run each.
     if len(broken := source.broken()) < 2:
         return first
@@ -276,17 +230,16 @@ def _unreadable(source: Source, position: int, error: Exception) -> str:
     return f"{len(broken)} pictures of {source.place} cannot be read: {named}: {remedy}"
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or first_line(error)
-    if isinstance(error, InputError):
-        return str(error)
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return "the memory does not suffice, lower --image_size"
-    if isinstance(error, (tf.errors.NotFoundError, tf.errors.PermissionDeniedError)):
-        return first_line(error)
-    return "it is no whole image, repair or remove it"
+def in_memory(shape: tuple[int, ...]) -> np.ndarray:
+    """A uint8 array.
 
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
+    Raises:
+      InputError: it would take more than half of what memory is free.
+    """
+    size, free = math.prod(shape), psutil.virtual_memory().available
+    if size > free // 2:
+        raise InputError(
+            f"the images take {size / 2**30:.1f} GiB, more than half of the {free / 2**30:.1f} GiB "
+            "that are free: have them on disk with --cache_dir, lower --image_size or select fewer"
+        )
+    return np.empty(shape, np.uint8)

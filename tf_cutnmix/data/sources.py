@@ -5,24 +5,19 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
+import psutil
 import sklearn
 
-from tf_cutnmix.data import cache, folder, layout, tfds
-from tf_cutnmix.data.images import (
-    Example,
-    Images,
-    Source,
-    check_image_size,
-    collect,
-    in_memory,
-    prepare,
-)
+from tf_cutnmix.data import cache, folder, tfds
+from tf_cutnmix.data.images import Images, Source, collect, in_memory, prepare
 from tf_cutnmix.data.splits import select
 from tf_cutnmix.errors import InputError
 
 # The last of the digits are the test split.
 _TEST = 360
 _CHARACTERS = ("digits", "mnist", "emnist", "kmnist", "svhn_cropped", "omniglot")
+# Of an image that is resized: three channels as float32 before and after rounding, and as uint8.
+_BYTES_PER_PIXEL = 27
 
 
 def load(
@@ -46,7 +41,12 @@ def load(
     """
     if not dataset:
         raise InputError("--dataset is empty: name 'digits', a TFDS data set or a folder")
-    check_image_size(image_size)
+    needed, free = image_size**2 * _BYTES_PER_PIXEL, psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"--image_size={image_size}: one image takes {needed / 2**30:.1f} GiB while it is "
+            f"resized, and {free / 2**30:.1f} GiB are free: lower it"
+        )
     source = _source(dataset, split, data_dir, image_size)
     if cache_dir:
         images = cache.load(pathlib.Path(cache_dir), source, split, image_size)
@@ -71,7 +71,7 @@ def own_validation(dataset: str) -> str:
       InputError: the folder's splits cannot be told apart.
     """
     path = _folder(dataset)
-    return "validation" if path and layout.has_validation(path) else ""
+    return "validation" if path and folder.has_validation(path) else ""
 
 
 def has_direction(dataset: str) -> bool:
@@ -89,8 +89,15 @@ def _source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
     return tfds.source(dataset, split, data_dir, image_size)
 
 
+def _folder(dataset: str) -> pathlib.Path | None:
+    """The folder that a data set's name is, if it is one's."""
+    path = pathlib.Path(os.path.expanduser(dataset))
+    if dataset != "digits" and path.is_dir() and (os.sep in dataset or not tfds.knows(dataset)):
+        return path
+    return None
+
+
 def _digits(split: str, image_size: int) -> Source:
-    """One split; the last 360 digits are the test split."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -100,10 +107,9 @@ def _digits(split: str, image_size: int) -> Source:
     splits = {"train": range(count - _TEST), "test": range(count - _TEST, count)}
     positions = select("digits", split, splits)
 
-    def examples() -> Iterator[Example]:
+    def examples() -> Iterator[tuple[np.ndarray, int, bytes]]:
         for position in positions:
-            image = np.asarray(prepare(pixels[position], image_size))
-            yield Example(image, digits.target[position])
+            yield np.asarray(prepare(pixels[position], image_size)), digits.target[position], b""
 
     return Source(
         "digits",
@@ -113,14 +119,3 @@ def _digits(split: str, image_size: int) -> Source:
         lambda i: f"digit {positions[i]}",
         lambda: [sklearn.__version__],
     )
-
-
-def _folder(dataset: str) -> pathlib.Path | None:
-    """The folder that a data set's name is, if it is one's."""
-    try:
-        path = pathlib.Path(dataset).expanduser()
-    except RuntimeError as error:
-        raise InputError(f"--dataset={dataset}: there is no such user") from error
-    if dataset != "digits" and path.is_dir() and (os.sep in dataset or not tfds.knows(dataset)):
-        return path
-    return None

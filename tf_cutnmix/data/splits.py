@@ -43,10 +43,9 @@ def in_proportion(labels: Sequence[int]) -> list[int]:
 
     Of its first n each class has its share of all, `n * count / N`, rounded up or down.
     """
-    drawn = np.random.default_rng(0).permutation(len(labels)).tolist()
     counts, seen = np.bincount(labels).tolist(), [0] * (1 + max(labels))
     waiting = []
-    for position in drawn:
+    for position in np.random.default_rng(0).permutation(len(labels)).tolist():
         label = labels[position]
         # Of its class it is the next one: not sooner than the share is above its number, nor later.
         first, last = seen[label] * len(labels), (seen[label] + 1) * len(labels)
@@ -82,9 +81,34 @@ def hold_out(images: Images, fraction: float) -> tuple[Images, Images]:
     Returns:
       The rest for training, and the validation set.
     """
-    held = np.zeros(len(images.labels), bool)
-    held[_by_class(images, fraction)] = True
-    return images.select(np.flatnonzero(~held)), images.select(np.flatnonzero(held))
+    counts = images.counts
+    shares = _apportioned(fraction * counts, round(fraction * counts.sum()))
+    wanted = np.clip(shares, counts > 1, np.maximum(counts - 1, 0)) if fraction else 0 * counts
+    held = np.zeros_like(counts)
+    chosen = np.zeros(len(images.labels), bool)
+
+    def fit(twins: list[int], most: np.ndarray) -> bool:
+        added = collections.Counter(images.labels[twins].tolist())
+        return all(held[label] + more <= most[label] for label, more in added.items())
+
+    def take(twins: list[int]) -> None:
+        chosen[twins] = True
+        np.add.at(held, images.labels[twins], 1)
+
+    digests = images.digests()
+    together = collections.defaultdict(list)
+    for position in np.random.default_rng(0).permutation(len(digests)).tolist():
+        together[digests[position]].append(position)
+    for twins in together.values():
+        if fit(twins, wanted):
+            take(twins)
+    for label in np.flatnonzero((held == 0) & (wanted > 0)):
+        # Twins that are more than the class's share, where it has no others.
+        own = [twins for twins in together.values() if label in images.labels[twins]]
+        fitting = [twins for twins in sorted(own, key=len) if fit(twins, counts - 1)]
+        if fitting and not held[label]:
+            take(fitting[0])
+    return images.select(np.flatnonzero(~chosen)), images.select(np.flatnonzero(chosen))
 
 
 def draw(images: Images, count: int, seed: int) -> Images:
@@ -112,46 +136,3 @@ def _apportioned(quotas: np.ndarray, total: int) -> np.ndarray:
     shares = np.floor(quotas).astype(int)
     shares[np.argsort(shares - quotas, kind="stable")[: total - shares.sum()]] += 1
     return shares
-
-
-def _by_class(images: Images, fraction: float) -> list[int]:
-    if not fraction:
-        return []
-    counts = images.counts
-    wanted = _shares(counts, fraction)
-    held = np.zeros_like(counts)
-    chosen: list[int] = []
-
-    def take(twins: list[int]) -> None:
-        chosen.extend(twins)
-        np.add.at(held, images.labels[twins], 1)
-
-    def fit(twins: list[int], most: np.ndarray) -> bool:
-        added = collections.Counter(images.labels[twins].tolist())
-        return all(held[label] + more <= most[label] for label, more in added.items())
-
-    groups = _twins(images.digests())
-    for twins in groups:
-        if fit(twins, wanted):
-            take(twins)
-    for label in np.flatnonzero((held == 0) & (wanted > 0)):
-        # Twins that are more than the class's share, where it has no others.
-        own = [twins for twins in groups if label in images.labels[twins]]
-        fitting = [twins for twins in sorted(own, key=len) if fit(twins, counts - 1)]
-        if fitting and not held[label]:
-            take(fitting[0])
-    return chosen
-
-
-def _shares(counts: np.ndarray, fraction: float) -> np.ndarray:
-    """How many images of each class are held out."""
-    shares = _apportioned(fraction * counts, round(fraction * counts.sum()))
-    return np.clip(shares, counts > 1, np.maximum(counts - 1, 0))
-
-
-def _twins(digests: Sequence[bytes]) -> list[list[int]]:
-    """The positions of equal images together, in an order that is drawn."""
-    together = collections.defaultdict(list)
-    for position in np.random.default_rng(0).permutation(len(digests)).tolist():
-        together[digests[position]].append(position)
-    return list(together.values())

@@ -6,7 +6,6 @@ import json
 import pathlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from importlib import resources
 
@@ -25,13 +24,11 @@ class FreshProcess:
     def begin(self) -> subprocess.Popen[str]:
         """Start it, if it is not there: it imports TensorFlow while the caller goes on."""
         if self._process is None:
-            # In a file, as a pipe that nobody reads meanwhile may get full.
-            self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115, closed in `close`
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _SCRIPT],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._said,
+                stderr=subprocess.STDOUT,
                 text=True,
                 start_new_session=True,  # Ctrl-C is for the caller
             )
@@ -47,16 +44,18 @@ class FreshProcess:
         assert process.stdin is not None
         assert process.stdout is not None
         paths = [str(path.absolute()) for path in (savedmodel, request, answer)]
-        # One that has ended takes no request, and has said why.
+        # One that has ended takes no request, and has written why.
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(f"{json.dumps(paths)}\n")
-            process.stdin.flush()
-        if not any(line == "answered\n" for line in process.stdout):
-            code = process.wait()
-            self._said.seek(0)
-            reason = last_line(self._said.read()) if code >= 0 else f"signal {-code} has ended it"
-            self.close()
-            raise RunError(f"the export does not load with TensorFlow alone: {reason}")
+            print(json.dumps(paths), file=process.stdin, flush=True)
+        printed = []
+        for line in process.stdout:
+            if line.endswith("answered\n"):
+                return
+            printed.append(line)
+        code = process.wait()
+        reason = last_line("".join(printed)) if code >= 0 else f"signal {-code} has ended it"
+        self.close()
+        raise RunError(f"the export does not load with TensorFlow alone: {reason}")
 
     def close(self) -> None:
         """End it, whatever it does."""
@@ -64,7 +63,6 @@ class FreshProcess:
             self._process.kill()
             with contextlib.suppress(BrokenPipeError):
                 self._process.communicate()
-            self._said.close()
             self._process = None
 
 

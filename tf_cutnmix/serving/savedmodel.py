@@ -2,7 +2,6 @@
 
 import errno
 import functools
-import importlib.util
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,14 +15,12 @@ from tf_cutnmix import files
 from tf_cutnmix.data.images import resize
 from tf_cutnmix.errors import RunError, first_line
 from tf_cutnmix.networks.foreign import copy_layer
-from tf_cutnmix.serving.formats import Examples, check_installed, convert
+from tf_cutnmix.serving.formats import check_installed, convert
 from tf_cutnmix.serving.fresh import FreshProcess, fresh_process
 from tf_cutnmix.serving.signatures import signatures
 
 _TOLERANCE = 1e-4
 _COMPARED = 32
-_RESIZED = 4
-_WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
 def export(
@@ -40,18 +37,7 @@ def export(
 ) -> pathlib.Path:
     """Write one SavedModel of one or several networks, as the next version in `folder`.
 
-    Signatures, with any number of images or none, resized to the networks' own size:
-      serving_default: `images` `[N, H, W, 3]` uint8 of any size. Networks for greyscale take
-        greyscale `[N, H, W, 1]`, too.
-      serve_bytes: `bytes` `[N]`, PNG, JPEG, GIF, BMP or WebP files, turned as their cameras were
-        held. It answers with `valid` `[N]` bool as well: a file that is none of these, not whole
-        or too large has False there, and zeros in all else, class 0 included.
-      features: `images` as above, to `features` `[N, D]`, the networks' side by side.
-      portable: as serving_default, in operations that every converter knows.
-      fixed_size: `images` `[N, H, W, C]` float32 of the networks' size and channels, pixels of
-        0 to 255.
-    All but features answer with `probabilities` `[N, K]`, the mean over the networks, `logits`
-    `[N, K]` and `classes` `[N]` int64. `assets/class_names.txt` holds a name per line,
+    It answers as `signatures` has it. `assets/class_names.txt` holds a name per line,
     `assets/export.json` what the export is, with the figures of its formats.
 
     Before the version gets its place, the export is loaded in a fresh process that has
@@ -89,10 +75,9 @@ def export(
             elsewhere.begin()
             written = _write(networks, scratch, class_names, max_pixels)
             _compare(networks, elsewhere, written, examples[:_COMPARED])
-            tried = _examples(networks, examples, labels, calibration)
-            figures = convert(formats, written, tried)
+            predict = functools.partial(_probabilities, networks)
+            figures = convert(formats, written, predict, examples, labels, calibration)
             _write_record(written, networks, figures)
-            _write_warmup(written, examples[:1])
             for name, content in (more or {}).items():
                 (written / name).write_bytes(content)
             return _in_place(written, folder)
@@ -141,26 +126,10 @@ def _write(
 
 
 def _probabilities(networks: Sequence[keras.Model], images: np.ndarray) -> np.ndarray:
-    """The mean of the networks' predictions for images of any size."""
+    """The mean of the networks' predictions `[N, K]` for images of any size."""
     resized = resize(images, networks[0].input_shape[1:3])
     each = [tf.nn.softmax(network(resized, training=False)["logits"]) for network in networks]
     return np.mean(each, axis=0)
-
-
-def _examples(
-    networks: Sequence[keras.Model],
-    pixels: np.ndarray,
-    labels: np.ndarray | None,
-    calibration: np.ndarray | None,
-) -> Examples:
-    height, width = networks[0].input_shape[1:3]
-    return Examples(
-        pixels,
-        resize(pixels[:_RESIZED], (height + height // 2, 2 * width)).numpy(),
-        labels,
-        pixels if calibration is None else calibration,
-        functools.partial(_probabilities, networks),
-    )
 
 
 def _compare(
@@ -169,14 +138,12 @@ def _compare(
     written: pathlib.Path,
     examples: np.ndarray,
 ) -> None:
-    """Raise `RunError` unless a fresh process gets from the export what the networks say."""
+    """Raise `RunError` unless a fresh process gets the networks' answers from the export."""
     probabilities = _probabilities(networks, examples)
     features = [network(examples, training=False)["features"] for network in networks]
-    answering = ("serving_default", "serve_bytes", "portable", "fixed_size")
-    expected = {
-        **dict.fromkeys(answering, probabilities),
-        "features": np.concatenate(features, axis=-1),
-    }
+    expected = dict.fromkeys(
+        ("serving_default", "serve_bytes", "portable", "fixed_size"), probabilities
+    ) | {"features": np.concatenate(features, axis=-1)}
     encoded = np.array([tf.io.encode_png(image).numpy() for image in examples], dtype=object)
     request, answer = written.with_name("request.npz"), written.with_name("answer.npz")
     np.savez(request, images=examples, bytes=encoded)
@@ -193,7 +160,6 @@ def _compare(
 def _write_record(
     savedmodel: pathlib.Path, networks: Sequence[keras.Model], figures: Mapping
 ) -> None:
-    """Write the record into a SavedModel's folder; `figures` are those of its formats."""
     height, width, channels = networks[0].input_shape[1:]
     content = {
         "networks": [network.name for network in networks],
@@ -234,20 +200,3 @@ def _normalisation(network: keras.Model) -> dict[str, list[float]] | None:
             mean, variance = np.ravel(layer.mean), np.ravel(layer.variance)
             return {"mean": mean.tolist(), "deviation": np.sqrt(variance).tolist()}
     return None
-
-
-def _write_warmup(savedmodel: pathlib.Path, images: np.ndarray) -> None:
-    """Write a request to `serving_default`, where the extra `serving` is installed."""
-    if importlib.util.find_spec("tensorflow_serving") is None:
-        return
-    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-
-    request = predict_pb2.PredictRequest()
-    request.model_spec.signature_name = "serving_default"
-    request.inputs["images"].CopyFrom(tf.make_tensor_proto(images))
-    log = prediction_log_pb2.PredictionLog()
-    log.predict_log.request.CopyFrom(request)
-    place = savedmodel / _WARMUP
-    place.parent.mkdir()
-    with tf.io.TFRecordWriter(str(place)) as writer:
-        writer.write(log.SerializeToString())

@@ -15,7 +15,21 @@ _LUMA = (0.299, 0.587, 0.114)
 def signatures(
     networks: Sequence[keras.Model], max_pixels: int
 ) -> dict[str, tf.types.experimental.GenericFunction]:
-    """What an export answers; its prediction is the mean of the networks' probabilities."""
+    """What an export answers, by the names of its signatures.
+
+    They take any number of images, none included, and resize them to the networks' own size:
+      serving_default: `images` `[N, H, W, 3]` uint8 of any size. Networks for greyscale take
+        greyscale `[N, H, W, 1]`, too.
+      serve_bytes: `bytes` `[N]`, PNG, JPEG, GIF, BMP or WebP files, turned as their cameras were
+        held. It answers with `valid` `[N]` bool as well: a file that is none of these, not whole
+        or of more than `max_pixels` has False there, and zeros in all else, class 0 included.
+      features: `images` as above, to `features` `[N, D]`, the networks' side by side.
+      portable: as serving_default, in operations that every converter knows.
+      fixed_size: `images` `[N, H, W, C]` float32 of the networks' size and channels, pixels of
+        0 to 255.
+    All but features answer with `probabilities` `[N, K]`, the mean over the networks, `logits`
+    `[N, K]` and `classes` `[N]` int64.
+    """
     height, width, channels = networks[0].input_shape[1:]
     size = (height, width)
     if channels not in (1, 3):
@@ -51,13 +65,8 @@ def signatures(
     def in_channels(images: tf.Tensor) -> tf.Tensor:
         return images if images.shape[-1] == channels else _grey(images)
 
-    @tf.function(input_signature=[many_images], autograph=False)
-    def serve_images(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return predict(resize(in_channels(images), size))
-
-    @tf.function(input_signature=[many_files], autograph=False)
-    def serve_bytes(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        images, valid = decode_each(encoded, size, max_pixels)
+    def answer_files(files: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, valid = decode_each(files, size, max_pixels)
         answer = predict(in_channels(images)) | {"valid": valid}
         blank = ~valid[:, tf.newaxis]
         for name in ("probabilities", "logits"):
@@ -65,25 +74,20 @@ def signatures(
         answer["classes"] = tf.where(valid, answer["classes"], 0)
         return answer
 
-    @tf.function(input_signature=[many_images], autograph=False)
-    def serve_features(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = outputs(resize(in_channels(images), size), "features")
-        return {"features": tf.concat(features, axis=-1)}
+    def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        each = outputs(resize(in_channels(images), size), "features")
+        return {"features": tf.concat(each, axis=-1)}
 
-    @tf.function(input_signature=[many_images], autograph=False)
-    def serve_portably(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return predict(resize_portably(in_channels(images), size))
-
-    @tf.function(input_signature=[many_pixels], autograph=False)
-    def serve_pixels(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return predict(images)
-
+    functions = {
+        "serving_default": (lambda x: predict(resize(in_channels(x), size)), many_images),
+        "serve_bytes": (answer_files, many_files),
+        "features": (features, many_images),
+        "portable": (lambda x: predict(resize_portably(in_channels(x), size)), many_images),
+        "fixed_size": (predict, many_pixels),
+    }
     return {
-        "serving_default": serve_images,
-        "serve_bytes": serve_bytes,
-        "features": serve_features,
-        "portable": serve_portably,
-        "fixed_size": serve_pixels,
+        name: tf.function(function, input_signature=[takes], autograph=False)
+        for name, (function, takes) in functions.items()
     }
 
 

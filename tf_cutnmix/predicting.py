@@ -1,0 +1,208 @@
+"""From what a user names to pictures, to an export's answers, to a table, CSV, JSON and a page."""
+
+import glob
+import io
+import json
+import pathlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from PIL import Image
+
+from tf_cutnmix import escaping
+from tf_cutnmix.data import folder, pictures
+from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.networks.served import Served
+from tf_cutnmix.reporting import pages
+
+_THUMBNAIL = 160
+_LONGEST = 44
+
+
+class Answer(NamedTuple):
+    """The answer to a file.
+
+    Attributes:
+      path: of the file.
+      classes: the most probable ones with their probabilities, the surest first; none where the
+        file cannot be read.
+      problem: why it cannot be read, or "".
+    """
+
+    path: pathlib.Path
+    classes: tuple[tuple[str, float], ...] = ()
+    problem: str = ""
+
+
+def find(places: Iterable[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """The files in `places`, and those of its folders that are no pictures, each once.
+
+    Args:
+      places: files; folders, of which all pictures at any depth are taken that are not hidden;
+        patterns such as "photos/**/*.jpg".
+
+    Raises:
+      InputError: a place is not there or holds no picture.
+    """
+    files: dict[pathlib.Path, None] = {}
+    left_out: dict[pathlib.Path, None] = {}
+    for place in places:
+        path = pathlib.Path(place)
+        if path.is_dir():
+            found, others = folder.pictures_below(path)
+            left_out |= dict.fromkeys(others)
+            if not found:
+                raise InputError(f"{place!r} holds no pictures: name another folder, or files")
+        elif path.exists():
+            found = [path]
+        else:
+            matches = sorted(map(pathlib.Path, glob.glob(place, recursive=True)))
+            found = [match for match in matches if match.is_file()]
+            if not found:
+                raise InputError(f"{place!r}: there is no such file or folder, nor one that fits")
+        files |= dict.fromkeys(found)
+    return list(files), [file for file in left_out if file not in files]
+
+
+def ask(
+    export: Served, paths: Sequence[pathlib.Path], *, batch_size: int, top: int = 3
+) -> Iterator[Answer]:
+    """An answer to each file, in their order.
+
+    Raises:
+      InputError: the export does not take files, or has not a name for each of its classes.
+    """
+    serve_bytes = export.model.signatures.get("serve_bytes")
+    if serve_bytes is None or "valid" not in serve_bytes.structured_outputs:
+        raise InputError("--savedmodel has no signature serve_bytes: it is no export of tf_cutnmix")
+    for start in range(0, len(paths), batch_size):
+        for path, answer in _ask_batch(export, serve_bytes, paths[start : start + batch_size]):
+            if isinstance(answer, RunError):
+                yield Answer(path, problem=str(answer))
+                continue
+            if len(export.class_names) != len(answer):
+                raise InputError(
+                    f"--savedmodel tells {len(answer)} classes apart and names "
+                    f"{len(export.class_names)}: its assets/class_names.txt was changed"
+                )
+            order = np.argsort(-answer, kind="stable")[:top]
+            yield Answer(path, tuple((export.class_names[k], float(answer[k])) for k in order))
+
+
+def _ask_batch(
+    export: Served, serve_bytes: Callable, paths: Sequence[pathlib.Path]
+) -> Iterator[tuple[pathlib.Path, np.ndarray | RunError]]:
+    """Each file with its probabilities `[K]`, or with what is wrong with it."""
+    contents = {}
+    errors = {}
+    for path in paths:
+        try:
+            contents[path] = path.read_bytes()
+        except OSError as error:
+            errors[path] = RunError(str(error.strerror))
+    answer = serve_bytes(bytes=tf.constant(list(contents.values()), tf.string, [len(contents)]))
+    rows = zip(answer["probabilities"].numpy(), answer["valid"].numpy(), strict=True)
+    probabilities = dict(zip(contents, rows, strict=True))
+    for path in paths:
+        if path in errors:
+            yield path, errors[path]
+            continue
+        row, valid = probabilities[path]
+        if valid:
+            yield path, row
+            continue
+        try:
+            images = np.asarray(_by_pillow(contents[path]))[np.newaxis]
+        except RunError as error:
+            yield path, error
+        else:
+            yield path, export.predict(images=tf.constant(images))["probabilities"].numpy()[0]
+
+
+def _by_pillow(content: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        # Pillow only warns of pictures that are up to twice as large as it allows.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return pictures.by_pillow(content)
+
+
+def table(answers: Sequence[Answer]) -> str:
+    """A line for each file that could be read: the file, the answer, and what else it may be."""
+    rows = []
+    for answer in answers:
+        if answer.classes:
+            (name, probability), *others = answer.classes
+            rest = ", ".join(f"{_short(other)} {part:.1%}" for other, part in others)
+            rows.append((_short(str(answer.path)), _short(name), f"{probability:.1%}", rest))
+    frame = pd.DataFrame(rows, columns=["file", "class", "probability", "or else"])
+    return frame.to_markdown(
+        index=False,
+        tablefmt="plain",
+        disable_numparse=True,
+        colalign=("left", "left", "right", "left"),
+    )
+
+
+def as_csv(answers: Sequence[Answer]) -> str:
+    """A line for each file; of one that cannot be read it has the problem alone."""
+    rows: list[dict[str, object]] = []
+    for answer in answers:
+        row: dict[str, object] = {"file": str(answer.path)}
+        for place, (name, probability) in enumerate(answer.classes, 1):
+            row |= {f"class_{place}": name, f"probability_{place}": probability}
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    frame["problem"] = [answer.problem for answer in answers]
+    return frame.map(escaping.cell).to_csv(index=False)
+
+
+def as_json(answers: Sequence[Answer]) -> str:
+    """A list with an object for each file: its classes with their probabilities, or the problem."""
+    objects = [
+        {"file": str(path), "problem": problem}
+        if problem
+        else {"file": str(path), "classes": [{"class": n, "probability": p} for n, p in classes]}
+        for path, classes, problem in answers
+    ]
+    return json.dumps(objects, indent=2) + "\n"
+
+
+def page(answers: Sequence[Answer], export: str) -> str:
+    """Small pictures with an export's answers, as one page that needs nothing else."""
+    read = [answer for answer in answers if not answer.problem]
+    return pages.render(
+        "predictions.html",
+        title="Predictions",
+        count=f"{len(read)} picture{'s' * (len(read) != 1)}",
+        export=export,
+        broken=[f"{answer.path}: {answer.problem}" for answer in answers if answer.problem],
+        answers=[
+            {
+                "picture": _thumbnail(answer.path),
+                "path": str(answer.path),
+                "short": _short(str(answer.path)),
+                "classes": [(_short(name), f"{part:.1%}") for name, part in answer.classes],
+            }
+            for answer in read
+        ],
+    )
+
+
+def _thumbnail(path: pathlib.Path) -> bytes:
+    """A picture of at most 160 pixels a side, as a JPEG file; empty where it cannot be shown."""
+    try:
+        picture = _by_pillow(path.read_bytes())
+    except (OSError, RunError):
+        return b""
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def _short(name: str) -> str:
+    return escaping.one_line(name, _LONGEST)
