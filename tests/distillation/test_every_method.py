@@ -119,7 +119,9 @@ def test_steps_under_xla_are_those_of_eager_execution(name, eager):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", SOME_FAST)
+@pytest.mark.parametrize(
+    "name", [n if n == "dlb" else pytest.param(n, marks=pytest.mark.slow) for n in METHODS]
+)
 def test_mixed_precision_trains(name, policy):
     policy("mixed_bfloat16")
     model = distiller(name, mixing=CutMix(seed=0), jit_compile=False)
