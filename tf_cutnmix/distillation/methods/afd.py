@@ -36,8 +36,8 @@ class Discriminators(Part):
     `D_k(m) = sigmoid(mean over pixels of Dense(leaky ReLU(Dense(m))))`, 64 hidden channels, without
     the paper's BatchNormalization: its statistics would differ between the two losses.
 
-    Its result are the loss of the peers, without a gradient to the discriminators, and that of the
-    discriminators, without one to the peers; both float32.
+    It computes two losses, float32: that of the peers, without a gradient to the discriminators,
+    and that of the discriminators, without one to the peers.
     """
 
     def __init__(self, peers: Peers) -> None:

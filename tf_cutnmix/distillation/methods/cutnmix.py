@@ -51,11 +51,14 @@ def cutnmix(method: Method, peers: Peers) -> list[Term]:
             distances.append(losses.distillation(target, z, method.temperature))
         return tf.add_n(distances)
 
-    adapters = FeatureAdapters(peers)
+    def mutual(forward: Forward) -> tf.Tensor:
+        return losses.mutual(forward.logits, method.temperature)
+
+    part = FeatureAdapters(peers)
     return [
         Term("teacher", teach, ramped=True, uses_averages=from_averages, unmixed=unmixed),
-        Term("feature", lambda f: f.parts[adapters.name], 0.1, True, adapters),
-        Term("mutual", lambda f: losses.mutual(f.logits, method.temperature), 0.0, ramped=True),
+        Term("feature", lambda forward: forward.parts[part.name], 0.1, ramped=True, part=part),
+        Term("mutual", mutual, 0.0, ramped=True),
     ]
 
 
