@@ -250,6 +250,7 @@ def test_a_weight_multiplies_its_term_and_zero_removes_it_and_its_part(
         ({"temperature": 0.0}, "temperature must be above 0. Received: 0.0"),
         ({"temperature": float("nan")}, "temperature must be above 0. Received: nan"),
         ({"temperature": float("inf")}, "temperature must be above 0. Received: inf"),
+        ({"weights": 3}, "weights must be a dictionary. Received: 3"),
         ({"ramp_steps": -1}, "ramp_steps must be 0 or more. Received: -1"),
         ({"ramp_steps": float("nan")}, "ramp_steps must be 0 or more. Received: nan"),
         ({"weights": {"mutual": -0.1}}, "0 or more. Received: mutual=-0.1"),
@@ -262,7 +263,7 @@ def test_a_weight_multiplies_its_term_and_zero_removes_it_and_its_part(
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         Method(**settings)
 
 

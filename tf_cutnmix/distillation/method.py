@@ -8,6 +8,7 @@ we say what we took.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -256,8 +257,13 @@ class Method:
         if self.temperature is None:
             object.__setattr__(self, "temperature", self.recipe.temperature)
         for name, kind in _AS_SAVED.items():
-            object.__setattr__(self, name, kind(getattr(self, name)))
-        if not 0 < self.temperature < float("inf"):
+            value = getattr(self, name)
+            if kind is dict and not isinstance(value, Mapping):
+                raise TypeError(f"{name} must be a dictionary. Received: {value!r}")
+            object.__setattr__(self, name, kind(value))
+        if not isinstance(self.temperature, numbers.Real):
+            raise TypeError(f"temperature must be a number. Received: {self.temperature!r}")
+        if not 0 < float(self.temperature) < float("inf"):
             raise ValueError(f"temperature must be above 0. Received: {self.temperature}")
         if not self.ramp_steps >= 0:
             raise ValueError(f"ramp_steps must be 0 or more. Received: {self.ramp_steps}")
