@@ -1,10 +1,11 @@
 """The formulas that several methods share, in NumPy and float64, and what they are formulas of.
 
-`s` is the step that learns, `t` the one that stopped targets are made of.
+In `references`, a function of a method's name has the terms of its paper by name, but for the
+cross-entropy of the peers. `s` is the step that learns, `t` the one that stopped targets are made
+of, and `parts` are the method's, by name.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -19,9 +20,13 @@ TEMPERATURE = 2.5
 
 @dataclasses.dataclass
 class Step:
-    """What one step computed, float64: for each peer its logits, features, maps and average."""
+    """What one step computed, float64: for each peer its logits, features, maps and average.
+
+    Cross-entropies to the labels take them `weighted`.
+    """
 
     labels: np.ndarray
+    weighted: np.ndarray
     views: list
     logits: list
     features: list
@@ -41,6 +46,7 @@ class Step:
             [tf.constant(view, tf.float32) for view in self.views],
             outputs,
             [{"logits": tf.constant(logits, dtype)} for logits in self.averages],
+            weighted_labels=tf.constant(self.weighted, tf.float32),
         )
 
     def moved(self, name: str, peer: int, by: np.ndarray) -> "Step":
@@ -49,33 +55,12 @@ class Step:
         return dataclasses.replace(self, **{name: arrays})
 
 
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """A method as its paper has it.
-
-    Attributes:
-      terms: from the step that learns, the one that stopped targets are made of, and the method's
-        parts by name, to the terms of the loss by name, but for the cross-entropy of the peers.
-      temperature: the paper's, or of the published comparisons.
-      ramped: terms that grow to their weights.
-      unstopped: terms whose targets are labels, numbers from outside the step, or on purpose not
-        stopped.
-      trains_a_part: whether it has layers that are trained beside the peers.
-    """
-
-    terms: Callable[[Step, Step, dict], dict]
-    temperature: float
-    ramped: frozenset = frozenset()
-    unstopped: frozenset = frozenset()
-    trains_a_part: bool = False
-
-
 def cross_entropy(labels: np.ndarray, logits: np.ndarray) -> float:
     return -np.mean(np.sum(labels * log_softmax(logits, -1), -1))
 
 
 def peers_cross_entropy(s: Step) -> float:
-    return sum(cross_entropy(s.labels, logits) for logits in s.logits)
+    return sum(cross_entropy(s.weighted, logits) for logits in s.logits)
 
 
 def kl(target: np.ndarray, logits: np.ndarray) -> float:

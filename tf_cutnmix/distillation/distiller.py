@@ -154,7 +154,7 @@ class OnlineDistiller(keras.Model):
         normalising = teacher.Normalising(self.averages, self.peers) if teach else None
         mix = functools.partial(self._views.mix_answers, shown=shown)
         counted = self._counted(shown, labels, sample_weights)
-        forward = Forward(step, shown.labels, shown.views, (), mix=mix, counted=counted)
+        forward = Forward(step, shown.labels, shown.views, (), mix=mix, weighted_labels=counted)
         taught_on = shown.unmixed if self._unmixed else shown.views
         with normalising.told_to_train() if normalising else contextlib.nullcontext():
             found = self.replicas.run(self._learn, forward, taught_on, normalising)

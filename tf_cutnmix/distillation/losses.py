@@ -1,6 +1,6 @@
 """The terms of the loss and what they are made of, as pure functions; all give float32."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
@@ -56,6 +56,33 @@ def imitation(
     log_predictions = tf.nn.log_softmax(tf.cast(logits, tf.float32) / temperature)
     divergence = tf.reduce_sum(tf.exp(log_target) * (log_target - log_predictions), axis=-1)
     return temperature**2 * tf.reduce_mean(divergence)
+
+
+def imitate_each(
+    targets: Sequence[tf.Tensor],
+    logits: Sequence[tf.Tensor],
+    temperature: float,
+    *,
+    stop_target: bool = True,
+) -> tf.Tensor:
+    """The sum of the imitations of each target by the logits in its place."""
+    pairs = zip(targets, logits, strict=True)
+    return tf.add_n([imitation(t, z, temperature, stop_target=stop_target) for t, z in pairs])
+
+
+def mutual(
+    logits: Sequence[tf.Tensor],
+    temperature: float,
+    targets: Sequence[tf.Tensor] | None = None,
+) -> tf.Tensor:
+    """`sum_i mean_{j != i} KD(t_j -> i)`, the targets the logits unless given; 0 for one peer."""
+    peers = range(len(logits))
+    if len(peers) == 1:
+        return tf.constant(0.0)
+    targets = logits if targets is None else targets
+    pairs = [(j, i) for i in peers for j in peers if j != i]
+    distances = [imitation(targets[j], logits[i], temperature) for j, i in pairs]
+    return tf.add_n(distances) / (len(peers) - 1)
 
 
 def weight_decay(weights: Iterable[tf.Tensor], rate: float) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""A method of online distillation is a named list of terms.
+"""A method of online distillation is a named list of terms beside the peers' cross-entropy.
 
 `KD(t -> i)` in the methods' docstrings is `T^2 KL(softmax(t / T) || softmax(z_i / T))`, whose
 target `t` gets no gradient unless it says so. Every term is defined for soft labels, as mixed
@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix.distillation.peers import feature_sizes
+from tf_cutnmix.distillation import losses
 from tf_cutnmix.distillation.ramp import FITS, by_fit, by_time
 from tf_cutnmix.errors import InputError, unknown
 from tf_cutnmix.networks.sharing import shared_stage
+
+Peers = Sequence[keras.Model]
 
 
 class Forward(NamedTuple):
@@ -35,8 +36,8 @@ class Forward(NamedTuple):
       parts: by its name, what each part of the method computed.
       mix: a function from distributions `[B, K]` for the unmixed images to those mixed as the
         labels are.
-      counted: the labels `[B, K]`, each part times the weights of its sample and its class: what
-        cross-entropies take. None stands for the labels.
+      weighted_labels: the labels `[B, K]`, each part times the weights of its sample and its
+        class, for cross-entropies; None: they are the labels.
     """
 
     step: tf.Tensor
@@ -46,12 +47,7 @@ class Forward(NamedTuple):
     averages: Sequence[Mapping[str, tf.Tensor]] = ()
     parts: Mapping[str, Any] = {}
     mix: Any = None
-    counted: tf.Tensor | None = None
-
-    @property
-    def weighted_labels(self) -> tf.Tensor:
-        """The labels `[B, K]` as they count."""
-        return self.labels if self.counted is None else self.counted
+    weighted_labels: tf.Tensor | None = None
 
     @property
     def logits(self) -> list[tf.Tensor]:
@@ -67,6 +63,11 @@ class Forward(NamedTuple):
     def teacher_logits(self) -> list[tf.Tensor]:
         """Of each averaged peer, `[B, K]` float32."""
         return [tf.cast(output["logits"], tf.float32) for output in self.averages]
+
+    def cross_entropy(self, logits: tf.Tensor) -> tf.Tensor:
+        """To the weighted labels, a scalar, for logits `[B, K]`."""
+        labels = self.labels if self.weighted_labels is None else self.weighted_labels
+        return losses.cross_entropy(labels, logits)
 
 
 class StepResult(NamedTuple):
@@ -106,33 +107,19 @@ class Part(keras.layers.Layer):
 
 
 class Memory(Part):
-    """A part that has a step train on an earlier batch as well, before its own."""
+    """A part that has a step train on an earlier batch as well, before its own.
 
-    def recall(
-        self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The earlier batch before mixing: images of the dtype of these, labels `[B, K]`."""
-        raise NotImplementedError
-
-    def remember(self, images: tf.Tensor, labels: tf.Tensor, logits: Sequence[tf.Tensor]) -> None:
-        """Take a batch, before augmentation and mixing, and what the peers said of it.
-
-        Args:
-          images: `[B, H, W, C]`.
-          labels: `[B, K]`.
-          logits: of each peer; the last `B` rows are on this batch's views.
-        """
-        raise NotImplementedError
+    Before a step `recall(images, labels, step)` gives that batch, and after it
+    `remember(images, labels, logits)` takes this one, both before augmentation and mixing.
+    """
 
 
 class HeldOutPart(Part):
-    """A part that learns after each epoch from images that the peers do not train on."""
+    """A part that learns after each epoch from images that the peers do not train on.
 
-    def learn(
-        self, probabilities: np.ndarray, labels: np.ndarray, sample_weights: np.ndarray
-    ) -> None:
-        """Learn from the peers' predictions `[n, N, K]` for labels `[N, K]` of weights `[N]`."""
-        raise NotImplementedError
+    `learn(probabilities, labels, sample_weights)` takes the peers' predictions `[n, N, K]` for
+    labels `[N, K]` of weights `[N]`.
+    """
 
 
 def dense(inputs: int, outputs: int, use_bias: bool = True) -> keras.layers.Dense:
@@ -140,11 +127,6 @@ def dense(inputs: int, outputs: int, use_bias: bool = True) -> keras.layers.Dens
     layer = keras.layers.Dense(outputs, use_bias=use_bias)
     layer.build((None, inputs))
     return layer
-
-
-def batch_norm() -> keras.layers.BatchNormalization:
-    """Keras' layer with the constants that the networks use."""
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,16 +152,32 @@ class Term:
     unmixed: bool = False
 
 
+class Ensemble(Part):
+    """A part whose `call` gives logits `[B, K]`, which learn the labels and teach each peer."""
+
+    def terms(self, temperature: float) -> list[Term]:
+        def learn(forward: Forward) -> tf.Tensor:
+            return forward.cross_entropy(forward.parts[self.name])
+
+        def teach(forward: Forward) -> tf.Tensor:
+            targets = [forward.parts[self.name]] * len(forward.logits)
+            return losses.imitate_each(targets, forward.logits, temperature)
+
+        return [
+            Term(f"{self.name}_cross_entropy", learn, part=self),
+            Term(self.name, teach, ramped=True, part=self),
+        ]
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """What a method's name stands for.
 
     Attributes:
-      terms: from the method's settings and the peers to its terms.
+      terms: from the method's settings and the peers to its terms beside the cross-entropy.
       temperature: unless the settings say otherwise.
       ramp: part of a run over which ramped terms grow, unless its settings say otherwise.
       min_peers: that it can take.
-      alike: whether the peers' features must be of one size.
       shares: whether the peers must share stages; by default all but the last.
       mean_gradient: whether what they share gets the mean of their gradients, not the sum.
       own_views: whether each peer has crops and mirror images of its own by default.
@@ -189,11 +187,10 @@ class Recipe:
       fits: whether its ramped terms may follow the peers' fit.
     """
 
-    terms: Callable[["Method", Sequence[keras.Model]], list[Term]]
+    terms: Callable[["Method", Peers], list[Term]]
     temperature: float = 3.0
     ramp: float = 0.25
     min_peers: int = 1
-    alike: bool = False
     shares: bool = False
     mean_gradient: bool = False
     own_views: bool = False
@@ -257,10 +254,13 @@ class Method:
             raise TypeError(f"a method is given by its name. Received: {self.name!r}")
         if self.name not in METHODS:
             raise unknown("--method", self.name, METHODS)
-        for name in ("class_names", "class_weights"):  # a config has lists
-            object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.temperature is None:
             object.__setattr__(self, "temperature", self.recipe.temperature)
+        for name, kind in _AS_SAVED.items():
+            value = getattr(self, name)
+            if kind is dict and not isinstance(value, Mapping):
+                raise TypeError(f"{name} must be a dictionary. Received: {value!r}")
+            object.__setattr__(self, name, kind(value))
         if not isinstance(self.temperature, numbers.Real):
             raise TypeError(f"temperature must be a number. Received: {self.temperature!r}")
         if not 0 < float(self.temperature) < float("inf"):
@@ -274,21 +274,16 @@ class Method:
         if self.fit and self.fit not in FITS:
             raise unknown("--ramp", self.fit, FITS)
         for weight in self.class_weights:
-            # Of a text, which is a sequence too, no part compares with a number.
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"class_weights must be 0 or more. Received: {weight}")
-        if not isinstance(self.options, Mapping):
-            raise TypeError(f"options must be choices by name. Received: {self.options!r}")
+        for term, weight in self.weights.items():
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"weights must be 0 or more. Received: {term}={weight}")
         for option, choice in self.options.items():
             if option not in self.recipe.options:
                 raise InputError(f"--{option} is no option of --method={self.name}: leave it out")
             if choice not in self.recipe.options[option]:
                 raise unknown(f"--{option}", choice, self.recipe.options[option])
-        if not isinstance(self.weights, Mapping):
-            raise TypeError(f"weights must be numbers by term. Received: {self.weights!r}")
-        for term, weight in self.weights.items():
-            if not 0 <= weight < float("inf"):
-                raise ValueError(f"weights must be 0 or more. Received: {term}={weight}")
 
     @property
     def recipe(self) -> Recipe:
@@ -298,23 +293,26 @@ class Method:
         """What is chosen of one of its options."""
         return self.options.get(name, self.recipe.options[name][0])
 
-    def terms(self, peers: Sequence[keras.Model]) -> list[Term]:
+    def terms(self, peers: Peers) -> list[Term]:
         """The terms that are not switched off, with fresh parts, for these peers.
 
         Raises:
           InputError: the method cannot take them, has no term of a name in `weights`, or no
             term that is not switched off.
         """
-        self._check(peers)
-        terms = self.recipe.terms(self, peers)
-        for name in self.weights:
-            if name not in [term.name for term in terms]:
-                raise unknown(f"term of {self.name} in --weights", name, [t.name for t in terms])
-        weighted = [
-            dataclasses.replace(term, weight=float(self.weights.get(term.name, term.weight)))
-            for term in terms
-        ]
-        kept = [term for term in weighted if term.weight]
+        self.check_count(len(peers))
+        if self.recipe.shares and shared_stage(peers) is None:
+            raise InputError(
+                f"--method={self.name} needs peers that share their first stages: pass --share, "
+                "or build them with tf_cutnmix.share_stages"
+            )
+        own = self.recipe.terms(self, peers)
+        terms = {term.name: term for term in (Term("cross_entropy", _of_peers), *own)}
+        for name, weight in self.weights.items():
+            if name not in terms:
+                raise unknown(f"term of {self.name} in --weights", name, terms)
+            terms[name] = dataclasses.replace(terms[name], weight=float(weight))
+        kept = [term for term in terms.values() if term.weight]
         if not kept:
             raise InputError(f"--weights switches every term of {self.name} off: leave one on")
         return kept
@@ -328,27 +326,15 @@ class Method:
             )
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **dataclasses.asdict(self),
-            "weights": dict(self.weights),
-            "options": dict(self.options),
-            "class_names": list(self.class_names),
-            "class_weights": list(self.class_weights),
-        }
+        return dataclasses.asdict(self)
 
-    def _check(self, peers: Sequence[keras.Model]) -> None:
-        self.check_count(len(peers))
-        sizes = feature_sizes(peers)
-        if self.recipe.alike and len(set(sizes)) > 1:
-            raise InputError(
-                f"--method={self.name} compares the peers' features, which have unlike sizes "
-                f"{sizes}: name one architecture"
-            )
-        if self.recipe.shares and shared_stage(peers) is None:
-            raise InputError(
-                f"--method={self.name} needs peers that share their first stages: pass --share, "
-                "or build them with tf_cutnmix.share_stages"
-            )
+
+def _of_peers(forward: Forward) -> tf.Tensor:
+    return tf.add_n([forward.cross_entropy(logits) for logits in forward.logits])
+
+
+# What a saved model's configuration can hold.
+_AS_SAVED = {"weights": dict, "options": dict, "class_names": list, "class_weights": list}
 
 
 def ramp_at(method: Method, forward: Forward) -> tf.Tensor:

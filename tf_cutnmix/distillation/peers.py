@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tf_cutnmix.errors import InputError
 from tf_cutnmix.networks.foreign import every_layer
 
 _ANY_SIZE = 64
@@ -55,6 +56,15 @@ def feature_sizes(peers: Sequence[keras.Model]) -> list[int]:
 def num_classes(peers: Sequence[keras.Model]) -> int:
     """`K`, the same for all peers."""
     return peers[0].output["logits"].shape[-1]
+
+
+def check_alike(method: str, what: str, sizes: Sequence[Any]) -> None:
+    """Raise `InputError` if what a method compares is not of one size for all peers."""
+    if len(set(sizes)) > 1:
+        raise InputError(
+            f"--method={method} compares the peers' {what}, which have unlike sizes {sizes}: name "
+            "one architecture"
+        )
 
 
 def adds_losses(peers: Sequence[keras.Model]) -> bool:

@@ -10,13 +10,12 @@ from tf_cutnmix.distillation import losses
 
 
 class Fit(NamedTuple):
-    """A weight `exp(-e (1 - p)^2)` of the fit p, from 0 for an answer that knows nothing to 1.
+    """A weight `exp(-e (1 - p)^2)` of the fit p, from 0 for a uniform prediction to 1.
 
     Attributes:
       exponent: e.
-      nats: of cross-entropy above the labels' entropy that make p 0; None for as many as a uniform
-        answer over all classes has at most, `ln K`.
-      of_the_labels: whether it is what a uniform answer has for these labels, `ln K - H`.
+      nats: of cross-entropy above the labels' entropy H that make p 0; None for `ln K`.
+      of_the_labels: whether H is taken off these, as a uniform prediction has `ln K - H`.
     """
 
     exponent: float = 5.0
@@ -42,14 +41,14 @@ def by_time(step: tf.Tensor, ramp_steps: int) -> tf.Tensor:
 
 
 def by_fit(fit: Fit, labels: tf.Tensor, logits: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The weight `exp(-e (1 - p)^2)`, a scalar without gradient (ours).
+    """The weight of the peers' fit, a scalar without gradient (ours).
 
-    `p = clip(1 - (CE - H) / s, 0, 1)`: the cross-entropy of the peers' answers and the entropy of
-    the labels are means over the labelled rows, and CE over the peers too. Without a labelled row
-    p is 0.
+    `p = clip(1 - (CE - H) / s, 0, 1)`: the cross-entropy of the peers' predictions and the entropy
+    of the labels are means over the labelled rows, and CE over the peers too. Without a labelled
+    row p is 0.
 
     Args:
-      fit: e and s.
+      fit: e, and the nats s.
       labels: `[B, K]` as mixed, before weights; a row that is all zero has no label.
       logits: of each peer, `[B, K]` float32.
     """

@@ -1,65 +1,35 @@
 """The batch before this one."""
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.distillation.methods.forwards import BATCH, forward_of, images_of, labels_of
 from tests.tiny_peers import CLASSES, tiny_peer
-from tf_cutnmix import Method, OnlineDistiller
+from tf_cutnmix.distillation.method import Forward
 from tf_cutnmix.distillation.methods.dlb import LastBatch
 
-
-def logits_of(peers: int, count: int = BATCH, seed: int = 0) -> list[np.ndarray]:
-    generator = np.random.default_rng(seed)
-    return list(generator.normal(0, 1, (peers, count, CLASSES)).astype("float32"))
+BATCH = 4
 
 
-def test_at_the_first_step_the_batch_itself_takes_the_place_of_the_last(pair: list) -> None:
-    part = LastBatch(pair, BATCH)
-    images, labels = images_of(), labels_of()
-    found = part.recall(tf.constant(images), tf.constant(labels), tf.constant(0))
-    np.testing.assert_array_equal(found[0], images)
-    np.testing.assert_array_equal(found[1], labels)
+def arrays_of(seed: int, dtype: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Images and soft labels."""
+    random = np.random.default_rng(seed)
+    images = tf.cast(random.integers(0, 256, (BATCH, 8, 8, 3)), dtype)
+    return images, tf.constant(random.dirichlet(np.ones(CLASSES), BATCH), tf.float32)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "float32", "bfloat16"])
-def test_the_last_batch_is_recalled_in_the_dtype_of_the_images(pair: list, dtype: str) -> None:
-    part = LastBatch(pair, BATCH)
-    last = tf.cast(images_of(seed=1), dtype)
-    part.remember(last, tf.constant(labels_of(seed=1)), logits_of(2))
-    now = tf.cast(images_of(seed=2), dtype)
-    images, labels = part.recall(now, tf.constant(labels_of(seed=2)), tf.constant(1))
+@pytest.mark.parametrize("dtype", ["uint8", "bfloat16"])
+def test_the_last_batch_is_recalled_in_the_dtype_of_the_images(dtype: str) -> None:
+    part = LastBatch([tiny_peer(), tiny_peer()], BATCH)
+    first, second = (arrays_of(seed, dtype) for seed in (1, 2))
+    for found, expected in zip(part.recall(*first, tf.constant(0)), first, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    logits = np.random.default_rng(0).normal(size=(2, 2 * BATCH, CLASSES)).astype("f4")
+    part.remember(*first, list(logits))
+    images, labels = part.recall(*second, tf.constant(1))
     assert images.dtype == dtype
-    np.testing.assert_array_equal(images, last)
-    np.testing.assert_array_equal(labels, labels_of(seed=1))
-
-
-def test_what_the_peers_said_of_the_newest_batch_is_remembered(pair: list) -> None:
-    part = LastBatch(pair, BATCH)
-    logits = logits_of(2, 2 * BATCH)
-    part.remember(tf.constant(images_of()), tf.constant(labels_of()), logits)
-    np.testing.assert_array_equal(part(forward_of([])), [z[BATCH:] for z in logits])
+    np.testing.assert_array_equal(images, first[0])
+    np.testing.assert_array_equal(labels, first[1])
+    remembered = part(Forward(tf.constant(0), labels, [], []))
+    np.testing.assert_array_equal(remembered, logits[:, BATCH:])
     assert part.trainable_variables == []
-
-
-def test_a_batch_of_another_size_is_refused(pair: list) -> None:
-    part = LastBatch(pair, BATCH)
-    with pytest.raises(ValueError, match="batches of 4 images and cannot take one of 3"):
-        part.recall(tf.constant(images_of(3)), tf.constant(labels_of(3)), tf.constant(1))
-
-
-def test_a_step_of_dlb_trains_on_this_batch_and_the_last_one() -> None:
-    model = OnlineDistiller([tiny_peer()], None, Method("dlb", batch_size=BATCH))
-    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
-    first, second = (images_of(seed=seed).astype("float32") for seed in (1, 2))
-    labels = labels_of(2 * BATCH).argmax(axis=-1)
-    seen = []
-    network = model.run_peers.networks[0]
-    model.run_peers.networks[0] = lambda view, training: (
-        seen.append(view.numpy()) or network(view, training=training)
-    )
-    model.fit(np.concatenate([first, second]), labels, batch_size=BATCH, shuffle=False, verbose=0)
-    np.testing.assert_array_equal(seen[0], np.concatenate([first, first]))
-    np.testing.assert_array_equal(seen[1], np.concatenate([first, second]))

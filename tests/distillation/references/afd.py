@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import expit
 
-from tests.distillation.formulas import Reference, Step, dense, mutual
+from tests.distillation.formulas import Step, dense, mutual
 from tf_cutnmix.distillation.method import Part
 
 
@@ -18,7 +18,7 @@ def transferred(part: Part, k: int, s: Step) -> np.ndarray:
     return dense(transfer, s.stage2[k]) if transfer else s.stage2[k]
 
 
-def afd_terms(s: Step, t: Step, parts: dict) -> dict:
+def afd(s: Step, t: Step, parts: dict) -> dict:
     part, adversary, discriminator = parts["discriminators"], 0.0, 0.0
     for k in range(len(s.logits)):
         adversary += np.mean((1 - discriminated(part, k, transferred(part, k, s))) ** 2)
@@ -29,13 +29,3 @@ def afd_terms(s: Step, t: Step, parts: dict) -> dict:
         "adversary": 0.1 * adversary,
         "discriminator": 0.1 * discriminator,
     }
-
-
-REFERENCES = {
-    "afd": Reference(
-        afd_terms,
-        temperature=3,
-        unstopped=frozenset({"adversary"}),
-        trains_a_part=True,
-    ),
-}

@@ -2,15 +2,10 @@
 
 import numpy as np
 
-from tests.distillation.formulas import Reference, Step, each, others
+from tests.distillation.formulas import Step, each, others
 
 
-def cl_ilr_terms(s: Step, t: Step, parts: dict) -> dict:
+def cl_ilr(s: Step, t: Step, parts: dict) -> dict:
     n = len(s.logits)
     means = [np.mean([t.logits[j] for j in others(n, i)], 0) for i in range(n)]
     return {"consensus": each(means, s.logits)}
-
-
-REFERENCES = {
-    "cl_ilr": Reference(cl_ilr_terms, temperature=3, ramped=frozenset({"consensus"})),
-}

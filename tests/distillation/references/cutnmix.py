@@ -3,19 +3,10 @@
 import numpy as np
 from scipy.special import softmax
 
-from tests.distillation.formulas import (
-    TEMPERATURE,
-    Reference,
-    Step,
-    dense,
-    kl,
-    mutual,
-    others,
-    unit,
-)
+from tests.distillation.formulas import TEMPERATURE, Step, dense, kl, mutual, others, unit
 
 
-def cutnmix_terms(s: Step, t: Step, parts: dict) -> dict:
+def cutnmix(s: Step, t: Step, parts: dict) -> dict:
     part = parts["feature_adapters"]
     adapter = dict(zip(part.pairs, part.adapters, strict=True))
     n, feature = len(s.logits), 0.0
@@ -31,13 +22,3 @@ def cutnmix_terms(s: Step, t: Step, parts: dict) -> dict:
         "feature": 0.1 * feature,
         "mutual": mutual(s, t.logits),
     }
-
-
-REFERENCES = {
-    "cutnmix": Reference(
-        cutnmix_terms,
-        temperature=3,
-        ramped=frozenset({"teacher", "feature", "mutual"}),
-        trains_a_part=True,
-    ),
-}

@@ -3,16 +3,7 @@
 import numpy as np
 from scipy.signal import correlate2d
 
-from tests.distillation.formulas import (
-    BATCH,
-    Reference,
-    Step,
-    batch_norm,
-    cross_entropy,
-    dense,
-    kd,
-    to_all,
-)
+from tests.distillation.formulas import BATCH, Step, batch_norm, cross_entropy, dense, kd, to_all
 from tf_cutnmix.distillation.method import Part
 
 
@@ -31,21 +22,10 @@ def fused(part: Part, s: Step) -> np.ndarray:
     return dense(classifier, np.maximum(batch_norm(second_norm, x), 0).mean((1, 2)))
 
 
-def ffl_terms(s: Step, t: Step, parts: dict) -> dict:
+def ffl(s: Step, t: Step, parts: dict) -> dict:
     fusion = parts["fusion"]
     return {
-        "fusion_cross_entropy": cross_entropy(s.labels, fused(fusion, s)),
+        "fusion_cross_entropy": cross_entropy(s.weighted, fused(fusion, s)),
         "fusion": to_all(fused(fusion, t), s),
         "ensemble": kd(np.mean(t.logits, 0), fused(fusion, s)),
     }
-
-
-REFERENCES = {
-    "ffl": Reference(
-        ffl_terms,
-        temperature=3,
-        ramped=frozenset({"fusion", "ensemble"}),
-        unstopped=frozenset({"fusion_cross_entropy"}),
-        trains_a_part=True,
-    ),
-}

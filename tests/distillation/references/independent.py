@@ -1,12 +1,7 @@
 """No distillation."""
 
-from tests.distillation.formulas import Reference, Step
+from tests.distillation.formulas import Step
 
 
-def independent_terms(s: Step, t: Step, parts: dict) -> dict:
+def independent(s: Step, t: Step, parts: dict) -> dict:
     return {}
-
-
-REFERENCES = {
-    "independent": Reference(independent_terms, temperature=3),
-}

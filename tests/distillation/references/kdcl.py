@@ -4,24 +4,16 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from tests.distillation.formulas import (
-    BATCH,
-    TEMPERATURE,
-    Reference,
-    Step,
-    cross_entropy,
-    kl,
-    to_all,
-)
+from tests.distillation.formulas import BATCH, TEMPERATURE, Step, cross_entropy, kl, to_all
 from tests.tiny_peers import CLASSES
 
 
-def kdcl_terms(s: Step, t: Step, parts: dict) -> dict:
+def kdcl(s: Step, t: Step, parts: dict) -> dict:
     centred = [z - np.sum(s.labels * z, -1, keepdims=True) for z in t.logits]
     return {"ensemble": to_all(np.min(centred, 0), s)}
 
 
-def kdcl_naive_terms(s: Step, t: Step, parts: dict) -> dict:
+def kdcl_naive(s: Step, t: Step, parts: dict) -> dict:
     target = np.empty((BATCH, CLASSES))
     for b in range(BATCH):
         rows = [z[b] for z in t.logits]
@@ -29,7 +21,7 @@ def kdcl_naive_terms(s: Step, t: Step, parts: dict) -> dict:
     return {"ensemble": to_all(target, s)}
 
 
-def kdcl_linear_terms(s: Step, t: Step, parts: dict) -> dict:
+def kdcl_linear(s: Step, t: Step, parts: dict) -> dict:
     n, logits = len(t.logits), np.stack(t.logits)
     best = minimize(
         lambda a: cross_entropy(s.labels, np.tensordot(a, logits, 1)),
@@ -42,15 +34,7 @@ def kdcl_linear_terms(s: Step, t: Step, parts: dict) -> dict:
     return {"ensemble": to_all(np.tensordot(best.x, logits, 1), s)}
 
 
-def kdcl_general_terms(s: Step, t: Step, parts: dict) -> dict:
+def kdcl_general(s: Step, t: Step, parts: dict) -> dict:
     weights = np.float64(parts["held_out_weights"].weight)
     target = sum(w * softmax(z / TEMPERATURE, -1) for w, z in zip(weights, t.logits, strict=True))
     return {"ensemble": sum(kl(target, z) for z in s.logits)}
-
-
-REFERENCES = {
-    "kdcl": Reference(kdcl_terms, temperature=2),
-    "kdcl_naive": Reference(kdcl_naive_terms, temperature=2),
-    "kdcl_linear": Reference(kdcl_linear_terms, temperature=2),
-    "kdcl_general": Reference(kdcl_general_terms, temperature=2),
-}

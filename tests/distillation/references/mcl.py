@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import log_softmax
 
-from tests.distillation.formulas import BATCH, Reference, Step, dense, kd, others, unit
+from tests.distillation.formulas import BATCH, Step, dense, kd, others, unit
 from tf_cutnmix.distillation.method import Part
 
 
@@ -26,7 +26,7 @@ def contrast(similar: np.ndarray, labels: np.ndarray) -> float:
     return total / BATCH
 
 
-def mcl_terms(s: Step, t: Step, parts: dict) -> dict:
+def mcl(s: Step, t: Step, parts: dict) -> dict:
     learns, stopped = (similarities(parts["embeddings"], x) for x in (s, t))
     n = len(s.logits)
     pairs = [(i, j) for i in range(n) for j in others(n, i)]
@@ -36,13 +36,3 @@ def mcl_terms(s: Step, t: Step, parts: dict) -> dict:
         "contrast_between": 0.1 * sum(contrast(learns[pair], s.labels) for pair in pairs),
         "soft_between": sum(kd(stopped[j, i], learns[i, j]) for i, j in pairs),
     }
-
-
-REFERENCES = {
-    "mcl": Reference(
-        mcl_terms,
-        temperature=3,
-        unstopped=frozenset({"contrast_own", "contrast_between"}),
-        trains_a_part=True,
-    ),
-}

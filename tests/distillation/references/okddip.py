@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import softmax
 
-from tests.distillation.formulas import Reference, Step, dense, each, kd
+from tests.distillation.formulas import Step, dense, each, kd
 from tf_cutnmix.distillation.method import Part
 
 
@@ -17,20 +17,9 @@ def attended(part: Part, s: Step) -> list:
     return targets
 
 
-def okddip_terms(s: Step, t: Step, parts: dict) -> dict:
+def okddip(s: Step, t: Step, parts: dict) -> dict:
     # The targets are not stopped: they are made of the step that learns.
     return {
         "attention": each(attended(parts["attention"], s), s.logits[:-1]),
         "leader": kd(np.mean(s.logits[:-1], 0), s.logits[-1]),
     }
-
-
-REFERENCES = {
-    "okddip": Reference(
-        okddip_terms,
-        temperature=3,
-        ramped=frozenset({"attention", "leader"}),
-        unstopped=frozenset({"attention", "leader"}),
-        trains_a_part=True,
-    ),
-}

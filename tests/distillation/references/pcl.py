@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.distillation.formulas import Reference, Step, cross_entropy, dense, mutual, to_all
+from tests.distillation.formulas import Step, cross_entropy, dense, mutual, to_all
 from tf_cutnmix.distillation.method import Part
 
 
@@ -10,21 +10,10 @@ def classified(part: Part, s: Step) -> np.ndarray:
     return dense(part.dense, np.concatenate(s.features, -1))
 
 
-def pcl_terms(s: Step, t: Step, parts: dict) -> dict:
+def pcl(s: Step, t: Step, parts: dict) -> dict:
     part = parts["feature_classifier"]
     return {
-        "feature_classifier_cross_entropy": cross_entropy(s.labels, classified(part, s)),
+        "feature_classifier_cross_entropy": cross_entropy(s.weighted, classified(part, s)),
         "feature_classifier": to_all(classified(part, t), s),
         "teacher": mutual(s, t.averages),
     }
-
-
-REFERENCES = {
-    "pcl": Reference(
-        pcl_terms,
-        temperature=3,
-        ramped=frozenset({"feature_classifier", "teacher"}),
-        unstopped=frozenset({"feature_classifier_cross_entropy"}),
-        trains_a_part=True,
-    ),
-}

@@ -1,16 +1,13 @@
 """Collaborative learning (Song and Chai 2018)."""
 
-from collections.abc import Sequence
-
-import keras
 import tensorflow as tf
 
-from tf_cutnmix.distillation.method import Forward, Method, Term, recipe
-from tf_cutnmix.distillation.terms import CROSS_ENTROPY, imitate_each
+from tf_cutnmix.distillation import losses
+from tf_cutnmix.distillation.method import Forward, Method, Peers, Term, recipe
 
 
 @recipe(min_peers=2, shares=True, mean_gradient=True)
-def cl_ilr(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
+def cl_ilr(method: Method, peers: Peers) -> list[Term]:
     """Collaborative learning on a shared trunk: `sum_i CE_i + r KD(mean_{j != i} z_j -> i)`.
 
     Song and Chai 2018. The trunk gets the mean of the peers' gradients (`mean_gradient=True`
@@ -21,6 +18,6 @@ def cl_ilr(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     def consensus(forward: Forward) -> tf.Tensor:
         total = tf.add_n(forward.logits)
         others = [(total - logits) / (len(peers) - 1) for logits in forward.logits]
-        return imitate_each(forward, others, method.temperature)
+        return losses.imitate_each(others, forward.logits, method.temperature)
 
-    return [CROSS_ENTROPY, Term("consensus", consensus, ramped=True)]
+    return [Term("consensus", consensus, ramped=True)]

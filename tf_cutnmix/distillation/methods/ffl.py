@@ -1,20 +1,16 @@
 """Feature fusion learning (Kim et al. 2019)."""
 
-from collections.abc import Sequence
-
 import keras
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
-from tf_cutnmix.distillation.method import Forward, Method, Part, Term, batch_norm, recipe
-from tf_cutnmix.distillation.peers import num_classes
-from tf_cutnmix.distillation.terms import CROSS_ENTROPY, ensemble_terms
-from tf_cutnmix.errors import InputError
+from tf_cutnmix.distillation.method import Ensemble, Forward, Method, Peers, Term, recipe
+from tf_cutnmix.distillation.peers import check_alike, num_classes
 from tf_cutnmix.networks.sharing import stages
 
 
 @recipe(min_peers=2, shares=True)
-def ffl(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
+def ffl(method: Method, peers: Peers) -> list[Term]:
     """Feature fusion learning: a fused classifier and the peers teach each other.
 
     Kim et al. 2019: `sum_i CE_i + CE(z_f) + r sum_i KD(z_f -> i) + r KD(mean_i z_i -> f)`. The
@@ -25,39 +21,36 @@ def ffl(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
 
     def ensemble(forward: Forward) -> tf.Tensor:
         mean = tf.add_n(forward.logits) / len(peers)
-        return losses.imitation(mean, forward.parts[fusion.name], method.temperature)
+        return losses.imitation(mean, forward.parts["fusion"], method.temperature)
 
     return [
-        CROSS_ENTROPY,
-        *ensemble_terms(fusion, method),
+        *fusion.terms(method.temperature),
         Term("ensemble", ensemble, ramped=True, part=fusion),
     ]
 
 
-class Fusion(Part):
-    """Logits `[B, K]` from the peers' last maps, fused (FFL, Kim et al. 2019).
+class Fusion(Ensemble):
+    """Logits `[B, K]` from the peers' last maps, fused.
 
     Concatenation, a 3x3 convolution of each channel, BN-ReLU, a 1x1 convolution down to one
     peer's channels, BN-ReLU, global pooling and a classifier.
     """
 
-    def __init__(self, peers: Sequence[keras.Model]) -> None:
+    def __init__(self, peers: Peers) -> None:
         super().__init__("fusion")
         self.stages = [stages(peer)[-1] for peer in peers]
-        last = [peer.output[stage] for peer, stage in zip(peers, self.stages, strict=True)]
-        shapes = [tuple(tensor.shape[1:]) for tensor in last]
-        if len(set(shapes)) > 1:
-            raise InputError(f"--method=ffl fuses the peers' last maps, of unlike shapes {shapes}")
-        channels = last[0].shape[-1]
-        total = channels * len(peers)
+        pairs = zip(peers, self.stages, strict=True)
+        shapes = [tuple(peer.output[stage].shape[1:]) for peer, stage in pairs]
+        check_alike("ffl", "last maps", shapes)
+        channels = shapes[0][-1]
         self.fuse = keras.Sequential(
             [
-                keras.layers.Input((None, None, total)),
+                keras.layers.Input((None, None, channels * len(peers))),
                 keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False),
-                batch_norm(),
+                keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
                 keras.layers.ReLU(),
                 keras.layers.Conv2D(channels, 1, use_bias=False),
-                batch_norm(),
+                keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
                 keras.layers.ReLU(),
                 keras.layers.GlobalAveragePooling2D(),
                 keras.layers.Dense(num_classes(peers)),

@@ -3,58 +3,50 @@
 import math
 from collections.abc import Sequence
 
-import keras
 import tensorflow as tf
 
-from tf_cutnmix.distillation.method import Forward, Method, Part, Term, recipe
+from tf_cutnmix.distillation import losses
+from tf_cutnmix.distillation.method import Forward, Method, Part, Peers, Term, recipe
 from tf_cutnmix.distillation.peers import num_classes
-from tf_cutnmix.distillation.terms import CROSS_ENTROPY, imitate_each
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.networks import served
 from tf_cutnmix.settings import split_names
 
 
 @recipe(temperature=4.0)
-def kd(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
+def kd(method: Method, peers: Peers) -> list[Term]:
     """Offline distillation from a trained teacher: `sum_i CE_i + KD(t -> i)`.
 
     Hinton et al. 2015. The teacher is an export, or the ensemble of several; it sees the view of
     the peer it teaches.
     """
-    if not split_names(method.teacher):
+    folders = split_names(method.teacher)
+    if not folders:
         raise InputError(
             "--method=kd needs --teacher: the folder of an export, or of a run that exported one, "
             "or a comma list of them"
         )
-    return [
-        CROSS_ENTROPY,
-        Term(
-            "frozen_teacher",
-            lambda forward: imitate_each(
-                forward, forward.parts["frozen_teacher"], method.temperature
-            ),
-            part=FrozenTeacher(split_names(method.teacher), peers, method.class_names),
-        ),
-    ]
+
+    def teach(forward: Forward) -> tf.Tensor:
+        targets = forward.parts["frozen_teacher"]
+        return losses.imitate_each(targets, forward.logits, method.temperature)
+
+    return [Term("frozen_teacher", teach, part=FrozenTeacher(folders, peers, method.class_names))]
 
 
 class FrozenTeacher(Part):
     """Logits `[B, K]` of trained exports on each peer's view; nothing in them is trained.
 
-    Of several they are the logarithm of their mean probability. They resize the views to their
-    own size, which XLA cannot compile.
-
-    Args:
-      folders: of the exports.
-      peers: that learn from them.
-      class_names: of the peers, which the exports' are matched with; none: they are the same.
+    Of several they are the logarithm of their mean probability. Their classes are matched with
+    `class_names`; without any they are the same. They resize the views to their own size, which
+    XLA cannot compile.
 
     Raises:
       InputError: a folder is no export, or one for other classes.
     """
 
     def __init__(
-        self, folders: Sequence[str], peers: Sequence[keras.Model], class_names: Sequence[str] = ()
+        self, folders: Sequence[str], peers: Peers, class_names: Sequence[str] = ()
     ) -> None:
         super().__init__("frozen_teacher")
         self.supports_jit = False
@@ -72,10 +64,8 @@ class FrozenTeacher(Part):
             self.columns.append(columns)
 
     def call(self, forward: Forward) -> list[tf.Tensor]:
-        views = (
-            tf.saturate_cast(tf.round(tf.cast(v, tf.float32)), tf.uint8) for v in forward.views
-        )
-        return [tf.stop_gradient(self._logits(view)) for view in views]
+        views = [tf.round(tf.cast(view, tf.float32)) for view in forward.views]
+        return [tf.stop_gradient(self._logits(tf.saturate_cast(v, tf.uint8))) for v in views]
 
     def _logits(self, images: tf.Tensor) -> tf.Tensor:
         logits = [

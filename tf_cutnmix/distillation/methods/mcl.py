@@ -1,18 +1,18 @@
 """Mutual contrastive learning (Yang et al. 2022)."""
 
-from collections.abc import Callable, Sequence
+from functools import partial
 
-import keras
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
-from tf_cutnmix.distillation.method import Forward, Method, Part, Term, dense, recipe
+from tf_cutnmix.distillation.method import Forward, Method, Part, Peers, Term, dense, recipe
 from tf_cutnmix.distillation.peers import feature_sizes
-from tf_cutnmix.distillation.terms import CROSS_ENTROPY
+
+Pair = tuple[int, int]
 
 
 @recipe(min_peers=2)
-def mcl(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
+def mcl(method: Method, peers: Peers) -> list[Term]:
     """Mutual contrastive learning: contrast within and between peers, and its distillation.
 
     Yang et al. 2022: `CE + 0.1 VCL + SoftVCL + 0.1 ICL + SoftICL`, sums over peers and pairs.
@@ -20,60 +20,48 @@ def mcl(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     0 or 1 for hard labels and our definition for soft ones. Batches are drawn as for any other
     method, not by class.
     """
-
     indices = range(len(peers))
     own = [(i, i) for i in indices]
     between = [(i, j) for i in indices for j in indices if i != j]
 
-    def contrast(pairs: Sequence[tuple[int, int]]) -> Callable[[Forward], tf.Tensor]:
-        def loss(forward: Forward) -> tf.Tensor:
-            similar = forward.parts["embeddings"]
-            positives = tf.matmul(forward.labels, forward.labels, transpose_b=True)
-            return tf.add_n([contrastive(similar[pair], positives) for pair in pairs])
+    def contrast(pairs: list[Pair], forward: Forward) -> tf.Tensor:
+        similar = forward.parts["embeddings"]
+        positives = tf.matmul(forward.labels, forward.labels, transpose_b=True)
+        return tf.add_n([contrastive(similar[pair], positives) for pair in pairs])
 
-        return loss
+    def imitate(pairs: list[tuple[Pair, Pair]], forward: Forward) -> tf.Tensor:
+        similar = forward.parts["embeddings"]
+        targets, students = ([similar[pair[end]] for pair in pairs] for end in (0, 1))
+        return losses.imitate_each(targets, students, method.temperature)
 
-    def imitate(pairs: Sequence[tuple]) -> Callable[[Forward], tf.Tensor]:
-        def loss(forward: Forward) -> tf.Tensor:
-            similar = forward.parts["embeddings"]
-            return tf.add_n(
-                [losses.imitation(similar[t], similar[s], method.temperature) for t, s in pairs]
-            )
-
-        return loss
-
-    embeddings = Embeddings(peers)
+    part = Embeddings(peers)
+    soft_own = [((j, j), (i, i)) for i, j in between]
+    soft_between = [((j, i), (i, j)) for i, j in between]
     return [
-        CROSS_ENTROPY,
-        Term("contrast_own", contrast(own), 0.1, part=embeddings),
-        Term("soft_own", imitate([((j, j), (i, i)) for i, j in between]), part=embeddings),
-        Term("contrast_between", contrast(between), 0.1, part=embeddings),
-        Term("soft_between", imitate([((j, i), (i, j)) for i, j in between]), part=embeddings),
+        Term("contrast_own", partial(contrast, own), 0.1, part=part),
+        Term("soft_own", partial(imitate, soft_own), part=part),
+        Term("contrast_between", partial(contrast, between), 0.1, part=part),
+        Term("soft_between", partial(imitate, soft_between), part=part),
     ]
 
 
 class Embeddings(Part):
     """For each pair (i, j) of peers the similarities `[B, B]` of their embeddings.
 
-    MCL, Yang et al. 2022:
-    `S_ij = e_i e_j^T / tau`, e the unit vectors `Dense-ReLU-Dense(h)` of 128 numbers, tau = 0.1.
+    `S_ij = e_i e_j^T / 0.1`, e the unit vectors `Dense-ReLU-Dense(h)` of 128 numbers.
     """
 
-    def __init__(self, peers: Sequence[keras.Model], size: int = 128, tau: float = 0.1) -> None:
+    def __init__(self, peers: Peers) -> None:
         super().__init__("embeddings")
-        self.tau = tau
-        self.heads = [(dense(d, d), dense(d, size)) for d in feature_sizes(peers)]
+        self.heads = [(dense(d, d), dense(d, 128)) for d in feature_sizes(peers)]
 
-    def call(self, forward: Forward) -> dict[tuple[int, int], tf.Tensor]:
-        unit = [
-            losses.unit(second(tf.nn.relu(first(features))))
-            for (first, second), features in zip(self.heads, forward.features, strict=True)
-        ]
-        peers = range(len(unit))
+    def call(self, forward: Forward) -> dict[Pair, tf.Tensor]:
+        heads = zip(self.heads, forward.features, strict=True)
+        unit = [losses.unit(second(tf.nn.relu(first(h)))) for (first, second), h in heads]
         return {
-            (i, j): tf.matmul(unit[i], unit[j], transpose_b=True) / self.tau
-            for i in peers
-            for j in peers
+            (i, j): tf.matmul(one, other, transpose_b=True) / 0.1
+            for i, one in enumerate(unit)
+            for j, other in enumerate(unit)
         }
 
 
@@ -85,7 +73,7 @@ def contrastive(similarities: tf.Tensor, positives: tf.Tensor) -> tf.Tensor:
     Args:
       similarities: `[B, B]`, already divided by their temperature.
       positives: `[B, B]`, how far two samples are of one class, 0 or more; the diagonal is
-        not looked at.
+        left out.
     """
     own = tf.eye(tf.shape(similarities)[0])
     log_predictions = tf.nn.log_softmax(similarities - 1e9 * own)

@@ -1,17 +1,14 @@
 """Peer collaborative learning (Wu and Gong 2021)."""
 
-from collections.abc import Sequence
-
-import keras
 import tensorflow as tf
 
-from tf_cutnmix.distillation.method import Forward, Method, Part, Term, dense, recipe
+from tf_cutnmix.distillation import losses
+from tf_cutnmix.distillation.method import Ensemble, Forward, Method, Peers, Term, dense, recipe
 from tf_cutnmix.distillation.peers import feature_sizes, num_classes
-from tf_cutnmix.distillation.terms import CROSS_ENTROPY, ensemble_terms, mutual
 
 
 @recipe(min_peers=2, shares=True, own_views=True)
-def pcl(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
+def pcl(method: Method, peers: Peers) -> list[Term]:
     """Peer collaborative learning: an ensemble and the others' averages teach each peer.
 
     Wu and Gong 2021: `CE(z_e) + sum_i CE_i + r KD(z_e -> i) + r mean_{j != i} KD(zbar_j -> i)`,
@@ -19,22 +16,20 @@ def pcl(method: Method, peers: Sequence[keras.Model]) -> list[Term]:
     as in the public code. The ramp is the paper's, not that of this code, which divides by 1
     instead of 80.
     """
+
+    def teach(forward: Forward) -> tf.Tensor:
+        return losses.mutual(forward.logits, method.temperature, forward.teacher_logits)
+
     return [
-        CROSS_ENTROPY,
-        *ensemble_terms(FeatureClassifier(peers), method),
-        Term(
-            "teacher",
-            lambda forward: mutual(forward, method.temperature, forward.teacher_logits),
-            ramped=True,
-            uses_averages=True,
-        ),
+        *FeatureClassifier(peers).terms(method.temperature),
+        Term("teacher", teach, ramped=True, uses_averages=True),
     ]
 
 
-class FeatureClassifier(Part):
-    """Logits `[B, K]` from all peers' features side by side (PCL, Wu and Gong 2021)."""
+class FeatureClassifier(Ensemble):
+    """Logits `[B, K]` from all peers' features side by side."""
 
-    def __init__(self, peers: Sequence[keras.Model]) -> None:
+    def __init__(self, peers: Peers) -> None:
         super().__init__("feature_classifier")
         self.dense = dense(sum(feature_sizes(peers)), num_classes(peers))
 
