@@ -15,7 +15,7 @@ from tf_cutnmix import command, report, sweep
 from tf_cutnmix.reporting import comparison, runs
 from tf_cutnmix.runs import build
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.sweeps import results
+from tf_cutnmix.sweeps import grid
 
 STUDIES = pathlib.Path(__file__).parents[2] / "studies"
 REGIMES = sorted(STUDIES.glob("*/regimes/*.cfg"))
@@ -97,7 +97,7 @@ def test_results_are_kept_without_places_and_count_as_done_elsewhere(study, prog
     program.bring_back(study, "train1000")
     others = sweep.make_configs(settings(there / "train1000", regime, "dml_none"))
     for other in others.values():
-        assert results.is_done(other) == (other.seed == 0)
+        assert grid.is_done(other) == (other.seed == 0)
     read = runs.read(kept, lambda path: command.parse(Config, [f"--flagfile={path}"]))
     assert read.config.train_split == "train[:1000]"
 
