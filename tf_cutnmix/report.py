@@ -57,7 +57,7 @@ def main(settings: Settings) -> None:
     """Write the report and say on stderr what is missing in it."""
     # They load pandas, SciPy and matplotlib, for which --help does not wait.
     from tf_cutnmix import files
-    from tf_cutnmix.reporting import across, comparison, pages, report_page, runs
+    from tf_cutnmix.reporting import comparison, pages, report_page, runs
 
     wanted = _baseline_settings(settings.baseline) if settings.baseline else None
     out = pathlib.Path(settings.out)
@@ -76,7 +76,7 @@ def main(settings: Settings) -> None:
         _warn(problems)
         raise InputError(f"none of {len(folders)} runs in {', '.join(settings.runs)} can be used")
     baselines = {g.name: comparison.choose_baseline(g, groups, wanted) for g in groups}
-    along = across.across(groups, settings.across) if settings.across else None
+    along = comparison.across(groups, settings.across) if settings.across else None
     report = report_page.content(groups, baselines, problems, out, found=len(folders), along=along)
     contents = {
         "report.md": pages.render("report.md", **report),

@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tf_cutnmix.escaping import one_line
-from tf_cutnmix.reporting.across import NETWORKS, Across
-from tf_cutnmix.reporting.comparison import Group, recorded
+from tf_cutnmix.reporting.comparison import NETWORKS, Across, Group, recorded
 from tf_cutnmix.runs import scores
 
 DOTS = "A dot is a seed, a bar the mean over seeds; sorted by the teacher's mean."

@@ -10,10 +10,12 @@ import pandas as pd
 from tf_cutnmix import escaping
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.reporting import plots, run_page, tables
-from tf_cutnmix.reporting.across import FEWEST, NETWORKS, Across
 from tf_cutnmix.reporting.comparison import (
     DEFAULTS,
+    FEWEST_FOR_LINE,
+    NETWORKS,
     NO_MEANING,
+    Across,
     Baseline,
     Group,
     difference,
@@ -114,7 +116,7 @@ def _warnings(
         words = "; ".join(f"{value} in set {number}" for number, value in own.items())
         lines.append(f"not comparable: {name} is {words}")
     if along:
-        few = f"which has fewer than {FEWEST} values of it"
+        few = f"which has fewer than {FEWEST_FOR_LINE} values of it"
         lines += [f"not drawn across {along.setting}: {name}, {few}" for name in along.short]
     return lines + [
         f"no baseline for {name}: {baseline.words}; --baseline=SETTING=VALUE,... names another"

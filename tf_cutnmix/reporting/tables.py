@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from tf_cutnmix import escaping
-from tf_cutnmix.reporting.across import NETWORKS, Across
 from tf_cutnmix.reporting.comparison import (
     FEWEST_FOR_INTERVAL,
+    NETWORKS,
+    Across,
     Baseline,
     Group,
     corrected,
