@@ -23,14 +23,14 @@ _SIZE = 224
 _IMAGENET = 1_281_167
 _PROBE = """
 import json, sys, time
-from tf_cutnmix.runs import build
+from tf_cutnmix.runs import build, loading, plan
 from tf_cutnmix.runs.config import Config
 config = Config(dataset=sys.argv[1], cache_dir=sys.argv[2], image_size=int(sys.argv[3]))
 print("ready", flush=True)
 sys.stdin.readline()
 start = time.perf_counter()
 splits = loading.load_splits(config)
-images, _ = next(loading.training_batches(splits, config, 0).as_numpy_iterator())
+images, _ = next(plan.resolve(config, splits).batches(0).as_numpy_iterator())
 print(json.dumps([time.perf_counter() - start, splits.checksums()]), flush=True)
 """
 

@@ -1,5 +1,6 @@
 """Saving within epochs: which part of a run's time it takes."""
 
+import dataclasses
 import pathlib
 import tempfile
 import time
@@ -16,6 +17,8 @@ from tf_cutnmix.interrupts import Interrupts
 from tf_cutnmix.runs import build, checkpoints
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.runs.events import Events
+from tf_cutnmix.runs.loading import Splits
+from tf_cutnmix.runs.plan import Plan, resolve
 from tf_cutnmix.runs.progress import Progress
 
 TITLE = (
@@ -35,16 +38,18 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def _row(arch: str, batch: int, repeats: int) -> Row:
-    config = Config(arch=arch, batch_size=batch)
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (batch, 32, 32, 3), np.uint8)
     labels = np.arange(batch, dtype=np.int32) % 10
-    model = build.build_model(config, Images(pixels, labels, tuple("0123456789")))
+    images = Images(pixels, labels, tuple("0123456789"))
+    config = Config(arch=arch, batch_size=batch)
+    plan = resolve(config, Splits(images, images, images))
+    model = build.build_model(plan)
     model.train_on_batch(pixels, labels)  # it is traced here
     steps = [_seconds(lambda: model.train_on_batch(pixels, labels)) for _ in range(repeats)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch)
-        saves = [_seconds_of_a_save(model, folder, config) for _ in range(repeats)]
+        saves = [_seconds_of_a_save(model, folder, plan) for _ in range(repeats)]
         size = checkpoints.paths(folder)[0].stat().st_size
     epoch = _STEPS * float(np.median(steps))
     between = min(60 * config.save_minutes, epoch)
@@ -58,19 +63,12 @@ def _row(arch: str, batch: int, repeats: int) -> Row:
     }
 
 
-def _seconds_of_a_save(model: OnlineDistiller, folder: pathlib.Path, config: Config) -> float:
+def _seconds_of_a_save(model: OnlineDistiller, folder: pathlib.Path, plan: Plan) -> float:
     """What a step's end takes longer for it."""
-    progress = Progress(
-        model,
-        folder,
-        Events(folder / "tensorboard"),
-        Interrupts(),
-        batch_size=config.batch_size or _BATCH,
-        steps_per_epoch=_STEPS,
-        steps=0,
-        save_minutes=1e-9,
-        facts={"flags": config.flagfile()},
-    )
+    config = dataclasses.replace(plan.config, workdir=str(folder), save_minutes=1e-9)
+    plan = dataclasses.replace(plan, config=config)
+    progress = Progress(model, plan, Events(folder / "tensorboard"), Interrupts())
+    progress.steps_per_epoch = _STEPS
     progress.best_model = checkpoints.copies(model.variables)
     progress.set_model(model)
     progress.on_epoch_begin(0)

@@ -19,7 +19,8 @@ DISTRIBUTIONS = {
 DOORS = ("train", "evaluate", "predict", "export", "sweep", "report")
 # The order in which the package is read: names of wings, and of files outside of any.
 WINGS = (
-    *("errors", "files", "output", "escaping", "settings", "keras_choices", "interrupts", "command"),
+    *("errors", "interrupts", "files", "output", "escaping", "settings", "keras_choices"),
+    "command",
     *("data", "mixing", "networks", "distillation", "serving", "runs"),
     *("reporting", "sweeps", "predicting"),
     *DOORS,

@@ -57,11 +57,11 @@ def main(settings: Settings) -> None:
     """Write the report and say on stderr what is missing in it."""
     # They load pandas, SciPy and matplotlib, for which --help does not wait.
     from tf_cutnmix import files
-    from tf_cutnmix.reporting import across, comparison, pages, report_page, runs
+    from tf_cutnmix.reporting import comparison, pages, report_page, runs
 
     wanted = _baseline_settings(settings.baseline) if settings.baseline else None
     out = pathlib.Path(settings.out)
-    if out.exists() and not out.is_dir():
+    if out.is_file():
         raise InputError(f"--out={out} is a file: name a folder")
     folders = runs.find(settings.runs)
     found, problems = [], []
@@ -71,30 +71,22 @@ def main(settings: Settings) -> None:
         except RunError as error:
             problems.append(" ".join(str(error).split()))
     groups, duplicates = comparison.collect(found)
-    problems += [
-        f"duplicates: {name}, seed {same[0].config.seed}: none of "
-        f"{', '.join(str(run.folder) for run in same)} is used; leave out all but one"
-        for name, same in duplicates
-    ]
+    problems += duplicates
     if not groups:
         _warn(problems)
         raise InputError(f"none of {len(folders)} runs in {', '.join(settings.runs)} can be used")
     baselines = {g.name: comparison.choose_baseline(g, groups, wanted) for g in groups}
-    along = across.across(groups, settings.across) if settings.across else None
+    along = comparison.across(groups, settings.across) if settings.across else None
     report = report_page.content(groups, baselines, problems, out, found=len(folders), along=along)
     contents = {
         "report.md": pages.render("report.md", **report),
         "report.html": pages.render("report.html", **report),
-        "report.csv": report_page.runs_csv(groups, duplicates),
+        "report.csv": report_page.runs_csv(groups),
         "summary.csv": report_page.summary_csv(groups, baselines),
         **{one["link"]: one["page"] for one in report["shown"] if one["page"]},
     }
-    try:
-        for name in contents:
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out={out} cannot be written: {error.strerror}") from error
     for name, text in contents.items():
+        files.make_folder((out / name).parent, "out")
         files.write(out / name, text.encode())
     _warn(report["warnings"])
     print(f"{report['summary']}\nreport: {out / 'report.html'}")
@@ -107,16 +99,16 @@ def _warn(lines: Sequence[str]) -> None:
 
 def _baseline_settings(text: str) -> dict[str, Any]:
     """The settings that --baseline names, of the types that they have in a run."""
-    from tf_cutnmix.reporting.comparison import settings_of
+    from tf_cutnmix.reporting.comparison import DEFAULTS, settings_of
 
+    # A value may hold commas.
     parts = [part.strip() for part in re.split(r",(?=\s*\w+=)", text)]
     names = [part.partition("=")[0] for part in parts]
-    allowed = settings_of(Config())
     for part, name in zip(parts, names, strict=True):
         if "=" not in part:
             raise InputError(f"--baseline={text}: {part!r} is not of the form setting=value")
-        if name not in allowed:
-            raise unknown("setting in --baseline", name, allowed)
+        if name not in DEFAULTS:
+            raise unknown("setting in --baseline", name, DEFAULTS)
     values = settings_of(command.parse(Config, [f"--{part}" for part in parts]))
     return {name: values[name] for name in names}
 

@@ -1,14 +1,18 @@
 """Make all runs of a grid: `python -m tf_cutnmix.sweep --grid="seed=0,1,2" --workdir=DIR`."""
 
 import dataclasses
+import itertools
+import math
 import pathlib
+import statistics
 import sys
 
 from tf_cutnmix import command, files
 from tf_cutnmix.errors import InputError, RunError, unknown
 from tf_cutnmix.runs.config import METHODS, Config, meaningless, settings_in
+from tf_cutnmix.runs.outlook import duration
 from tf_cutnmix.settings import NOT_NEGATIVE, Role, Rule, names_of, setting
-from tf_cutnmix.sweeps import grid, processes, progress, results
+from tf_cutnmix.sweeps import grid, processes
 
 SUMMARY = """\
 Trains once for each combination of the values that --grid names, on top of the other flags:
@@ -95,39 +99,71 @@ def main(settings: Settings) -> None:
       RunError: a run failed, and the rest are done.
     """
     with files.locked(pathlib.Path(settings.workdir)):
-        _main(settings)
-
-
-def _main(settings: Settings) -> None:
-    configs = make_configs(settings)
-    measured = settings.jobs != "auto"
-    at_once = int(settings.jobs) if measured else 1
-    with processes.Runs(at_once, settings.run_minutes) as runs:
-        # Its first process starts the server that imports TensorFlow, and stderr with it.
+        configs = make_configs(settings)
         with command.quiet_tensorflow(find_devices=False):
-            unknown_name = runs.check_names(list(configs.values()))
+            unknown_name = processes.check_names([*configs.values()])
         if unknown_name:
-            raise InputError(unknown_name)
-        sweep = progress.Progress(configs, runs)
-        threads = max(config.threads for config in configs.values())
-        if settings.threads is None and (settings.jobs != "1" or threads):
-            print(f"--threads={threads} for each run", flush=True)
-        for name, config in configs.items():
-            while len(runs) == runs.at_once:
-                sweep.wait()
-            if not measured and (needed := sweep.memory_of_one()):
-                runs.at_once, measured = processes.that_fit(needed, threads), True
-                print(f"--jobs={runs.at_once}: a run takes {needed / 1e9:.1f} GB", flush=True)
-            sweep.start(name, config)
-        while len(runs):
-            sweep.wait()
-    failed = sweep.failed
-    print(results.table({n: results.read(c) for n, c in configs.items() if n not in failed}))
+            raise unknown_name
+        failed = _make(configs, settings)
+    done = {name: config for name, config in configs.items() if name not in failed}
+    width = max(map(len, done), default=0)
+    print(f"\n{'test accuracy':<{width}}{'teacher':>11}{'ensemble':>11}{'mean peer':>11}")
+    for name, config in done.items():
+        figures = "".join(f"{value:>11.2%}" for value in grid.accuracies(config).values())
+        print(f"{name:<{width}}{figures}")
     if failed:
         raise RunError(
             f"{len(failed)} of {len(configs)} runs failed, see error.txt and log.txt in "
             f"{settings.workdir}/{failed[0]}; the same command tries again"
         )
+
+
+def _make(configs: dict[str, Config], settings: Settings) -> list[str]:
+    """Make the runs that are not done, with a line for each change; the names of those that failed.
+
+    With --jobs=auto the first run, or one that is done, shows what memory a run needs.
+    """
+    threads = max(config.threads for config in configs.values())
+    if settings.threads is None and (settings.jobs != "1" or threads):
+        print(f"--threads={threads} for each run", flush=True)
+    numbers = {name: number for number, name in enumerate(configs, start=1)}
+    digits = len(str(len(configs)))
+    failed: list[str] = []
+    took: list[float] = []
+
+    def say(name: str, news: str) -> None:
+        print(f"[{numbers[name]:>{digits}}/{len(configs)}] {name}: {news}", flush=True)
+
+    def wait() -> None:
+        name, reason, seconds = runs.wait()
+        if reason:
+            failed.append(name)
+            say(name, f"failed: {reason}")
+            return
+        took.append(seconds)
+        teacher = grid.accuracies(configs[name])["teacher"]
+        rounds = math.ceil((len(waiting) + len(runs)) / runs.at_once)
+        left = f"; about {duration(rounds * statistics.mean(took))} left" if rounds else ""
+        say(name, f"teacher {teacher:.2%} ({duration(seconds)}){left}")
+
+    waiting = [n for n, config in configs.items() if config.overwrite or not grid.is_done(config)]
+    for name in (name for name in configs if name not in waiting):
+        say(name, "done already")
+    measured = settings.jobs != "auto"
+    with processes.Runs(int(settings.jobs) if measured else 1, settings.run_minutes) as runs:
+        while waiting or runs:
+            if len(runs) == runs.at_once or not waiting:
+                wait()
+                continue
+            known = [grid.result(c) for n, c in configs.items() if n not in {*waiting, *failed}]
+            if not measured and known:
+                memory = max(result["peak_memory_bytes"] for result in known)
+                runs.at_once, measured = processes.runs_that_fit(memory, threads), True
+                print(f"--jobs={runs.at_once}: a run takes {memory / 1e9:.1f} GB", flush=True)
+            name = waiting.pop(0)
+            say(name, "started")
+            runs.start(name, configs[name])
+    return failed
 
 
 def make_configs(settings: Settings) -> dict[str, Config]:
@@ -150,7 +186,8 @@ def make_configs(settings: Settings) -> dict[str, Config]:
         shared["threads"] = _threads(settings)
     flags = Config(**shared).flagfile().strip("\n").split("\n")
     configs: dict[str, Config] = {}
-    for cell in grid.cells(values):
+    for combination in itertools.product(*values.values()):
+        cell = dict(zip(values, combination, strict=True))
         config = command.parse(Config, [*flags, *(f"--{k}={v}" for k, v in cell.items())])
         name = grid.folder_name(
             {
@@ -160,10 +197,11 @@ def make_configs(settings: Settings) -> dict[str, Config]:
         )
         if name in configs:
             raise InputError(f"--grid: two runs would share the folder {name}: tell them apart")
-        for shared_by_others in meaningless(config).keys() - cell.keys():
-            default = getattr(Config, shared_by_others)
-            config = dataclasses.replace(config, **{shared_by_others: default})
-        folder = pathlib.PurePath(settings.workdir) / name
+        # A setting that all share may have a meaning for the others alone.
+        shared_alone = meaningless(config).keys() - cell.keys()
+        config = dataclasses.replace(config, **{n: getattr(Config, n) for n in shared_alone})
+        folder = pathlib.Path(settings.workdir) / name
+        files.check_names(folder)
         configs[name] = dataclasses.replace(
             config,
             workdir=str(folder),

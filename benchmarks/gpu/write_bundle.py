@@ -22,7 +22,8 @@ from tf_cutnmix.distillation.method import Method
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import build, cost
 from tf_cutnmix.runs.config import Config
-from tf_cutnmix.runs.loading import batch_size
+from tf_cutnmix.runs.loading import Splits
+from tf_cutnmix.runs.plan import Plan, resolve
 from tf_cutnmix.settings import AT_LEAST_1, SEED, setting, split_names
 
 SUMMARY = """\
@@ -77,8 +78,8 @@ def main(settings: Settings) -> None:
     folder = pathlib.Path(settings.out)
     _check(settings, folder)
     train = _training_images(settings)
-    settings = dataclasses.replace(settings, batch_size=batch_size(settings, train))
-    steps_per_epoch = len(train.pixels) // settings.batch_size
+    plan = plan_of(settings, train)
+    settings, steps_per_epoch = plan.config, plan.steps_per_epoch
     _check_steps(settings, steps_per_epoch)
     policy = keras.config.dtype_policy()
     try:
@@ -120,12 +121,17 @@ def main(settings: Settings) -> None:
     print(f"{folder}: {size / 2**20:.1f} MiB, {steps_per_epoch} steps an epoch")
 
 
+def plan_of(settings: Settings, train: data.Images) -> Plan:
+    """Of a run on these images; those that it is scored on are carried along by `pack`."""
+    return resolve(settings, Splits(train, train, train))
+
+
 def _seeded_model(settings: Settings, train: data.Images) -> OnlineDistiller:
     # Names of layers are counted anew; the policy is forgotten with them.
     keras.utils.clear_session()
     keras.config.set_dtype_policy(settings.precision)
     keras.utils.set_random_seed(settings.seed)
-    model = build.build_model(settings, train)
+    model = build.build_model(plan_of(settings, train))
     bundles.seeded(model, settings.seed)
     return model
 

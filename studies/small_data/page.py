@@ -348,7 +348,7 @@ def _draw(axes: Axes, places: dict[str, int], row: str, figure: str, number: int
             points.append((place + shift, 100 * gap.mean, 100 * _half_width(gap)))
     if points:
         along, means, bars = zip(*points, strict=True)
-        line, colour = plots.look(number)
+        line, colour = plots.line_style(number)
         axes.errorbar(along, means, bars, fmt=f"{colour}o{line}", capsize=2, label=row)
 
 

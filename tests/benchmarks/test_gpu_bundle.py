@@ -190,7 +190,7 @@ def test_two_resnets_train_in_jax_as_in_tensorflow(
 ) -> None:
     settings = settings_of(folder)
     random.seed(settings.seed)
-    model = build.build_model(settings, digits["train"])
+    model = build.build_model(write_bundle.plan_of(settings, digits["train"]))
     bundles.seeded(model, settings.seed)
     assert_equal_variables(bundle, model)
     batches = random_batches(10, BATCH, 16)
@@ -223,7 +223,7 @@ def test_one_program_trains_runs_of_further_seeds_as_tensorflow_does(
     settings = settings_of(folder, seed=3)
     keras.utils.clear_session()
     random.seed(3)
-    model = build.build_model(settings, digits["train"])
+    model = build.build_model(write_bundle.plan_of(settings, digits["train"]))
     bundles.seeded(model, 3)
     bundle.load(folder / "state_3.npz")
     try:

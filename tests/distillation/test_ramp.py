@@ -10,7 +10,7 @@ from scipy.special import entr, log_softmax
 from tests.distillation.small_models import CLASSES, compiled, graph_of, images_of, small_distiller
 from tf_cutnmix import Method
 from tf_cutnmix.distillation import ramp
-from tf_cutnmix.runs import names
+from tf_cutnmix.runs import config
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -117,4 +117,4 @@ def test_fit_logs_the_weight_that_grows_as_the_peers_learn() -> None:
 
 
 def test_the_settings_know_the_fits() -> None:
-    assert set(names.FITS) == set(ramp.FITS)
+    assert set(config.FITS) == set(ramp.FITS)

@@ -10,35 +10,31 @@ import pytest
 from tests.reporting.test_plots import texts
 from tests.run_folders import make_runs
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.reporting import across, plots, report_page, tables
-from tf_cutnmix.reporting.across import Across
-from tf_cutnmix.reporting.comparison import Group, choose_baseline, collect
+from tf_cutnmix.reporting import plots, report_page, tables
+from tf_cutnmix.reporting.comparison import Across, Group, across, choose_baseline, collect
 
 SIZES = (500, 50, 2500)
 OURS = {"method": "cutnmix", "mix": "cutnmix"}
-
-
-def images(count: int) -> dict[str, Any]:
-    return {
-        "train_split": f"train[:{count}]",
-        "result": {"counts": {"train": [count // 2, count - count // 2]}},
-    }
 
 
 def groups_of(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:
     return collect(make_runs(folder, *contents))[0]
 
 
-@pytest.fixture
-def sizes(tmp_path: pathlib.Path) -> list[Group]:
+@pytest.fixture(scope="module")
+def sizes(tmp_path_factory: pytest.TempPathFactory) -> Across:
     """Two methods on three numbers of images; the last number has one seed of ours."""
     contents = [
-        {**method, **images(size), "seed": seed, "teacher": 0.001 * rank + 0.01 * seed}
+        {
+            **method,
+            **{"train_split": f"train[:{size}]", "result": {"counts": {"train": [size - 9, 9]}}},
+            **{"seed": seed, "teacher": 0.001 * rank + 0.01 * seed},
+        }
         for method in ({}, OURS)
         for rank, size in enumerate(SIZES)
         for seed in range(1 if method and size == 2500 else 3)
     ]
-    return groups_of(tmp_path, *contents)
+    return across(groups_of(tmp_path_factory.mktemp("runs"), *contents), "train_split")
 
 
 def lines(found: Across) -> dict[str, list[str]]:
@@ -47,16 +43,14 @@ def lines(found: Across) -> dict[str, list[str]]:
 
 
 def test_runs_that_differ_in_the_setting_alone_are_on_a_line_in_order(sizes):
-    found = across.across(sizes, "train_split")
     values = ["train[:50]", "train[:500]", "train[:2500]"]
-    assert lines(found) == {"independent + cutmix": values, "cutnmix + cutnmix": values}
-    assert [*found.points["place"]] == [50, 500, 2500] * 2
-    assert found.of_images
-    assert not found.short
+    assert lines(sizes) == {"independent + cutmix": values, "cutnmix + cutnmix": values}
+    assert [*sizes.points["place"]] == [50, 500, 2500] * 2
+    assert not sizes.short
 
 
 def test_a_row_is_mean_and_interval_by_student(sizes):
-    table = tables.across(across.across(sizes, "train_split"))
+    table = tables.across(sizes)
     assert [*table.cells][:3] == ["Group", "train_split", "Seeds"]
     # 0.1, 1.1, 2.1 percent: t(0.975, 2) = 4.3027 of a printed table, and the deviation is 1.
     half = 4.3027 / math.sqrt(3)
@@ -71,7 +65,7 @@ def test_a_row_is_mean_and_interval_by_student(sizes):
 
 
 def test_a_plot_has_the_means_of_each_line_with_their_intervals(sizes):
-    panels = plots.across.__wrapped__(across.across(sizes, "train_split")).axes
+    panels = plots.across.__wrapped__(sizes).axes
     assert [axes.get_title().split(":")[0] for axes in panels] == ["Teacher", "Mean peer"]
     half = 4.3027 / math.sqrt(3)
     for axes, means in zip(panels, ([1.1, 1.0, 1.2], [50, 50, 50]), strict=True):
@@ -85,63 +79,46 @@ def test_a_plot_has_the_means_of_each_line_with_their_intervals(sizes):
     (*_, alone) = panels[0].containers[1].lines[2][0].get_segments()
     assert alone.size == 0
     shown = {"independent + cutmix", "cutnmix + cutnmix", "images (train_split)", "2,500"}
-    assert shown <= set(texts(plots.across(across.across(sizes, "train_split"))))
+    assert shown <= set(texts(plots.across(sizes)))
 
 
 @pytest.mark.parametrize(
     ("setting", "values", "ordered", "numeric"),
     [
         ("epochs", (9, 10, 2), [2, 9, 10], True),
-        ("alpha", (0.5, 2.0, 1.0), [0.5, 1.0, 2.0], True),
         ("arch", ("resnet14", "resnet8", "resnet110"), ["resnet8", "resnet14", "resnet110"], False),
         ("temperature", (3.0, None, 1.0), [1.0, 3.0, None], False),
-        ("share", ("none", "stem", "auto"), ["auto", "none", "stem"], False),
+        # What was not counted says nothing of its images.
+        (
+            "train_split",
+            ("train", "train[:9]", "train[:1]"),
+            ["train", "train[:1]", "train[:9]"],
+            0,
+        ),
     ],
 )
 def test_numbers_are_where_they_are_and_names_in_order(setting, values, ordered, numeric, tmp_path):
     contents = [{setting: value} for value in values]
-    found = across.across(groups_of(tmp_path, *contents), setting)
+    found = across(groups_of(tmp_path, *contents), setting)
     assert [*lines(found).values()] == [[*map(str, ordered)]]
-    assert found.numeric == numeric
     assert [*found.points["place"]] == (ordered if numeric else [0, 1, 2])
     plots.across(found)
 
 
-@pytest.mark.parametrize(
-    ("splits", "expected"),
-    [
-        (("train[:1000]", "train[500:1000]", "train[:250]"), [250, 500, 1000]),
-        (("train[:10%]", "train", "train[:1000]"), [0, 1, 2]),
-    ],
-)
-def test_a_split_that_was_not_counted_may_say_itself_what_it_holds(splits, expected, tmp_path):
-    found = across.across(groups_of(tmp_path, *({"train_split": s} for s in splits)), "train_split")
-    assert [*found.points["place"]] == expected
-
-
 def test_the_steps_follow_from_the_setting_and_make_no_line_of_their_own(tmp_path):
-    contents = [{"epochs": n} for n in (2, 4, 8)]
-    groups = groups_of(tmp_path, *contents)
+    groups = groups_of(tmp_path, *({"epochs": n} for n in (2, 4, 8)))
     for group, steps in zip(groups, (20, 40, 80), strict=True):
-        group.circumstances["steps trained"] = steps
-    assert len(lines(across.across(groups, "epochs"))) == 1
+        group.settings["steps trained"] = steps
+    assert len(lines(across(groups, "epochs"))) == 1
 
 
 def test_what_has_no_meaning_for_one_value_counts_as_the_default(tmp_path):
     contents = [{**OURS, "mix": mix} for mix in ("none", "cutmix", "cutnmix")]
     contents += [{**OURS, "mix": "cutnmix", "regions": "spread"}]
-    found = across.across(groups_of(tmp_path, *contents), "mix")
+    found = across(groups_of(tmp_path, *contents), "mix")
     assert [*lines(found).values()] == [["cutmix", "cutnmix", "none"]]
     assert len(found.short) == 1
     assert "regions=spread" in found.short[0]
-
-
-def test_what_differs_in_more_is_another_line_or_told_to_be_too_short(tmp_path):
-    contents = [{"epochs": n, "seed": s} for n in (2, 4, 8) for s in (0, 1)]
-    contents += [{**OURS, "epochs": n} for n in (2, 4)]
-    found = across.across(groups_of(tmp_path, *contents), "epochs")
-    assert [*lines(found)] == ["independent + cutmix"]
-    assert found.short == ["cutnmix + cutnmix"]
 
 
 @pytest.mark.parametrize(
@@ -159,24 +136,21 @@ def test_what_differs_in_more_is_another_line_or_told_to_be_too_short(tmp_path):
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(setting, contents, words, tmp_path):
     with pytest.raises(InputError) as caught:
-        across.across(groups_of(tmp_path, *contents), setting)
+        across(groups_of(tmp_path, *contents), setting)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_runs_that_are_equal_but_for_their_steps_are_not_mixed(tmp_path):
-    groups = groups_of(tmp_path, *({"epochs": n} for n in (2, 4, 8)))
-    with pytest.raises(InputError, match="equal but for the steps that they trained"):
-        across.across([*groups, groups[0]], "epochs")
-
-
 def test_a_report_holds_the_table_and_on_its_page_the_plot(tmp_path):
-    groups = groups_of(tmp_path, *({"epochs": n} for n in (2, 4, 8)))
-    found = across.across(groups, "epochs")
+    contents = [{"epochs": n} for n in (2, 4, 8)] + [{**OURS, "epochs": n} for n in (2, 4)]
+    groups = groups_of(tmp_path, *contents)
+    found = across(groups, "epochs")
     baselines = {group.name: choose_baseline(group, groups) for group in groups}
-    report = report_page.content(groups, baselines, [], tmp_path, found=3, along=found)
+    report = report_page.content(groups, baselines, [], tmp_path, found=5, along=found)
     title = "Test accuracy at the best epoch across epochs"
     assert [table.title for table in report["tables"]].count(title) == 1
     ((svg, caption),) = ((svg, caption) for name, svg, caption in report["plots"] if name == title)
     assert svg == plots.across(found)
     assert "compared although they do" in caption
+    (short,) = [line for line in report["warnings"] if line.startswith("not drawn across epochs")]
+    assert "cutnmix + cutnmix, which has fewer than 3 values" in short

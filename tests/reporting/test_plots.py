@@ -43,23 +43,21 @@ def test_letters_that_matplotlib_does_not_have_are_the_readers_to_show() -> None
 
 def luminance(colour: str) -> float:
     """Relative luminance by WCAG 2.2."""
-    parts = [
-        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
-        for value in (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    ]
-    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
 
 
-@pytest.mark.parametrize("colour", plots.COLOURS)
 @pytest.mark.parametrize("paper", ["#ffffff", "#15181c"])
-def test_lines_stand_out_from_a_light_and_a_dark_page(colour: str, paper: str) -> None:
+def test_lines_stand_out_from_a_light_and_a_dark_page(paper: str) -> None:
     assert f"--paper: {paper.replace('ffffff', 'fff')};" in pages.render("style.css")
-    dark, light = sorted(luminance(c) for c in (colour, paper))
-    assert (light + 0.05) / (dark + 0.05) > 3
+    for colour in plots.COLOURS:
+        dark, light = sorted(luminance(c) for c in (colour, paper))
+        assert (light + 0.05) / (dark + 0.05) > 3, colour
 
 
-@pytest.fixture
-def three(tmp_path: pathlib.Path) -> list[Group]:
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> list[Group]:
     contents = [
         {"method": method, "mix": mix, "seed": seed, "teacher": accuracy + 0.01 * seed}
         for method, mix, accuracy in [
@@ -69,7 +67,7 @@ def three(tmp_path: pathlib.Path) -> list[Group]:
         ]
         for seed in range(3)
     ]
-    return collected(tmp_path, *contents)
+    return collected(tmp_path_factory.mktemp("runs"), *contents)
 
 
 def test_groups_are_sorted_by_their_teachers(three: list[Group]) -> None:
@@ -81,7 +79,7 @@ def test_groups_are_sorted_by_their_teachers(three: list[Group]) -> None:
 @pytest.mark.parametrize("plot", [plots.accuracies, plots.curves])
 def test_long_names_of_many_groups_leave_room(three: list[Group], plot: Callable) -> None:
     settings = "settings " * 20
-    many = [dataclasses.replace(g, name=f"{settings}{k}") for k, g in enumerate(three * 15)]
+    many = [dataclasses.replace(g, name=f"{settings}{k}") for k, g in enumerate(three * 8)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib's, where the axes have collapsed
         svg = plot(many)
@@ -101,19 +99,13 @@ def test_curves_have_a_line_for_each_group_and_a_band_over_seeds(three: list[Gro
     svg = plots.curves(three)
     assert {group.name for group in three} <= set(texts(svg))
     assert svg.count("PolyCollection") == 9
-    single = plots.curves([three[0]])
-    assert single.count("PolyCollection") == 3
 
 
-def test_one_seed_has_no_band(tmp_path: pathlib.Path) -> None:
-    svg = plots.curves(collected(tmp_path, {"seed": 0}))
-    assert "PolyCollection" not in svg
-    assert "independent + cutmix" in texts(svg)
-
-
-def test_a_figure_that_was_not_recorded_is_said(tmp_path: pathlib.Path) -> None:
+def test_one_seed_has_no_band_and_a_figure_that_was_not_recorded_is_said(tmp_path) -> None:
     groups = collected(tmp_path, {})
-    assert "not recorded" not in texts(plots.curves(groups))
+    svg = plots.curves(groups)
+    assert "PolyCollection" not in svg
+    assert "not recorded" not in texts(svg)
     groups[0].runs[0].curves["val_teacher_accuracy"] = float("nan")
     assert texts(plots.curves(groups)).count("not recorded") == 1
 
@@ -160,20 +152,16 @@ def test_a_curve_marks_the_best_epoch_and_one_epoch_is_a_dot() -> None:
     assert "<use" in re.sub(r"<defs>.*?</defs>", "", one)
 
 
-def test_few_classes_are_counted_and_named() -> None:
+def test_few_classes_are_counted_and_named_many_are_shades_and_more_have_no_names() -> None:
     shown = texts(plots.confusion(np.array([[41, 7], [0, 52]]), ("$cat$", "<dog>\n")))
     assert {"41", "7", "52", "$cat$", r"<dog>\n"} <= set(shown)
     assert "0" not in shown
     assert shown.count("$cat$") == 2
-
-
-@pytest.mark.parametrize(("classes", "named"), [(20, True), (60, False)])
-def test_many_classes_are_shades_and_still_more_have_no_names(classes: int, named: bool) -> None:
-    names = tuple(f"class {k}" for k in range(classes))
-    svg = plots.confusion(1000 + np.arange(classes**2).reshape(classes, classes), names)
-    assert ("class 7" in texts(svg)) == named
-    assert "1000" not in texts(svg)
-    assert "data:image/png;base64" in svg
+    for classes in (20, 60):
+        names = [f"class {k}" for k in range(classes)]
+        svg = plots.confusion(1000 + np.arange(classes**2).reshape(classes, classes), names)
+        assert ("class 7" in texts(svg)) == (classes == 20)
+        assert "1000" not in texts(svg)
 
 
 def test_a_shade_is_the_root_of_a_part_of_its_row() -> None:

@@ -30,40 +30,58 @@ def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-@pytest.fixture
-def groups(tmp_path: pathlib.Path) -> list[Group]:
+def two_groups(folder: pathlib.Path) -> list[Group]:
     contents = [
         {**settings, "seed": seed, "teacher": accuracy + 0.1 / (3 + seed) + spread * seed}
         for settings, accuracy, spread in ((BASE, 0.3, 0.0), (OURS, 0.4, 0.001))
         for seed in range(3)
     ]
-    return collect(make_runs(tmp_path, *contents))[0]
+    return collect(make_runs(folder, *contents))[0]
 
 
-def test_runs_that_agree_have_no_warning(groups: list[Group]) -> None:
-    report = content(groups)
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory: pytest.TempPathFactory) -> list[Group]:
+    return two_groups(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def report(groups: list[Group]) -> dict[str, Any]:
+    return content(groups)
+
+
+@pytest.fixture(scope="module")
+def page(report: dict[str, Any]) -> str:
+    return pages.render("report.html", **report)
+
+
+def test_runs_that_agree_have_no_warning(report: dict[str, Any]) -> None:
     assert not report["warnings"]
     assert report["summary"].startswith("Runs: 6 of 6. ")
     assert report["summary"].endswith(": 2.")
     assert "## Warnings\n\nNone.\n" in pages.render("report.md", **report)
 
 
-def test_every_kind_of_trouble_is_a_warning(tmp_path: pathlib.Path) -> None:
+def test_every_kind_of_trouble_is_a_warning_and_a_set_has_plots_of_its_own(tmp_path) -> None:
     contents = [{**BASE, "seed": 0}, {**BASE, "seed": 1}, {**OURS, "seed": 0}]
     runs = make_runs(tmp_path, *contents, {**OURS, "seed": 0, "epochs": 9})
-    runs[:2] = [run._replace(assumed=("--alpha",)) for run in runs[:2]]
-    assert content(collect(runs)[0], "broken: a")["warnings"] == [
-        "broken: a",
-        f"defaults assumed: no --alpha in flags.cfg of {runs[0].folder}, {runs[1].folder}",
+    (runs[2].folder / "predictions.npz").write_text("no archive")
+    report = content(collect(runs)[0], "broken: a")
+    problem, not_shown, *rest = report["warnings"]
+    assert problem == "broken: a"
+    assert not_shown.startswith(f"not shown: cannot read {runs[2].folder}")
+    assert rest == [
         "missing seeds: cutnmix + cutnmix, epochs=2 lacks 1, which other groups have",
         "not comparable: epochs is 2 in set 1; 9 in set 2",
         "no baseline for cutnmix + cutnmix, epochs=9: not comparable; "
         "--baseline=SETTING=VALUE,... names another",
     ]
+    assert len(report["shown"]) == 2
+    titles = [title for title, _, _ in report["plots"]]
+    assert [title.split(", ")[-1] for title in titles] == ["set 1", "set 1", "set 2", "set 2"]
 
 
-def test_warnings_stand_before_every_figure_and_plots_before_tables(groups: list[Group]) -> None:
-    report = content(groups, "broken: <x>\n second line")
+def test_warnings_stand_before_every_figure_and_plots_before_tables(report) -> None:
+    report = {**report, "warnings": ["broken: <x>\n second line"]}
     text, page = (pages.render(name, **report) for name in ("report.md", "report.html"))
     assert "- broken: \\<x\\>\\\\n second line\n" in text
     assert text.index("- broken:") < text.index("| Group")
@@ -76,9 +94,8 @@ def test_warnings_stand_before_every_figure_and_plots_before_tables(groups: list
     assert all(link.startswith(("#", "runs/")) for link in links)
 
 
-def test_markdown_and_page_hold_the_same_tables(groups: list[Group]) -> None:
-    report = content(groups)
-    text, page = (pages.render(name, **report) for name in ("report.md", "report.html"))
+def test_markdown_and_page_hold_the_same_tables(report, page) -> None:
+    text = pages.render("report.md", **report)
     assert len(report["tables"]) == 6
     for table in report["tables"]:
         assert f"## {table.title}\n\n{table.markdown()}" in text
@@ -90,36 +107,20 @@ def test_markdown_and_page_hold_the_same_tables(groups: list[Group]) -> None:
     assert "=—" not in text
 
 
-def test_the_best_run_of_a_group_is_linked_and_shown(groups: list[Group], tmp_path) -> None:
-    _, ours = groups
-    best = max(ours.runs.values(), key=lambda run: run.figures["best_teacher_accuracy"])
+def test_the_best_run_of_a_group_is_linked_and_shown(tmp_path: pathlib.Path) -> None:
+    groups = two_groups(tmp_path)
+    best = max(groups[1].runs.values(), key=lambda run: run.figures["best_teacher_accuracy"])
     (best.folder / "run.html").write_text("its page")
     report = content(groups, out=str(tmp_path / "there"))
-    assert report["warnings"] == []
-    shown = report["shown"]
-    assert [one["group"] for one in shown] == [group.name for group in groups]
-    assert shown[0]["link"] == "runs/1.html"
-    assert shown[0]["page"].startswith("<!DOCTYPE html>")
-    assert (shown[1]["link"], shown[1]["page"]) == (f"../{best.folder.name}/run.html", "")
+    base, ours = report["shown"]
+    assert [base["group"], ours["group"]] == groups
+    assert base["link"] == "runs/1.html"
+    assert base["page"].startswith("<!DOCTYPE html>")
+    assert (ours["link"], ours["page"]) == (f"../{best.folder.name}/run.html", "")
     page = pages.render("report.html", **report)
     assert f'<a href="../{best.folder.name}/run.html">' in page
     assert page.count("<summary>") == 4
     assert "Course of the training" in page
-
-
-def test_a_best_run_that_cannot_be_shown_is_a_line(groups: list[Group]) -> None:
-    for run in groups[0].runs.values():
-        (run.folder / "predictions.npz").write_text("no archive")
-    report = content(groups)
-    assert len(report["shown"]) == 1
-    (line,) = report["warnings"]
-    assert line.startswith(f"not shown: cannot read {groups[0].runs[0].folder}")
-
-
-def test_sets_that_are_not_comparable_have_plots_of_their_own(tmp_path: pathlib.Path) -> None:
-    report = content(collect(make_runs(tmp_path, BASE, {**BASE, "epochs": 9}))[0])
-    titles = [title for title, _, _ in report["plots"]]
-    assert [title.split(", ")[-1] for title in titles] == ["set 1", "set 1", "set 2", "set 2"]
 
 
 # CSV
@@ -127,31 +128,21 @@ def test_sets_that_are_not_comparable_have_plots_of_their_own(tmp_path: pathlib.
 
 def test_a_spreadsheet_computes_no_name(tmp_path: pathlib.Path) -> None:
     groups, _ = collect(make_runs(tmp_path, {"dataset": "=1+1"}, {"dataset": "-x"}))
-    assert {row["dataset"] for row in rows(report_page.runs_csv(groups, []))} == {"'=1+1", "'-x"}
+    assert {row["dataset"] for row in rows(report_page.runs_csv(groups))} == {"'=1+1", "'-x"}
 
 
 def test_the_table_of_runs_parses_back_to_the_same_numbers(groups: list[Group]) -> None:
-    parsed = rows(report_page.runs_csv(groups, []))
+    parsed = rows(report_page.runs_csv(groups))
     runs = [run for group in groups for run in group.runs.values()]
     for row, run in zip(parsed, runs, strict=True):
         assert row["folder"] == str(run.folder)
-        assert (row["used"], int(row["seed"])) == ("yes", run.config.seed)
+        assert int(row["seed"]) == run.config.seed
         assert (row["method"], row["mix"]) == (run.config.method, run.config.mix)
         assert "epochs" not in row
         for name, value in run.figures.items():
-            assert row[name] == "" if value is None else float(row[name]) == value
+            assert float(row[name]) == value
         own = run.result["best_on_validation"]["test"]["peer2_accuracy"]
         assert float(row["best_on_validation.test.peer2_accuracy"]) == own
-
-
-def test_duplicates_are_in_the_table_of_runs_and_not_used(tmp_path: pathlib.Path) -> None:
-    groups, duplicates = collect(make_runs(tmp_path, {"seed": 0}, {"seed": 1}, {"seed": 1}))
-    parsed = rows(report_page.runs_csv(groups, duplicates))
-    assert [row["used"] for row in parsed] == ["yes", "no: duplicate", "no: duplicate"]
-    assert [row["seed"] for row in parsed] == ["0", "1", "1"]
-    assert {row["group"] for row in parsed} == {"independent + cutmix"}
-    (group,) = rows(report_page.summary_csv(groups, baselines(groups)))
-    assert group["seeds"] == "0"
 
 
 def test_the_table_of_groups_parses_back_to_the_same_numbers(groups: list[Group]) -> None:

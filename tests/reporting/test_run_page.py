@@ -18,7 +18,7 @@ from tf_cutnmix.runs import predictions
 SCRIPT = "<script>alert(1)</script>"
 NAMES = ["cat (0)", SCRIPT, "x" * 300, "\u202eflipped\n"]
 LABELS = np.array([0, 0, 0, 1, 1, 2])
-SAID = np.array([0, 1, 1, 1, 1, 2])
+PREDICTED = np.array([0, 1, 1, 1, 1, 2])
 TERMS = {"cross_entropy": 2.0, "weight_decay": 0.5, "learning_rate": 0.1, "region_overlap": 0.3}
 
 
@@ -51,11 +51,11 @@ def complete(folder: pathlib.Path) -> pathlib.Path:
         dataset=f"./{SCRIPT}",
     )
     probabilities = np.full((6, 4), 0.02)
-    probabilities[np.arange(6), SAID] = 0.94
+    probabilities[np.arange(6), PREDICTED] = 0.94
     probabilities[1] = [0.2, 0.6, 0.1, 0.1]
     pixels = np.arange(6, dtype=np.uint8)[:, None, None, None] + np.zeros((6, 8, 8, 3), np.uint8)
-    said = predictions.collect({"teacher": probabilities}, pixels, LABELS)
-    predictions.save(folder / "predictions.npz", said)
+    found = predictions.collect({"teacher": probabilities}, pixels, LABELS)
+    predictions.save(folder / "predictions.npz", found)
     Image.new("RGB", (30, 20), "red").save(folder / "mixed_batch.png")
     return folder
 

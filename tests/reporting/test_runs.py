@@ -22,41 +22,27 @@ def refusal(folder: pathlib.Path) -> str:
 # Finding
 
 
-def test_runs_are_found_at_any_depth_and_once(tmp_path: pathlib.Path) -> None:
-    folders = [write_run(tmp_path / name) for name in ("a", "b/c", "b/d/e")]
-    assert runs.find([str(tmp_path)]) == folders
-    assert runs.find([str(tmp_path / "b"), str(tmp_path), f"{tmp_path}/b/../a"]) == [
-        *folders[1:],
-        folders[0],
-    ]
-    assert runs.find([str(folders[0])]) == folders[:1]
-
-
-def test_a_folder_with_any_file_of_a_run_is_found(tmp_path: pathlib.Path) -> None:
-    folders = [tmp_path / name for name in "abc"]
+def test_runs_are_found_at_any_depth_and_once_by_any_of_their_files(tmp_path) -> None:
+    folders = [tmp_path / name for name in ("a", "b/c", "b/d/e")]
     for folder, name in zip(folders, ("flags.cfg", "metrics.jsonl", "result.json"), strict=True):
-        folder.mkdir()
+        folder.mkdir(parents=True)
         (folder / name).write_text("")
     assert runs.find([str(tmp_path)]) == folders
-
-
-def test_a_place_that_does_not_exist_or_holds_no_run_is_named(tmp_path: pathlib.Path) -> None:
-    write_run(tmp_path / "run")
-    with pytest.raises(InputError, match="nowhere is no folder"):
-        runs.find([str(tmp_path), "nowhere"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty holds no run"):
-        runs.find([str(tmp_path), str(tmp_path / "empty")])
+    places = [str(tmp_path / "b"), str(tmp_path), f"{tmp_path}/b/../a"]
+    assert runs.find(places) == [*folders[1:], folders[0]]
+    assert runs.find([str(folders[0])]) == folders[:1]
 
 
 # Figures
 
 
 def test_figures_are_those_of_the_networks(tmp_path: pathlib.Path) -> None:
+    # Ten peers, of which a name's order is not the number's.
+    peers = (0.2, *[0.4] * 8, 0.6)
     run = make_run(
-        tmp_path / "run", teacher=0.5, peers=(0.2, 0.6, 0.4), last_teacher=0.3, seed=7, mix="mixup"
+        tmp_path / "run", teacher=0.5, peers=peers, last_teacher=0.3, seed=7, mix="mixup"
     )
-    assert (run.config.seed, run.config.mix, run.assumed) == (7, "mixup", ())
+    assert (run.config.seed, run.config.mix) == (7, "mixup")
     assert run.versions == {"tensorflow": "2.21.0", "machine": "2 cores"}
     expected = {
         "best_teacher_accuracy": 0.5,
@@ -80,13 +66,7 @@ def test_the_best_peer_is_chosen_on_the_validation_split_if_there_is_one(tmp_pat
     for moment in ("last", "best_on_validation"):
         del result[moment]["validation"]
     (folder / "result.json").write_text(json.dumps(result))
-    assert runs.read(folder, read_flags).figures["best_best_peer_accuracy"] is None
-
-
-def test_ten_peers_are_all_counted(tmp_path: pathlib.Path) -> None:
-    run = make_run(tmp_path / "run", peers=[0.1] * 9 + [0.3])
-    assert run.figures["best_mean_peer_accuracy"] == pytest.approx(0.12)
-    assert run.curves["val_mean_peer_accuracy"][1] == pytest.approx(0.12)
+    assert "best_best_peer_accuracy" not in runs.read(folder, read_flags).figures
 
 
 def test_what_newer_runs_record_is_read_and_what_older_ones_lack_is_missing(tmp_path) -> None:
@@ -117,16 +97,6 @@ def test_what_newer_runs_record_is_read_and_what_older_ones_lack_is_missing(tmp_
     assert older.figures.keys().isdisjoint(missing)
 
 
-def test_what_there_cannot_be_is_none(tmp_path: pathlib.Path) -> None:
-    figures = make_run(tmp_path / "run", result={"leader": None}, mix="mixup").figures
-    assert figures["best_leader_accuracy"] is None
-    assert figures["region_overlap"] is None
-    figures = make_run(tmp_path / "alone", peers=(0.5,), mix="cutnmix").figures
-    assert figures["best_disagreement"] is None
-    assert figures["best_distance"] is None
-    assert figures["region_overlap"] is None
-
-
 def test_curves_are_by_epoch_and_a_figure_that_an_epoch_lacks_is_nan(tmp_path) -> None:
     folder = write_run(tmp_path / "run", teacher=0.5, peers=(0.2, 0.4), row={"feature": 0.5})
     lines = (folder / "metrics.jsonl").read_text().splitlines()
@@ -143,14 +113,6 @@ def test_curves_are_by_epoch_and_a_figure_that_an_epoch_lacks_is_nan(tmp_path) -
 def test_a_run_may_have_no_epochs_to_show(tmp_path: pathlib.Path) -> None:
     (write_run(tmp_path / "run") / "metrics.jsonl").write_text("")
     assert runs.read(tmp_path / "run", read_flags).curves["loss"].empty
-
-
-def test_settings_that_the_flagfile_does_not_name_are_listed(tmp_path: pathlib.Path) -> None:
-    folder = write_run(tmp_path / "run")
-    lines = (folder / "flags.cfg").read_text().splitlines(keepends=True)
-    kept = [line for line in lines if not line.startswith(("--alpha=", "--seed="))]
-    (folder / "flags.cfg").write_text("".join(kept))
-    assert runs.read(folder, read_flags).assumed == ("--alpha", "--seed")
 
 
 # Trouble
@@ -201,13 +163,11 @@ def test_a_lost_file_is_named(name: str, tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_figure_that_is_no_finite_number_breaks_the_run(
-    value: float, tmp_path: pathlib.Path
-) -> None:
+def test_a_figure_that_is_no_finite_number_breaks_the_run(value, tmp_path) -> None:
     folder = write_run(tmp_path / "in_result", test={"teacher_accuracy": value})
-    assert refusal(folder) == f"broken: {folder}: best_teacher_accuracy is {value}"
+    assert f"best_teacher_accuracy is {value}" in refusal(folder)
     folder = write_run(tmp_path / "in_an_epoch", row={"loss": value})
-    assert refusal(folder) == f"broken: {folder}: loss is {value}"
+    assert f"loss is {value}" in refusal(folder)
 
 
 def test_a_run_without_a_teacher_is_broken(tmp_path: pathlib.Path) -> None:

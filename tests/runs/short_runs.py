@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_cutnmix import data
 from tf_cutnmix.distillation import OnlineDistiller
-from tf_cutnmix.runs import build, checkpoints, experiment
+from tf_cutnmix.runs import build, checkpoints, experiment, loading, plan
 from tf_cutnmix.runs.config import Config
 
 STEPS_PER_EPOCH = 4
@@ -49,7 +49,12 @@ def run(folder: pathlib.Path, base: dict[str, Any] = SMALL, **settings: Any) -> 
 
 def model_of(images: data.Images, base: dict[str, Any] = SMALL, **settings: Any) -> OnlineDistiller:
     """What a run of these settings trains on these images."""
-    return build.build_model(Config(**{**base, **settings}), images)
+    return build.build_model(plan_of(Config(**{**base, **settings}), images))
+
+
+def plan_of(config: Config, images: data.Images) -> plan.Plan:
+    """Of a run whose splits are all these images."""
+    return plan.resolve(config, loading.Splits(images, images, images))
 
 
 def module(name: str, *arguments: str) -> list[str]:

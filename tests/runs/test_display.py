@@ -1,13 +1,16 @@
 """What a run prints on its way, by a clock of the test's own."""
 
+import math
 import re
 import time
 import types
 from collections.abc import Callable
 
 import pytest
+import tensorflow as tf
 
 from tf_cutnmix.runs import display
+from tf_cutnmix.runs.config import Config
 
 Train = Callable[..., list[str]]
 
@@ -33,8 +36,13 @@ def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     ) -> list[str]:
         nonlocal now
         terms = ("cross_entropy", "teacher", "feature")
-        progress = types.SimpleNamespace(steps_per_epoch=5, best_epoch=0, rates=[100.0])
-        shown = display.Display(progress, terms=terms, epochs=epochs, steps=5 * epochs, gpus=gpus)
+        progress = types.SimpleNamespace(
+            **{"steps_per_epoch": 5, "best_epoch": 0, "rates": [100.0]},
+            **{"epoch": 0, "batch": 0, "steps_left": math.inf},
+        )
+        plan = types.SimpleNamespace(config=Config(epochs=epochs), steps_per_epoch=5)
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: range(gpus))
+        shown = display.Display(progress, plan, terms)
         shown.live = terminal
         best = 0.0
         for epoch, accuracy in enumerate(accuracies):

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tests.tiny_peers import CLASSES, tiny_peer
 from tf_cutnmix import output
 from tf_cutnmix.errors import InputError, RunError
-from tf_cutnmix.runs import names
+from tf_cutnmix.runs import config
 from tf_cutnmix.serving import export, formats
 from tf_cutnmix.serving.formats import FORMATS
 
@@ -146,7 +146,7 @@ def test_the_guide_shows_how_a_format_is_used(name, version, served):
 
 
 def test_the_commands_know_every_format():
-    assert ("savedmodel", *FORMATS) == names.FORMATS
+    assert ("savedmodel", *FORMATS) == config.FORMATS
 
 
 @pytest.mark.parametrize("name", FORMATS)

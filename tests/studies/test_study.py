@@ -14,7 +14,7 @@ from tests.run_folders import read_flags, write_run
 from tf_cutnmix import command, sweep
 from tf_cutnmix.reporting import comparison, runs
 from tf_cutnmix.runs import build
-from tf_cutnmix.sweeps import results
+from tf_cutnmix.sweeps import grid
 
 STUDIES = pathlib.Path(__file__).parents[2] / "studies"
 REGIMES = sorted(STUDIES.glob("*/regimes/*.cfg"))
@@ -94,7 +94,7 @@ def test_results_are_kept_without_places_and_count_as_done_elsewhere(study, prog
     program.bring_back(study, "train1000")
     others = sweep.make_configs(settings(there / "train1000", regime, "dml_none"))
     for other in others.values():
-        assert results.is_done(other) == (other.seed == 0)
+        assert grid.is_done(other) == (other.seed == 0)
     assert runs.read(kept, read_flags).config.train_split == "train[:1000]"
     begun = there / "train1000" / name / "flags.cfg"
     begun.write_text("--seed=7\n")

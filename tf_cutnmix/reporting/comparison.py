@@ -1,7 +1,10 @@
-"""Runs as groups that differ in their seed alone; which may be compared, and by how much."""
+"""Runs as groups that differ in their seed alone: which may be compared, by how much, and how they
+are across one setting.
+"""
 
 import dataclasses
 import math
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,19 +13,21 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from tf_cutnmix.errors import InputError
+from tf_cutnmix.errors import InputError, unknown
 from tf_cutnmix.reporting.runs import Run
 from tf_cutnmix.runs.config import RETIRED, Config, validation_from
 from tf_cutnmix.settings import Role, names_of
 
 NO_MEANING = "—"
 FEWEST_FOR_INTERVAL = 2
-# The circumstance that settings explain.
+FEWEST_FOR_LINE = 3
+NETWORKS = {"teacher": "Teacher", "mean_peer": "Mean peer"}
+# It follows from other settings.
 STEPS = "steps trained"
 
 # All that changes what is learnt, and what may change it: a run cut short, one made longer, devices
 # that normalise their own part.
-_TELLING = {*names_of(Config, Role.LEARNT), "steps", "restarts", "distribute"} - {"seed"}
+_COMPARED = {*names_of(Config, Role.LEARNT), "steps", "restarts", "distribute"} - {"seed"}
 # Accuracies are compared only where these settings are equal.
 _CONDITIONS = (
     *("dataset", "train_split", "test_split", "validation_split", "validation_fraction"),
@@ -41,21 +46,19 @@ class Group:
     Attributes:
       name: the settings in which the groups differ, but for those that have their defaults.
       runs: by seed, in order; one for each seed.
-      settings: those that the runs share.
-      circumstances: steps trained, versions and machine, which the runs share too.
+      settings: that the runs share, among them the steps trained, the versions and the machine.
       comparable_set: groups with one number have equal conditions; set 1 has the most groups.
     """
 
     name: str
     runs: dict[int, Run]
     settings: Values
-    circumstances: Values
     comparable_set: int = 0
 
     @property
     def conditions(self) -> Values:
-        """What must be equal in groups that are compared, settings and circumstances."""
-        return {name: self.settings[name] for name in _CONDITIONS} | self.circumstances
+        """What must be equal in groups that are compared."""
+        return {n: v for n, v in self.settings.items() if n in _CONDITIONS or n not in DEFAULTS}
 
 
 class Baseline(NamedTuple):
@@ -66,14 +69,10 @@ class Baseline(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A group's figure less its baseline's, paired by seed; NaN where `student` says so.
+    """A group's figure less its baseline's, paired by seed: the mean over the seeds that both have.
 
-    Attributes:
-      mean: of the differences.
-      low: where the 95 % confidence interval of the mean begins.
-      high: where it ends.
-      p_value: of the test against 0, not corrected for the number of tests.
-      seeds: that both groups have.
+    `low` and `high` end its 95 % interval, `p_value` is of the test against 0, not corrected for
+    the number of tests; all three are NaN where `student` says so.
     """
 
     mean: float
@@ -90,10 +89,11 @@ def settings_of(config: Config, result: Mapping[str, Any] | None = None) -> Valu
     Devices that share a batch change nothing either, unless each normalises its own part.
     """
     values: Values = dict(RETIRED)
-    values |= {name: v for name, v in dataclasses.asdict(config).items() if name in _TELLING}
+    values |= {name: v for name, v in dataclasses.asdict(config).items() if name in _COMPARED}
     values["num_peers"] = len(config.architectures)
-    unlike = len(set(config.architectures)) > 1
-    values["arch"] = ",".join(config.architectures) if unlike else config.architectures[0]
+    values["arch"] = ",".join(config.architectures)
+    if len(set(config.architectures)) == 1:
+        values["arch"] = config.architectures[0]
     if config.mix != "cutnmix":
         values["regions"] = NO_MEANING
     if config.distribute == "none" or config.batch_norm == "sync":
@@ -104,36 +104,31 @@ def settings_of(config: Config, result: Mapping[str, Any] | None = None) -> Valu
     return values
 
 
-def collect(runs: Iterable[Run]) -> tuple[list[Group], list[tuple[str, list[Run]]]]:
+DEFAULTS = settings_of(Config())
+
+
+def collect(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
     """Sort runs into groups.
 
     Returns:
-      The groups, by set, then the independent peers first, then by name; a group's name and the
-      runs with one seed that would be in it: none of them is.
+      The groups, by set, then the independent peers first, then by name; a line for each run that
+      is left out as another one has its settings, its seed and its machine.
     """
-    table = pd.DataFrame({"run": [*runs]}, dtype=object)
-    table["seed"] = [run.config.seed for run in table["run"]]
-    settings = [settings_of(run.config, run.result) | run.retired for run in table["run"]]
-    circumstances: list[Values] = [
-        {STEPS: int(run.figures["last_step"]), **run.versions} for run in table["run"]
-    ]
-    table["name"] = names(settings, circumstances)
-    every = [*zip(settings, circumstances, strict=True)]
-    keys = [frozenset([*own.items(), *where.items()]) for own, where in every]
-    table["alike"] = [keys.index(key) for key in keys]
-    twice = table.duplicated(["alike", "seed"], keep=False)
-    duplicates = [
-        (same["name"].iloc[0], [*same["run"]])
-        for _, same in table[twice].groupby(["alike", "seed"], sort=False)
-    ]
-    groups = [
-        Group(same["name"].iloc[0], same.set_index("seed")["run"].to_dict(), *every[first])
-        for first, same in table[~twice].sort_values("seed").groupby("alike")
-    ]
+    found: dict[frozenset, Group] = {}
+    duplicates = []
+    for run in sorted(runs, key=lambda run: run.config.seed):
+        settings = settings_of(run.config, run.result) | run.retired | run.versions
+        settings[STEPS] = int(run.figures["last_step"])
+        group = found.setdefault(frozenset(settings.items()), Group("", {}, settings))
+        first = group.runs.setdefault(run.config.seed, run)
+        if first is not run:
+            duplicates.append(f"duplicate: {run.folder} repeats {first.folder} and is left out")
+    groups = [*found.values()]
+    named = names([group.settings for group in groups])
     conditions = [frozenset(group.conditions.items()) for group in groups]
     largest_first = [own for own, _ in Counter(conditions).most_common()]
-    for group, own in zip(groups, conditions, strict=True):
-        group.comparable_set = largest_first.index(own) + 1
+    for group, name, own in zip(groups, named, conditions, strict=True):
+        group.name, group.comparable_set = name, largest_first.index(own) + 1
     groups.sort(key=lambda g: (g.comparable_set, g.settings["method"] != "independent", g.name))
     return groups, duplicates
 
@@ -159,19 +154,19 @@ def choose_baseline(
     Raises:
       InputError: `wanted` fits several groups, or none at all.
     """
-    asked: Values = {"method": "independent"} if wanted is None else wanted
-    told = ",".join(f"{name}={value}" for name, value in asked.items())
+    asked: Values = wanted or {"method": "independent"}
+    flag = f"--baseline={','.join(f'{name}={value}' for name, value in asked.items())}"
     fitting = [g for g in groups if asked.items() <= g.settings.items()]
     near = [g for g in fitting if g.comparable_set == group.comparable_set]
-    if wanted is None:
+    if not wanted:
         alike = [g for g in near if g.settings["mix"] == group.settings["mix"]]
         near = alike if len(alike) == 1 else near
     elif not fitting:
-        raise InputError(f"--baseline={told}: no group of runs has these settings")
+        raise InputError(f"{flag}: no group of runs has these settings")
     elif len(near) > 1:
         raise InputError(
-            f"--baseline={told} fits {len(near)} groups that differ in "
-            f"{', '.join(differing([g.settings for g in near]))}: name these settings too"
+            f"{flag} fits {len(near)} groups that differ in "
+            f"{', '.join(differing(g.settings for g in near))}: name these settings too"
         )
     if len(near) == 1:
         return Baseline(near[0], "baseline" if near[0] is group else near[0].name)
@@ -225,24 +220,120 @@ def corrected(p_values: Sequence[float]) -> list[float]:
     return steps.cummax().clip(upper=1.0).reindex(range(len(p_values))).tolist()
 
 
-def names(settings: Iterable[Values], circumstances: Iterable[Values]) -> list[str]:
-    """A name for each of several from the settings, and where these are equal the circumstances."""
-    settings, where = [*settings], [*circumstances]
-    told = differing(settings) or ["method", "mix"]
-    found = [_name(values, told) for values in settings]
+def names(every: Sequence[Values]) -> list[str]:
+    """A name for each of several settings; versions and machine only where all else is equal."""
+    shown = [n for n in differing(every) if n in DEFAULTS] or ["method", "mix"]
+    found = [_name(values, shown) for values in every]
     for name in {*found}:
         same = [index for index, other in enumerate(found) if other == name]
-        unlike = differing(where[index] for index in same)
-        for index in same:
-            extra = [f"{key} {where[index].get(key, 'not recorded')}" for key in unlike]
-            found[index] = ", ".join([name, *extra])
+        for key in differing(every[index] for index in same):
+            for index in same:
+                found[index] += f", {key} {every[index].get(key, 'not recorded')}"
     return found
 
 
-def _name(values: Values, told: Sequence[str]) -> str:
-    usual = settings_of(Config())
-    plain = " + ".join(str(values[n]) for n in ("method", "mix") if n in told and n in values)
-    others = [name for name in told if name not in ("method", "mix")]
-    kept = [name for name in others if values[name] not in (NO_MEANING, usual[name])]
-    rest = [f"{name}={values[name]}" for name in (kept if plain else others)]
-    return ", ".join([plain, *rest] if plain else rest)
+def _name(values: Values, shown: Sequence[str]) -> str:
+    plain = " + ".join(str(values[n]) for n in ("method", "mix") if n in shown and n in values)
+    rest = [name for name in shown if name not in ("method", "mix")]
+    if plain:
+        rest = [name for name in rest if values[name] not in (NO_MEANING, DEFAULTS[name])]
+    return ", ".join([*[plain] * bool(plain), *(f"{name}={values[name]}" for name in rest)])
+
+
+# Across a setting
+
+
+class Across(NamedTuple):
+    """Groups along one setting.
+
+    Attributes:
+      setting: its name.
+      title: of the table and of the plot.
+      caption: of both, what is compared.
+      numeric: whether its values are numbers, or splits, which stand for their numbers of images.
+      points: a row for each group, in order: its `line`, the `value` as text, the `place` on the
+        axis (the number, or a rank), `seeds`, and of each of `NETWORKS` in percent the mean, and
+        `_low` and `_high`, the ends of its interval, NaN where there is none.
+      short: names of what has too few values for a line.
+    """
+
+    setting: str
+    title: str
+    caption: str
+    numeric: bool
+    points: pd.DataFrame
+    short: list[str]
+
+
+def across(groups: Sequence[Group], setting: str) -> Across:
+    """Groups along a setting; what follows from it, the number of steps, may differ with it.
+
+    Where a setting has no meaning, as `regions` where nothing mixes by boxes, its default counts.
+
+    Raises:
+      InputError: there is no such setting, fewer than three values of it, or no three in groups
+        that are equal otherwise.
+    """
+    if setting not in DEFAULTS:
+        raise unknown("setting in --across", setting, DEFAULTS)
+    values = sorted({str(group.settings[setting]) for group in groups})
+    if len(values) < FEWEST_FOR_LINE:
+        raise InputError(
+            f"--across={setting}: the runs have {len(values)} of the {FEWEST_FOR_LINE} values or "
+            f"more that a plot needs: {', '.join(values)}"
+        )
+    others = [
+        {
+            name: DEFAULTS[name] if value == NO_MEANING else value
+            for name, value in group.settings.items()
+            if name not in (setting, STEPS)
+        }
+        for group in groups
+    ]
+    points = pd.DataFrame([_point(group, setting) for group in groups])
+    points["line"] = names(others)
+    points["order"] = pd.factorize(points["line"])[0]
+    long = points.groupby("line")["value"].transform("nunique") >= FEWEST_FOR_LINE
+    if not long.any():
+        raise InputError(
+            f"--across={setting}: no {FEWEST_FOR_LINE} values of it are in runs that are equal "
+            f"otherwise: they differ in {', '.join(differing(others))} too"
+        )
+    short, points = points["line"][~long].unique().tolist(), points[long]
+    numeric = bool(points["place"].notna().all())
+    if not numeric:
+        points = points.assign(place=pd.factorize(points["value"].map(_in_order), sort=True)[0])
+    caption = (
+        "Mean over seeds; a bar is the 95 % interval of the mean by Student's t, which a single "
+        f"seed has not. The runs of a line differ in {setting} and what follows from it alone"
+    )
+    if len({group.comparable_set for group in groups}) > 1:
+        caption += ": here, and nowhere else in this report, they are compared although they do"
+    return Across(
+        setting,
+        f"Test accuracy at the best epoch across {setting}",
+        f"{caption}.",
+        numeric,
+        points.sort_values(["order", "place"], ignore_index=True),
+        short,
+    )
+
+
+def _point(group: Group, setting: str) -> dict[str, object]:
+    value = group.settings[setting]
+    point: dict[str, object] = {"value": str(value), "place": math.nan, "seeds": len(group.runs)}
+    counts = next(iter(group.runs.values())).counts.get(setting.removesuffix("_split"))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        point["place"] = float(value)
+    elif counts and setting.endswith("_split"):
+        point["place"] = float(sum(counts))
+    for network in NETWORKS:
+        values = 100 * recorded(group, f"best_{network}_accuracy")
+        low, high, _ = student(values, size=values.max())
+        point |= {network: values.mean(), f"{network}_low": low, f"{network}_high": high}
+    return point
+
+
+def _in_order(text: str) -> str:
+    """By which names are in order: resnet8 comes before resnet14."""
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(12), text)

@@ -8,11 +8,6 @@ import jinja2
 from tf_cutnmix import escaping
 
 
-def _in_one_line(value: Any) -> Any:
-    """Text as one line of what can be printed; markup and numbers as they are."""
-    return escaping.one_line(value) if type(value) is str else value
-
-
 def _address(content: bytes, kind: str) -> str:
     """The address of a picture that holds the picture itself; kind: "png" or "jpeg"."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
@@ -21,7 +16,8 @@ def _address(content: bytes, kind: str) -> str:
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("tf_cutnmix.reporting"),
     autoescape=jinja2.select_autoescape(),
-    finalize=_in_one_line,
+    # Text in one line of what can be printed; markup and numbers as they are.
+    finalize=lambda value: escaping.one_line(value) if type(value) is str else value,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

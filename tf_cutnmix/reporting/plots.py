@@ -6,8 +6,8 @@ import math
 import pathlib
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ParamSpec
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tf_cutnmix.escaping import one_line
-from tf_cutnmix.reporting.across import LONGEST_VALUE, NETWORKS, Across
-from tf_cutnmix.reporting.comparison import Group, recorded
+from tf_cutnmix.reporting.comparison import NETWORKS, Across, Group, recorded
 from tf_cutnmix.runs import scores
 
 DOTS = "A dot is a seed, a bar the mean over seeds; sorted by the teacher's mean."
@@ -31,11 +30,13 @@ BANDS = (
 FEW_CLASSES = 14
 
 _TEACHER, _PEER = "#0b5fa5", "#d9822b"
-_INK, _RULE, _FAINT = "#1b1b1b", "#e6e6e6", "#888888"
+_FAINT = "#888888"
 # Colours that the page has others for where it is dark.
-_OF_THE_PAGE = {_INK: "currentColor"} | {
-    colour: f"var(--{name}, {colour})"
-    for name, colour in (("teacher", _TEACHER), ("peer", _PEER), ("rule", _RULE))
+_OF_THE_PAGE = {
+    "#1b1b1b": "currentColor",
+    "#e6e6e6": "var(--rule, #e6e6e6)",
+    _TEACHER: f"var(--teacher, {_TEACHER})",
+    _PEER: f"var(--peer, {_PEER})",
 }
 STYLE = matplotlib.rc_params_from_file(
     pathlib.Path(__file__).parent / "templates" / "plots.mplstyle", use_default_template=False
@@ -49,20 +50,18 @@ _CURVES = {
     "val_mean_peer_accuracy": "Mean peer: validation accuracy (%)",
     "loss": "Total training loss",
 }
-_NAMED_CLASSES, _LONGEST, _MOST_TICKS = 40, 18, 10
+_NAMED_CLASSES, _MOST_TICKS, _LONGEST = 40, 10, 20
 # It is seen where the page is light and where it is dark.
 _SHADE, _DARKEST = "#2f8fdc", 0.8
 
-_Arguments = ParamSpec("_Arguments")
 
-
-def as_svg(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, str]:
+def as_svg(draw: Callable[..., Figure]) -> Callable[..., str]:
     """A function that draws a figure as one that gives it as an `<svg>` element."""
 
     @functools.wraps(draw)
-    def drawn(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> str:
+    def drawn(*args: Any) -> str:
         with matplotlib.rc_context(STYLE):
-            return svg(draw(*args, **kwargs))
+            return svg(draw(*args))
 
     return drawn
 
@@ -81,17 +80,16 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def look(number: int) -> tuple[str, str]:
-    """Line and colour of so many a group: when the colours are used up, the lines change."""
+def line_style(number: int) -> tuple[str, str]:
+    """Line and colour of one of many groups: when the colours are used up, the lines change."""
     return _LINES[number // len(COLOURS) % len(_LINES)], f"C{number % len(COLOURS)}"
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
     """The names of what is drawn in `axes` under all panels; the figure grows by their height."""
     handles, labels = axes.get_legend_handles_labels()
-    names = _in_lines(labels)
-    height = _height(names) * math.ceil(len(names) / columns)
-    figure.set_figheight(figure.get_figheight() + height)
+    names, height = _in_lines(labels)
+    figure.set_figheight(figure.get_figheight() + height * math.ceil(len(names) / columns))
     figure.legend(handles, names, loc="outside lower center", ncols=columns)
 
 
@@ -102,8 +100,8 @@ def legend_below(figure: Figure, axes: Axes, columns: int) -> None:
 def accuracies(groups: Sequence[Group]) -> Figure:
     """A dot for each run and a bar for each mean, groups sorted by their teacher's accuracy."""
     groups = sorted(groups, key=lambda group: recorded(group, "best_teacher_accuracy").mean())
-    names = _in_lines(group.name for group in groups)
-    figure = Figure(figsize=(9, 0.9 + max(0.5, _height(names) + _LINE) * len(groups)))
+    names, height = _in_lines([group.name for group in groups])
+    figure = Figure(figsize=(9, 0.9 + max(0.5, height + _LINE) * len(groups)))
     axes = figure.subplots()
     for name, colour, shift in (("teacher", _TEACHER, 0.13), ("mean_peer", _PEER, -0.13)):
         for row, group in enumerate(groups):
@@ -130,7 +128,7 @@ def curves(groups: Sequence[Group]) -> Figure:
             if values.empty:
                 continue
             values *= 100 if name.endswith("accuracy") else 1
-            line, colour = look(number)
+            line, colour = line_style(number)
             marker = "o" if len(values) == 1 else None
             mean = values.mean(axis=1)
             axes.plot(mean.index, mean, line, marker=marker, color=colour, label=group.name)
@@ -151,31 +149,27 @@ def across(found: Across) -> Figure:
     panels = figure.subplots(1, len(NETWORKS), sharey=True)
     for axes, (network, title) in zip(panels, NETWORKS.items(), strict=True):
         for number, (name, points) in enumerate(found.points.groupby("line", sort=False)):
-            line, colour = look(number)
-            means, look_of = points[network], {"ms": 4, "lw": 1.3, "elinewidth": 1, "capsize": 3}
+            line, colour = line_style(number)
+            means = points[network]
             ends = means - points[f"{network}_low"], points[f"{network}_high"] - means
-            axes.errorbar(
-                points["place"], means, yerr=ends, fmt=f"{colour}o{line}", label=name, **look_of
-            )
+            style = {"fmt": f"{colour}o{line}", "ms": 4, "lw": 1.3, "elinewidth": 1, "capsize": 3}
+            axes.errorbar(points["place"], means, yerr=ends, label=name, **style)
         axes.set_title(f"{title}: test accuracy (%)")
-        _label_places(axes, found)
+        images = found.numeric and found.setting.endswith("_split")
+        axes.set_xlabel(f"images ({found.setting})" if images else found.setting)
+        places = found.points.drop_duplicates("place").set_index("place")["value"].sort_index()
+        along = places.index
+        if not found.numeric:
+            labels = [one_line(value, _LONGEST) for value in places]
+            axes.set_xticks(along, labels, rotation=20, ha="right")
+            continue
+        if along.min() > 0 and along.max() >= 10 * along.min():
+            axes.set_xscale("log")
+        if len(along) <= _MOST_TICKS:
+            axes.set_xticks(along, [f"{place:,.10g}" for place in along], minor=False)
+            axes.minorticks_off()
     legend_below(figure, axes, columns=2)
     return figure
-
-
-def _label_places(axes: Axes, found: Across) -> None:
-    axes.set_xlabel(f"images ({found.setting})" if found.of_images else found.setting)
-    places = found.points.drop_duplicates("place").sort_values("place")
-    along = places["place"]
-    if not found.numeric:
-        labels = [one_line(value, LONGEST_VALUE) for value in places["value"]]
-        axes.set_xticks(along, labels, rotation=20, ha="right")
-        return
-    if along.min() > 0 and along.max() >= 10 * along.min():
-        axes.set_xscale("log")
-    if len(along) <= _MOST_TICKS:
-        axes.set_xticks(along, [f"{place:,.10g}" for place in along], minor=False)
-        axes.minorticks_off()
 
 
 # Of one run
@@ -235,15 +229,13 @@ def confusion(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
 def calibration(probabilities: np.ndarray, labels: np.ndarray) -> Figure:
     """How often answers of each confidence are right, and how many of them there are."""
     bins = 10
-    counts, confident, right = (
-        part[1:] for part in scores.calibration(probabilities, labels, bins)
-    )
+    counts, confident, right = np.array(scores.calibration(probabilities, labels, bins))[:, 1:]
     some = counts > 0
     figure = Figure(figsize=(4.4, 4.0))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.plot([0, 100], [0, 100], color=_FAINT, lw=0.9, ls="--", label="as it should be")
-    said, true = 100 * confident[some] / counts[some], 100 * right[some] / counts[some]
-    above.plot(said, true, "o-", color=_TEACHER, ms=4, label="teacher")
+    sure, true = 100 * confident[some] / counts[some], 100 * right[some] / counts[some]
+    above.plot(sure, true, "o-", color=_TEACHER, ms=4, label="teacher")
     above.set_ylabel("are right (%)")
     above.legend(fontsize=8)
     below.bar((np.arange(bins) + 0.5) * 100 / bins, counts, width=90 / bins, color=_TEACHER)
@@ -257,11 +249,7 @@ def _by_epoch(axes: Axes, title: str) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _in_lines(names: Iterable[str]) -> list[str]:
-    """Long ones in several lines."""
-    return [textwrap.fill(name, _LETTERS) for name in names]
-
-
-def _height(names: Sequence[str]) -> float:
-    """Of the longest name, in inches."""
-    return _LINE * max((name.count("\n") + 1 for name in names), default=0)
+def _in_lines(names: Sequence[str]) -> tuple[list[str], float]:
+    """Names, long ones in several lines, and the height of the longest in inches."""
+    filled = [textwrap.fill(name, _LETTERS) for name in names]
+    return filled, _LINE * max((name.count("\n") + 1 for name in filled), default=0)

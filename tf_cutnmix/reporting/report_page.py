@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,17 +10,18 @@ import pandas as pd
 from tf_cutnmix import escaping
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.reporting import plots, run_page, tables
-from tf_cutnmix.reporting.across import FEWEST, NETWORKS, Across
 from tf_cutnmix.reporting.comparison import (
+    DEFAULTS,
+    FEWEST_FOR_LINE,
+    NETWORKS,
     NO_MEANING,
+    Across,
     Baseline,
     Group,
     difference,
     differing,
     recorded,
-    settings_of,
 )
-from tf_cutnmix.reporting.runs import Run
 
 
 def content(
@@ -41,7 +41,7 @@ def content(
       problems: runs that are left out, a line each.
       out: the folder of the report; what it links to is written from there.
       found: runs, with those that are left out.
-      along: groups along a setting that is to be looked at.
+      along: groups along a setting, if there is to be a plot of them.
     """
     used = sum(len(group.runs) for group in groups)
     shown, not_shown = _best_runs(groups, out)
@@ -54,7 +54,7 @@ def content(
         drawn.append((f"Learning curves{where}", plots.curves(members), plots.BANDS))
     if along:
         drawn.append((along.title, plots.across(along), along.caption))
-    told = [
+    shown_tables = [
         tables.accuracy(groups, "best"),
         tables.accuracy(groups, "last"),
         tables.differences(groups, baselines),
@@ -63,8 +63,8 @@ def content(
         tables.cost(groups, baselines),
         tables.settings(groups),
     ]
-    differ = differing([group.settings for group in groups])
-    common = {k: v for g in groups for k, v in g.settings.items() if v != NO_MEANING}
+    differ = differing(group.settings for group in groups)
+    common = {n: g.settings[n] for n in DEFAULTS for g in groups if g.settings[n] != NO_MEANING}
     return {
         "title": "Report",
         "summary": f"Runs: {used} of {found}. Groups of runs that are equal in all but their "
@@ -72,7 +72,7 @@ def content(
         "warnings": [*problems, *not_shown, *_warnings(groups, baselines, along)],
         "plots": drawn,
         "shown": shown,
-        "tables": [table for table in told if table],
+        "tables": [table for table in shown_tables if table],
         "common": [f"--{name}={value}" for name, value in common.items() if name not in differ],
     }
 
@@ -80,11 +80,8 @@ def content(
 def _best_runs(
     groups: Sequence[Group], out: pathlib.Path
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The run of each group whose teacher does best at the best epoch, to look at.
-
-    Returns:
-      What the report shows of it, and its `page` or "" where it has one; a line for each that
-      cannot be shown.
+    """What a report shows of the run of each group whose teacher does best at the best epoch, and
+    its `page` or "" where it has one; a line for each that cannot be shown.
     """
     shown, problems = [], []
     for number, group in enumerate(groups, start=1):
@@ -99,11 +96,7 @@ def _best_runs(
             link = os.path.relpath(path.resolve(), out.resolve())
         else:
             page = run_page.page(run, own)
-        accuracy = f"{run.figures['best_teacher_accuracy']:.2%}"
-        shown.append(
-            {"group": group.name, "run": run, "accuracy": accuracy, "content": own}
-            | {"link": link, "page": page}
-        )
+        shown.append({"group": group, "run": run, "content": own, "link": link, "page": page})
     return shown, problems
 
 
@@ -112,71 +105,41 @@ def _warnings(
 ) -> list[str]:
     """A line for all that is missing or unequal in groups."""
     lines = []
-    # Runs of an older version lack the same settings.
-    folders: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for group in groups:
-        for run in group.runs.values():
-            folders[run.assumed].append(str(run.folder))
-    for names, where in folders.items():
-        if names:
-            lines.append(
-                f"defaults assumed: no {', '.join(names)} in flags.cfg of {', '.join(where)}"
-            )
-    sets: dict[int, list[Group]] = defaultdict(list)
-    for group in groups:
-        sets[group.comparable_set].append(group)
-    for group in groups:
-        comparable = {seed for other in sets[group.comparable_set] for seed in other.runs}
-        if lacking := sorted(comparable - group.runs.keys()):
+        near = [other for other in groups if other.comparable_set == group.comparable_set]
+        if lacking := sorted({seed for other in near for seed in other.runs} - {*group.runs}):
             seeds = ", ".join(map(str, lacking))
             lines.append(f"missing seeds: {group.name} lacks {seeds}, which other groups have")
-    conditions = {number: members[0].conditions for number, members in sets.items()}
+    conditions = {group.comparable_set: group.conditions for group in groups}
     for name in differing(conditions.values()):
-        values = {number: own.get(name, tables.NOT_RECORDED) for number, own in conditions.items()}
-        words = "; ".join(f"{value} in set {number}" for number, value in values.items())
+        own = {number: values.get(name, "not recorded") for number, values in conditions.items()}
+        words = "; ".join(f"{value} in set {number}" for number, value in own.items())
         lines.append(f"not comparable: {name} is {words}")
     if along:
-        few = f"which has fewer than {FEWEST} values of it"
+        few = f"which has fewer than {FEWEST_FOR_LINE} values of it"
         lines += [f"not drawn across {along.setting}: {name}, {few}" for name in along.short]
-    for name, baseline in baselines.items():
-        if baseline.group is None:
-            lines.append(
-                f"no baseline for {name}: {baseline.words}; --baseline=SETTING=VALUE,... names "
-                "another"
-            )
-    return lines
+    return lines + [
+        f"no baseline for {name}: {baseline.words}; --baseline=SETTING=VALUE,... names another"
+        for name, baseline in baselines.items()
+        if baseline.group is None
+    ]
 
 
-def runs_csv(groups: Sequence[Group], duplicates: Iterable[tuple[str, list[Run]]]) -> str:
+def runs_csv(groups: Sequence[Group]) -> str:
     """A line for each run: settings that differ, figures, and all numbers of `result.json`.
 
     Accuracies, errors and overlaps are parts of 1. What a run has not recorded is left empty.
     """
-    rows: list[tuple[Run, dict[str, Any]]] = []
+    differ = [n for n in differing(group.settings for group in groups) if n in DEFAULTS]
+    rows = []
     for group in groups:
-        place = {"group": group.name, "set": group.comparable_set, "used": "yes"}
-        rows += [(run, place) for run in group.runs.values()]
-    for name, same in duplicates:
-        rows += [(run, {"group": name, "set": "", "used": "no: duplicate"}) for run in same]
-    every = [settings_of(run.config, run.result) | run.retired for run, _ in rows]
-    told = differing(every)
-    return _csv(
-        {
-            "folder": str(run.folder),
-            **place,
-            "seed": run.config.seed,
-            **{name: settings[name] for name in told},
-            **run.figures,
-            **_numbers(run.result),
-        }
-        for (run, place), settings in zip(rows, every, strict=True)
-    )
-
-
-def _numbers(result: dict[str, Any]) -> dict[str, float]:
-    """The numbers in nested dictionaries, under their keys joined with dots."""
-    (flat,) = pd.json_normalize(result).to_dict("records")
-    return {name: value for name, value in flat.items() if isinstance(value, int | float)}
+        for seed, run in group.runs.items():
+            row = {"folder": str(run.folder), "group": group.name, "set": group.comparable_set}
+            row |= {"seed": seed} | {name: group.settings[name] for name in differ} | run.figures
+            (flat,) = pd.json_normalize(run.result).to_dict("records")
+            numbers = {name: v for name, v in flat.items() if isinstance(v, int | float)}
+            rows.append(row | numbers)
+    return _csv(rows)
 
 
 def summary_csv(groups: Sequence[Group], baselines: dict[str, Baseline]) -> str:
@@ -192,15 +155,12 @@ def summary_csv(groups: Sequence[Group], baselines: dict[str, Baseline]) -> str:
         for name in NETWORKS:
             found = baseline and difference(group, baseline, f"best_{name}_accuracy")
             if found and baseline is not group:
-                row["common_seeds"] = " ".join(map(str, found.seeds))
-                row[f"{name}_difference"] = found.mean
-                row[f"{name}_p_value"] = found.p_value
-                row[f"{name}_difference_low"] = found.low
-                row[f"{name}_difference_high"] = found.high
+                row |= {"common_seeds": " ".join(map(str, found.seeds))}
+                row |= {f"{name}_difference": found.mean, f"{name}_p_value": found.p_value}
+                row |= {f"{name}_difference_low": found.low, f"{name}_difference_high": found.high}
         figures = pd.DataFrame([run.figures for run in group.runs.values()], dtype=float)
-        for name, values in figures.dropna(axis=1, how="all").items():
-            row[f"{name}_mean"], row[f"{name}_deviation"] = values.mean(), values.std()
-            row[f"{name}_count"] = values.count()
+        for name, (mean, std, count) in figures.agg(["mean", "std", "count"]).items():
+            row |= {f"{name}_mean": mean, f"{name}_deviation": std, f"{name}_count": int(count)}
         rows.append(row)
     return _csv(rows)
 

@@ -3,7 +3,6 @@
 import io
 import pathlib
 import shlex
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from PIL import Image
 from tf_cutnmix import escaping, files
 from tf_cutnmix.reporting import pages, plots
 from tf_cutnmix.reporting.runs import Run, read
-from tf_cutnmix.reporting.tables import NO_SUCH_THING, Table
+from tf_cutnmix.reporting.tables import NOTHING, Table
 from tf_cutnmix.runs import card, outlook, predictions, scores
 from tf_cutnmix.runs.config import Config
 
@@ -40,65 +39,64 @@ def page(run: Run, shown: dict[str, Any]) -> str:
 
 
 def content(run: Run) -> dict[str, Any]:
-    """What is made of a run to look at, for the macro `run` of `templates/parts.html`.
+    """What the macro `run` of `templates/parts.html` shows.
 
     Raises:
-      RunError: what the run says of its test images is damaged.
+      RunError: the run's predictions of its test images are damaged.
     """
     flags = run.config.flagfile().splitlines()
     flagfile = f"--flagfile={run.folder / 'flags.cfg'}"
     again = ["python", "-m", "tf_cutnmix.train", flagfile, "--workdir=runs/again"]
+    counts = run.counts.get("test", ())
     return {
-        "duration": outlook.duration(run.figures["wall_seconds"] or 0.0),
+        "duration": outlook.duration(run.figures.get("wall_seconds", 0.0)),
         "curves": _curves(run),
-        "balanced_over": _balanced_over(run.counts.get("test", ())),
+        "balanced_over": "" if all(counts) else f" over {scores.represented(counts)} classes",
         "mixed_batch": _mixed_batch(run.folder),
         "flags": flags,
         "commands": (card.command(flags), shlex.join(again)),
-        **_answers(run),
+        **_predictions(run),
     }
 
 
 def _curves(run: Run) -> list[str]:
     """Accuracies of the networks on the validation split, then the loss and each of its terms."""
-    best = int(run.figures["best_epoch"] or 0)
-    lines = {name: run.curves[name].dropna() for name in run.curves}
+    best = int(run.figures["best_epoch"])
+    lines = {n: run.curves[n].dropna() for n in run.curves.dropna(axis=1, how="all")}
     accuracies = {
         name.removeprefix("val_").removesuffix("_accuracy"): 100 * line
         for name, line in lines.items()
-        if name.startswith("val_") and name.endswith("_accuracy") and not line.empty
+        if name.startswith("val_") and name.endswith("_accuracy") and "mean_peer" not in name
     }
-    accuracies.pop("mean_peer", None)
     titles = {"loss": "Total training loss", "learning_rate": "Learning rate"}
-    drawn = [plots.curve("Validation accuracy (%)", accuracies, best)] if accuracies else []
-    for name, line in lines.items():
-        if not name.startswith("val_") and name not in _NO_TERMS:
-            drawn.append(plots.curve(titles.get(name, f"Term: {name}"), {name: line}, best))
+    terms = [n for n in lines if not n.startswith("val_") and n not in _NO_TERMS]
+    drawn = [plots.curve(titles.get(n, f"Term: {n}"), {n: lines[n]}, best) for n in terms]
+    if accuracies:
+        drawn.insert(0, plots.curve("Validation accuracy (%)", accuracies, best))
     return drawn
 
 
-def _answers(run: Run) -> dict[str, Any]:
-    """What the networks said of the test images; nothing of a run of before that was kept."""
+def _predictions(run: Run) -> dict[str, Any]:
+    """What the teacher predicts for the test images; nothing of a run that did not keep that."""
     path = files.own(run.folder, "predictions.npz")
     if not path.exists():
         return {}
-    said = predictions.read(path)
-    teacher = said.probabilities["teacher"]
+    found = predictions.read(path)
+    teacher, labels = found.probabilities["teacher"], found.labels
     classes = teacher.shape[1]
     named = len(run.class_names) == classes
     names = [_short(n) for n in (run.class_names if named else map(str, range(classes)))]
-    counts, trained = scores.confusion(teacher, said.labels), run.counts.get("train", ())
+    counts, trained = scores.confusion(teacher, labels), run.counts.get("train", ())
     others = counts * (1 - np.eye(classes, dtype=int))
     recall = {
         "Class": names,
-        "Training images": trained if len(trained) == classes else NO_SUCH_THING,
-        "Test images": np.bincount(said.labels, minlength=classes),
+        "Training images": trained if len(trained) == classes else NOTHING,
+        "Test images": np.bincount(labels, minlength=classes),
         "Recall": [
-            NO_SUCH_THING if np.isnan(part) else f"{part:.1%}"
-            for part in scores.recall(teacher, said.labels)
+            NOTHING if np.isnan(part) else f"{part:.1%}" for part in scores.recall(teacher, labels)
         ],
         "Mostly taken for": [
-            f"{names[row.argmax()]} ({row.max()})" if row.any() else NO_SUCH_THING for row in others
+            f"{names[row.argmax()]} ({row.max()})" if row.any() else NOTHING for row in others
         ],
     }
     note = "Recall: part of the class's test images that the teacher recognises."
@@ -109,15 +107,15 @@ def _answers(run: Run) -> dict[str, Any]:
                 "picture": _png(pixels),
                 "says": names[teacher[position].argmax()],
                 "sure": teacher[position].max(),
-                "is": names[said.labels[position]],
+                "is": names[labels[position]],
             }
-            for position, pixels in zip(said.mistakes, said.pictures, strict=True)
+            for position, pixels in zip(found.mistakes, found.pictures, strict=True)
         ],
-        "small": max(said.pictures.shape[1:3]) < 64,
+        "small": max(found.pictures.shape[1:3]) < 64,
         "confusion": plots.confusion(counts, names),
         "wide": classes > plots.FEW_CLASSES,
         "recall": Table("Recall by class", pd.DataFrame(recall).astype(str), (note,)),
-        "calibration": plots.calibration(teacher, said.labels),
+        "calibration": plots.calibration(teacher, labels),
     }
 
 
@@ -125,10 +123,6 @@ def _png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
-
-
-def _balanced_over(counts: Sequence[int]) -> str:
-    return "" if all(counts) else f" over {scores.represented(counts)} classes"
 
 
 def _mixed_batch(folder: pathlib.Path) -> bytes | None:

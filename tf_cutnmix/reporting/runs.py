@@ -11,16 +11,14 @@ import pandas as pd
 
 from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, RunError
-from tf_cutnmix.runs.config import PLACES, RETIRED, Config, named_in
-
-MOMENTS = {"best": "best_on_validation", "last": "last"}
+from tf_cutnmix.runs.config import RETIRED, Config, named_in
 
 _FILES = ("flags.cfg", "metrics.jsonl", "result.json")
-_COSTS = ("images_per_second", "trained_parameters", "flops_per_image", "peak_memory_bytes")
-
-# A figure is missing where the run did not record it, and None where there is no such thing.
-Figures = dict[str, float | None]
-
+_MOMENTS = {"best": "best_on_validation", "last": "last"}
+_COSTS = (
+    *("images_per_second", "trained_parameters", "flops_per_image", "peak_memory_bytes"),
+    "wall_seconds",
+)
 # Figures are means of float32; what is beyond that no plot can show.
 _LARGEST = 3.5e38
 
@@ -32,12 +30,12 @@ class Run(NamedTuple):
       folder: where it is.
       config: its settings, from `flags.cfg`.
       retired: settings there that there are no more, if they had another value than their default.
-      assumed: settings that `flags.cfg` does not name; `config` has their defaults.
       result: what `result.json` holds.
       class_names: of the data; none if the run did not record them.
       counts: for each split the number of images of each class, likewise.
       versions: of Python, TensorFlow, ... and the machine.
-      figures: what runs are compared by.
+      figures: what runs are compared by. Accuracies, calibration errors and overlaps are parts of
+        1, costs in the unit of their name; there is none of what the run has not or did not record.
       curves: from `metrics.jsonl`: a row for each epoch, a column for each figure, NaN where it was
         not recorded.
     """
@@ -45,12 +43,11 @@ class Run(NamedTuple):
     folder: pathlib.Path
     config: Config
     retired: dict[str, str]
-    assumed: tuple[str, ...]
     result: dict[str, Any]
     class_names: tuple[str, ...]
     counts: dict[str, tuple[int, ...]]
     versions: dict[str, str]
-    figures: Figures
+    figures: dict[str, float]
     curves: pd.DataFrame
 
 
@@ -84,25 +81,28 @@ def read(folder: pathlib.Path, read_flags: Callable[[pathlib.Path], Config]) -> 
       RunError: the run is unfinished or broken; the message says which and why.
     """
     flags, metrics, result = (files.own(folder, name) for name in _FILES)
-    config, retired, assumed = _settings(flags, read_flags)
+    if not flags.is_file():
+        raise RunError(f"broken: {folder} has no flags.cfg, its settings are unknown")
+    config, named = _parse(flags, lambda text: (read_flags(flags), named_in(text)))
     if not result.exists():
         done = len(metrics.read_bytes().splitlines()) if metrics.is_file() else 0
         raise RunError(
             f"unfinished: {folder} has no result.json after {done} of {config.epochs} epochs"
         )
-    facts, rows = _parse(result, json.loads), _parse(metrics, _lines)
+    facts = _parse(result, json.loads)
+    rows = _parse(metrics, lambda text: [json.loads(line) for line in text.splitlines()])
     try:
-        _check(folder, [(name, float(value)) for row in rows for name, value in row.items()])
         curves = _curves(rows)
-        figures = _figures(config, facts, curves)
-        _check(folder, figures.items())
+        figures = _figures(facts, curves)
+        for name, value in [pair for row in (*rows, figures) for pair in row.items()]:
+            if not abs(value) <= _LARGEST:
+                raise ValueError(f"{name} is {value}")
         # Text that no file can hold would end the report.
         json.dumps(facts, ensure_ascii=False).encode()
         return Run(
             folder=folder,
             config=config,
-            retired=retired,
-            assumed=assumed,
+            retired={n: v for n, v in named.items() if n in RETIRED and v != RETIRED[n]},
             result=facts,
             class_names=tuple(map(str, facts.get("class_names", []))),
             counts={n: tuple(map(int, split)) for n, split in facts.get("counts", {}).items()},
@@ -114,39 +114,15 @@ def read(folder: pathlib.Path, read_flags: Callable[[pathlib.Path], Config]) -> 
         raise RunError(f"broken: {folder} does not hold what a run writes: {error!r}") from error
 
 
-def _settings(
-    flags: pathlib.Path, read_flags: Callable[[pathlib.Path], Config]
-) -> tuple[Config, dict[str, str], tuple[str, ...]]:
-    """What `flags.cfg` holds, retired settings that matter, and the settings it does not name."""
-    if not flags.is_file():
-        raise RunError(f"broken: {flags.parent} has no flags.cfg, its settings are unknown")
-    try:
-        text = flags.read_text("utf-8")
-        config, named = read_flags(flags), named_in(text)
-        retired = {n: v for n, v in named.items() if n in RETIRED and v != RETIRED[n]}
-        unnamed = named_in(config.flagfile()).keys() - {*named, *PLACES}
-        return config, retired, tuple(sorted(f"--{name}" for name in unnamed))
-    except (OSError, ValueError) as error:
-        raise RunError(f"broken: {flags}: {error}") from error
-
-
-def _check(folder: pathlib.Path, figures: Iterable[tuple[str, float | None]]) -> None:
-    for name, value in figures:
-        if value is not None and not abs(value) <= _LARGEST:
-            raise RunError(f"broken: {folder}: {name} is {value}")
-
-
 def _parse(path: pathlib.Path, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"broken: {path} cannot be read: {error.strerror}") from error
+    except InputError as error:
+        raise RunError(f"broken: {path}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise RunError(f"broken: {path} is damaged or half-written: {error}") from error
-
-
-def _lines(text: str) -> list[Any]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def _curves(rows: list[dict[str, float]]) -> pd.DataFrame:
@@ -158,52 +134,44 @@ def _curves(rows: list[dict[str, float]]) -> pd.DataFrame:
     columns = [name for name in dict.fromkeys(names) if name != "epoch"]
     by_epoch = {int(row["epoch"]): row for row in rows}
     curves = pd.DataFrame([*by_epoch.values()], [*by_epoch], columns, dtype=float)
-    peers = curves[_accuracies(columns, "val_")]
-    return curves.assign(val_mean_peer_accuracy=peers.mean(axis=1))
+    peers = [f"val_{peer}_accuracy" for peer in _peers(columns, "val_")]
+    return curves.assign(val_mean_peer_accuracy=curves[peers].mean(axis=1))
 
 
-def _figures(config: Config, result: dict[str, Any], curves: pd.DataFrame) -> Figures:
-    """Accuracies, calibration errors and overlaps as parts of 1; costs in the unit of their name.
-
-    The best peer of a moment is the one that does best on the validation split then.
-    """
-    figures: Figures = {}
-    for moment, key in MOMENTS.items():
-        values = _figures_of_moment(result[key], result)
-        figures |= {f"{moment}_{name}": value for name, value in values.items()}
-    if config.mix != "cutnmix" or len(config.architectures) == 1:
-        figures["region_overlap"] = None
-    elif "region_overlap" in curves:
+def _figures(result: dict[str, Any], curves: pd.DataFrame) -> dict[str, float]:
+    figures: dict[str, Any] = {name: result.get(name) for name in _COSTS}
+    if "region_overlap" in curves:
         figures["region_overlap"] = statistics.fmean(curves["region_overlap"].dropna())
-    figures |= {name: float(result[name]) for name in _COSTS if result.get(name) is not None}
-    figures["wall_seconds"] = float(result["wall_seconds"])
-    return figures
+    for moment, key in _MOMENTS.items():
+        own = _figures_at(result[key], result.get("leader"))
+        figures |= {f"{moment}_{name}": value for name, value in own.items()}
+    return {name: float(value) for name, value in figures.items() if value is not None}
 
 
-def _figures_of_moment(moment: dict[str, Any], result: dict[str, Any]) -> Figures:
+def _figures_at(moment: dict[str, Any], leader: str | None) -> dict[str, float | None]:
+    """The best peer of a moment is the one that does best on the validation split then."""
     test, validation = moment["test"], moment.get("validation")
-    peers = [name.removesuffix("_accuracy") for name in _accuracies(test)]
-    best = max(peers, key=lambda peer: validation[f"{peer}_accuracy"]) if validation else None
-    figures: Figures = {"epoch": float(moment["epoch"]), "step": float(moment["step"])}
+    peers = _peers(test)
+    figures: dict[str, float | None] = {"epoch": moment["epoch"], "step": moment["step"]}
     for kind in ("accuracy", "balanced_accuracy", "calibration_error"):
-        names = [f"{name}_{kind}" for name in ("teacher", "ensemble")]
-        figures |= {name: float(test[name]) for name in names if name in test}
-        own = [test[f"{peer}_{kind}"] for peer in peers if f"{peer}_{kind}" in test]
-        if len(own) == len(peers):
-            figures[f"mean_peer_{kind}"] = statistics.fmean(own)
-    figures["best_peer_accuracy"] = float(test[f"{best}_accuracy"]) if best else None
-    if "leader" in result:
-        leader = result["leader"]
-        figures["leader_accuracy"] = float(test[f"{leader}_accuracy"]) if leader else None
-    for name in ("disagreement", "distance"):
-        if len(peers) == 1 or name in test:
-            figures[name] = float(test[name]) if len(peers) > 1 else None
-    figures["negative_log_likelihood"] = float(test["loss"])
-    # Without these two there is nothing to compare.
-    return {name: figures[name] for name in ("teacher_accuracy", "mean_peer_accuracy")} | figures
+        figures |= {
+            f"{name}_{kind}": test.get(f"{name}_{kind}") for name in ("teacher", "ensemble")
+        }
+        if all(f"{peer}_{kind}" in test for peer in peers):
+            figures[f"mean_peer_{kind}"] = statistics.fmean(test[f"{p}_{kind}"] for p in peers)
+    if validation:
+        best = max(peers, key=lambda peer: validation[f"{peer}_accuracy"])
+        figures["best_peer_accuracy"] = test[f"{best}_accuracy"]
+    if leader:
+        figures["leader_accuracy"] = test[f"{leader}_accuracy"]
+    figures |= {name: test.get(name) for name in ("disagreement", "distance")}
+    # Without the teacher there is nothing to compare.
+    own = {"teacher_accuracy": test["teacher_accuracy"], "negative_log_likelihood": test["loss"]}
+    return figures | own
 
 
-def _accuracies(names: Iterable[str], prefix: str = "") -> list[str]:
-    """The names of the peers' accuracies among `names`, in the order of the peers."""
-    found = [name for name in names if re.fullmatch(rf"{prefix}peer\d+_accuracy", name)]
-    return sorted(found, key=lambda name: (len(name), name))
+def _peers(names: Iterable[str], prefix: str = "") -> list[str]:
+    """The peers whose accuracies are among `names`, in their order."""
+    pattern = re.compile(rf"{prefix}(peer\d+)_accuracy")
+    found = [match[1] for name in names if (match := pattern.fullmatch(name))]
+    return sorted(found, key=lambda peer: (len(peer), peer))

@@ -1,3 +1,1 @@
-"""Many runs: `grid` (their settings), `cell` (what the process of a run does), `processes`,
-`results` (what runs have left), `progress` (a sweep on its way).
-"""
+"""Many runs: `grid` (their settings, and what they have left), `processes` (side by side)."""

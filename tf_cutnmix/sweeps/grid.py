@@ -1,13 +1,18 @@
-"""A grid of runs: every combination of the values that some settings are to take."""
+"""A grid of runs: what is varied, the folder of each run, and what is there of it."""
 
-import itertools
+import json
+import pathlib
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_cutnmix.errors import InputError
+from tf_cutnmix.runs.config import Config, as_begun, settings_in
+from tf_cutnmix.settings import Role, names_of
 
-_LONGEST_NAME = 200
+# Runs that differ in these alone have the same result.
+_WITHOUT_EFFECT = names_of(Config, Role.PLACE, Role.KEPT)
 
 
 def parse(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -29,63 +34,46 @@ def parse(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
             )
         if name in grid:
             raise InputError(f"--grid gives {name} twice: list all its values in one --grid")
-        repeated = [value for value in values if values.count(value) > 1]
-        if repeated:
+        if repeated := [value for value in values if values.count(value) > 1]:
             raise InputError(f"--grid={text}: {repeated[0]} comes twice")
         grid[name] = values
     return grid
 
 
-def cells(grid: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
-    """Every combination of the values, the last setting's changing first."""
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-
 def folder_name(settings: Mapping[str, Any]) -> str:
-    """The name of a cell's folder, such as "method=dml,seed=0".
+    """The name of a run's folder, such as "method=dml,seed=0".
 
     The commas in a value become "+", and what else a file system may not take "_".
-
-    Raises:
-      InputError: the name would be too long for a file system.
     """
-    name = ",".join(f"{key}={_safe(str(value))}" for key, value in settings.items())
-    if len(name.encode()) > _LONGEST_NAME:
-        raise InputError(
-            f"--grid: the folder {name[:50]}... would have a name of more than {_LONGEST_NAME} "
-            "bytes: vary fewer settings or shorten their values"
-        )
-    return name
+    safe = {n: re.sub(r"[^\w.+-]+", "_", str(v).replace(",", "+")) for n, v in settings.items()}
+    return ",".join(f"{setting}={value}" for setting, value in safe.items())
 
 
-def seconds_left(
-    finished: Sequence[float], running: Sequence[float], waiting: int, at_once: int
-) -> float | None:
-    """How long a sweep will still take, if the seconds of any finished run are known.
-
-    Args:
-      finished: seconds of each finished run.
-      running: seconds that each of those that are on has taken so far.
-      waiting: runs that are not begun.
-      at_once: how many are made at a time.
-    """
-    if not finished:
-        return None
-    each = sum(finished) / len(finished)
-    rest = [max(each - seconds, 0.0) for seconds in running]
-    # All that there is to do shared out evenly, or else the longest single run of it.
-    longest = each if waiting else max(rest, default=0.0)
-    return max(longest, (sum(rest) + waiting * each) / at_once)
+def result(config: Config) -> dict[str, Any]:
+    """The content of a run's `result.json`; nothing if there is none or it is damaged."""
+    try:
+        return json.loads((pathlib.Path(config.workdir) / "result.json").read_text())
+    except (OSError, ValueError):
+        return {}
 
 
-def duration(seconds: float) -> str:
-    """A time for a person to read: "68 s", "11 min" or "3.2 h"."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s"
-    if seconds < 99.5 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+def is_done(config: Config) -> bool:
+    """Whether the run's folder holds its result, made with the same settings, and its exports."""
+    flags = pathlib.Path(config.workdir) / "flags.cfg"
+    found = result(config)
+    if not (flags.exists() and found) or set(config.exports) - {*found.get("exports", {})}:
+        return False
+    begun = flags.read_text()
+    before, now = settings_in(begun), settings_in(as_begun(config, begun).flagfile())
+    return all(before.get(n) == now.get(n) for n in {*before, *now} - {*_WITHOUT_EFFECT})
 
 
-def _safe(value: str) -> str:
-    return re.sub(r"[^\w.+-]+", "_", value.replace(",", "+"))
+def accuracies(config: Config) -> dict[str, float]:
+    """A run's test accuracies, 0 to 1, after the epoch that validation chose."""
+    test = result(config)["best_on_validation"]["test"]
+    peers = [value for name, value in test.items() if re.fullmatch(r"peer\d+_accuracy", name)]
+    return {
+        "teacher": test["teacher_accuracy"],
+        "ensemble": test["ensemble_accuracy"],
+        "mean peer": statistics.mean(peers),
+    }
