@@ -2,9 +2,9 @@
 
 Read `losses`, `ramp` (how much they count), `peers` (what they must be), `method` (a named list of
 terms, of what a step computed), `terms` (those that several methods share), `methods` (one file a
-paper), `teacher` (the moving average), `inputs` (what a
-batch may be), `views` (what each peer sees), `replicas` (the devices that share a batch), `guard`
-(a step that must not be taken), `distiller` (the train step, on one page).
+paper), `teacher` (the moving average), `views` (from a batch to what each peer sees), `replicas`
+(the devices that share a batch), `guard` (a step that must not be taken), `distiller` (the train
+step, on one page).
 """
 
 from tf_cutnmix.distillation.distiller import OnlineDistiller
