@@ -33,7 +33,7 @@ def train_program(
     (float32), `learning_rate` at the first of them, `step`, how many steps were made since the
     start, and `failed_step` and `failed_term`, -1 unless a step was not finite (int64).
     """
-    metrics = (*model.loss_metrics, *model.overlap_metrics, *model.ramp_metrics)
+    metrics = model.step_metrics
     take_step = tf.autograph.experimental.do_not_convert(model.train_step)
 
     def train_step(images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -163,7 +163,7 @@ def trained(request) -> tuple[OnlineDistiller, pytorch.Distiller, list[tuple[dic
     for number in range(3):
         views = np.stack([pixels(10 * number + k) for k in range(3)], axis=1)
         labels = soft_labels(number)
-        for metric in ours.loss_metrics:
+        for metric in ours.step_metrics:
             metric.reset_state()
         expected = {name: float(value) for name, value in step((views, labels)).items()}
         their_views = [to_torch(view) for view in np.moveaxis(views, 1, 0)]

@@ -9,8 +9,8 @@ from tf_cutnmix import OnlineDistiller
 
 @pytest.fixture(scope="module")
 def trained() -> OnlineDistiller:
-    """Trained for five steps, so that peers and averages differ. Only read it."""
-    return train(graph_of(regularised()), steps=5)
+    """Trained for three steps, so that peers and averages differ. Only read it."""
+    return train(graph_of(regularised()), steps=3)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""OnlineDistiller: its step, its evaluation, what it refuses."""
+"""OnlineDistiller: its step, its graph, its evaluation, what it refuses."""
 
 import random
+import typing
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from tests.distillation.small_models import (
     assert_same_state,
     batch_of,
     compiled,
+    compiled_views,
     graph_of,
     images_of,
     labels_of,
@@ -25,6 +27,7 @@ from tests.distillation.small_models import (
     values_of,
 )
 from tf_cutnmix import CutMix, CutNMix, Method, OnlineDistiller, build_network
+from tf_cutnmix.distillation import distiller
 from tf_cutnmix.mixing.sampling import overlap
 
 
@@ -143,35 +146,15 @@ def test_three_steps_of_unlike_peers_are_those_of_a_plain_implementation():
 def test_the_optimizer_holds_a_slot_for_peers_and_adapters_and_none_for_averages(trained):
     peers = [v for peer in trained.peers for v in peer.trainable_variables]
     adapters = [adapter.kernel for adapter in adapters_of(trained)]
+    assert [kernel.shape for kernel in adapters] == [(6, 9), (9, 6)]
     trained_ids = {id(variable) for variable in trained.trainable_variables}
     assert trained_ids == {id(variable) for variable in [*peers, *adapters]}
     assert len(trained.trainable_variables) == len(trained_ids)
     assert len(trained.optimizer.variables) == 2 + len(trained_ids)
 
 
-def test_adapters_are_trained_and_lie_outside_every_network():
-    model = compiled(small_distiller())
-    before = [adapter.kernel.numpy() for adapter in adapters_of(model)]
-    assert [kernel.shape for kernel in before] == [(6, 9), (9, 6)]
-    train(model, steps=1)
-    for adapter, old in zip(adapters_of(model), before, strict=True):
-        assert np.abs(adapter.kernel - old).max() > 0
-    networks = {id(v) for network in model.networks.values() for v in network.variables}
-    assert not networks & {id(adapter.kernel) for adapter in adapters_of(model)}
-
-
 def test_a_method_without_features_makes_no_adapters():
-    assert small_distiller(method="independent").parts == []
     assert small_distiller(method=Method(weights={"feature": 0})).parts == []
-
-
-def test_the_model_trains_the_objects_that_it_was_given():
-    random.seed(0)
-    peers = [small_network(), small_network()]
-    before = [peer.get_weights()[0] for peer in peers]
-    train(compiled(OnlineDistiller(peers)), steps=1)
-    for peer, old in zip(peers, before, strict=True):
-        assert np.abs(peer.get_weights()[0] - old).max() > 0
 
 
 def test_independent_peers_do_not_depend_on_each_other():
@@ -181,10 +164,10 @@ def test_independent_peers_do_not_depend_on_each_other():
         random.seed(0)
         peers = [small_network(), *(small_network(7 + i) for i in range(others))]
         model = OnlineDistiller(peers, CutMix(seed=3), "independent")
-        return train(compiled(model), steps=2).peers[0].get_weights()
+        train(compiled(model), steps=2)
+        return peers[0].get_weights()
 
-    alone = first_peer(0)
-    for found, expected in zip(first_peer(2), alone, strict=True):
+    for found, expected in zip(first_peer(2), first_peer(0), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -195,34 +178,81 @@ def test_a_single_peer_learns_from_its_own_average():
     assert logs["teacher"][-1] > 0
 
 
+# Its graph
+
+
 def test_a_run_repeats_to_the_bit(trained):
-    assert_same_state(train(graph_of(regularised()), steps=5), state_of(trained))
+    assert_same_state(train(graph_of(regularised()), steps=3), state_of(trained))
 
 
 @pytest.mark.long
 def test_eager_execution_graphs_and_xla_agree():
-    eager = train(compiled(small_distiller()), steps=2)
-    views = {"mixing": CutNMix(2, seed=0)}
-    xla = compiled(small_distiller(**views), jit_compile=True)
+    views = compiled_views()
+    eager = train(compiled(small_distiller(**views)), steps=2)
     assert_close_state(train(graph_of(small_distiller(**views)), steps=2), eager)
+    xla = compiled(small_distiller(**views), jit_compile=True)
     assert_close_state(train(xla, steps=2), eager)
 
 
 @pytest.mark.long
 def test_several_steps_per_execution_are_the_same_steps(trained):
-    images = np.concatenate([batch_of(seed)[0] for seed in range(5)])
-    labels = np.concatenate([batch_of(seed)[1] for seed in range(5)])
+    images, labels = (np.concatenate(a) for a in zip(*map(batch_of, range(3)), strict=True))
     model = compiled(regularised(), jit_compile=False, steps_per_execution=2)
     model.fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0)
-    assert int(model.step.value) == 5
+    assert int(model.step.value) == 3
     assert_close_state(model, trained)
+
+
+def is_left_as_traced() -> bool:
+    return tf.config.optimizer.get_experimental_options()["disable_meta_optimizer"]
+
+
+class Watch(keras.layers.Layer):
+    """Augments nothing and notes at each trace whether TensorFlow is to optimize the graph."""
+
+    seen: typing.ClassVar[list[bool]] = []
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        self.seen.append(is_left_as_traced())
+        return images
+
+
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_a_step_is_traced_once_and_left_so_unless_xla_compiles_it(jit):
+    Watch.seen, after = [], []
+    settings = {"augment": Watch(), "method": "independent", "mixing": None}
+    model = compiled(small_distiller(**settings), jit_compile=jit)
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda *_, **logs: after.append(is_left_as_traced())
+    )
+    model.fit(*batch_of(0), batch_size=2, verbose=0, callbacks=[note])
+    model.fit(*batch_of(0), batch_size=2, verbose=0)
+    assert Watch.seen == [not jit]
+    assert after == [False, False]
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_what_a_user_chose_of_graphs_is_kept_also_when_a_step_fails(chosen):
+    @distiller.as_traced()
+    def fail() -> None:
+        assert is_left_as_traced()
+        raise RuntimeError("a step")
+
+    before = is_left_as_traced()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": chosen})
+    try:
+        with pytest.raises(RuntimeError, match="a step"):
+            fail()
+        assert is_left_as_traced() == chosen
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_takes_about_the_same_steps_with_float32_weights(precision, policy):
     def change(model: OnlineDistiller) -> np.ndarray:
         before = [v.numpy() for v in model.trainable_variables]
-        after = train(model, steps=3).trainable_variables
+        after = train(model, steps=2).trainable_variables
         return np.concatenate([np.ravel(v - b) for v, b in zip(after, before, strict=True)])
 
     expected = change(compiled(small_distiller()))
@@ -235,86 +265,47 @@ def test_mixed_precision_takes_about_the_same_steps_with_float32_weights(precisi
     assert {network.compute_dtype for network in model.networks.values()} == {precision[6:]}
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     assert all(np.all(np.isfinite(value)) for value in values_of(model))
-
-
-def test_mixed_precision_predicts_float32_probabilities(policy):
-    policy("mixed_bfloat16")
-    probabilities = small_distiller()(images_of(3))
+    probabilities = model(images_of(3))
     assert probabilities.dtype == tf.float32
     np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1, rtol=1e-5)
 
 
-def test_prediction_is_the_mean_probability_of_the_averaged_peers(trained):
-    images = images_of(7)
-    first, second = (softmax_of(average, images) for average in trained.averages)
-    np.testing.assert_allclose(trained.predict(images, verbose=0), (first + second) / 2, rtol=1e-4)
-    np.testing.assert_allclose(trained(images), (first + second) / 2, rtol=1e-4)
+# Its evaluation
 
 
-def test_evaluation_reports_the_accuracy_of_each_network_and_of_the_ensembles(trained):
+def test_evaluation_reports_each_network_and_the_ensembles_and_changes_nothing(trained):
     images, labels = images_of(43), labels_of(43)
+    before = state_of(trained)
     found = trained.evaluate(images, labels, batch_size=8, verbose=0, return_dict=True)
     averages = [softmax_of(network, images) for network in trained.averages]
     peers = [softmax_of(network, images) for network in trained.peers]
     teacher, ensemble = np.mean(averages, axis=0), np.mean(peers, axis=0)
-    predictions = {
-        "teacher": teacher,
-        "ensemble": ensemble,
-        **{"average1": averages[0], "average2": averages[1], "peer1": peers[0], "peer2": peers[1]},
-    }
+    names = ("teacher", "ensemble", "average1", "average2", "peer1", "peer2")
     expected = {
         f"{name}_accuracy": np.mean(prediction.argmax(axis=-1) == labels)
-        for name, prediction in predictions.items()
+        for name, prediction in zip(names, (teacher, ensemble, *averages, *peers), strict=True)
     }
     likelihood = teacher[np.arange(len(labels)), labels]
-    np.testing.assert_allclose(found.pop("loss"), -np.log(likelihood).mean(), rtol=1e-4)
-    assert found == pytest.approx(expected)
+    np.testing.assert_allclose(found["loss"], -np.log(likelihood).mean(), rtol=1e-4)
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert len(set(expected.values())) > 2
-
-
-def test_evaluation_takes_integers_columns_and_one_hot_labels():
-    images, labels = images_of(9), labels_of(9)
-    model = compiled(small_distiller())
-    results = [
-        model.evaluate(images, kind, verbose=0)
-        for kind in (labels, labels[:, None], np.eye(CLASSES)[labels])
-    ]
-    assert results[0] == pytest.approx(results[1])
-    assert results[0] == pytest.approx(results[2])
-
-
-def test_evaluation_as_a_list_has_one_entry_per_name_in_the_order_of_the_metrics(trained):
-    images, labels = images_of(9), labels_of(9)
-    named = trained.evaluate(images, labels, verbose=0, return_dict=True)
-    in_order = [named[metric.name] for metric in trained.metrics if metric.name in named]
-    assert len(in_order) == len(named) == 7
-    assert trained.evaluate(images, labels, verbose=0) == pytest.approx(in_order)
-
-
-def test_evaluation_and_prediction_change_nothing(trained):
-    before = state_of(trained)
-    trained.evaluate(images_of(9), labels_of(9), verbose=0)
-    trained.predict(images_of(9), verbose=0)
+    in_order = [found[metric.name] for metric in trained.metrics if metric.name in found]
+    assert len(in_order) == len(found) == 7
+    assert trained.evaluate(images, labels, batch_size=8, verbose=0) == pytest.approx(in_order)
+    np.testing.assert_allclose(trained.predict(images, verbose=0), teacher, rtol=1e-4)
+    np.testing.assert_allclose(trained(images), teacher, rtol=1e-4)
     assert_same_state(trained, before)
 
 
-def test_fit_takes_a_dataset_a_validation_set_and_callbacks():
-    class Note(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            seen.append(sorted(logs))
-
-    seen = []
+def test_fit_takes_a_dataset_and_a_validation_set_and_logs_every_term():
     dataset = tf.data.Dataset.from_tensor_slices((images_of(12), labels_of(12))).batch(4)
     validation = images_of(9, seed=1), labels_of(9, seed=1)
     model = compiled(small_distiller())
-    history = model.fit(
-        dataset, epochs=2, validation_data=validation, callbacks=[Note()], verbose=0
-    ).history
+    history = model.fit(dataset, epochs=2, validation_data=validation, verbose=0).history
     terms = ["cross_entropy", "teacher", "feature", "weight_decay"]
     accuracies = [f"{name}_accuracy" for name in ("teacher", "ensemble", *model.networks)]
     names = ["loss", *terms, "region_overlap", "val_loss", *(f"val_{name}" for name in accuracies)]
     assert sorted(history) == sorted(names)
-    assert seen == [sorted(names)] * 2
     for epoch in range(2):
         total = sum(history[term][epoch] for term in terms)
         assert history["loss"][epoch] == pytest.approx(total, rel=1e-5)
@@ -322,24 +313,7 @@ def test_fit_takes_a_dataset_a_validation_set_and_callbacks():
     assert {name: history[f"val_{name}"][-1] for name in after} == pytest.approx(after)
 
 
-def test_fit_takes_a_single_callback_as_keras_does():
-    seen = []
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
-    compiled(small_distiller()).fit(*batch_of(0), callbacks=callback, verbose=0)
-    assert seen == [0]
-
-
-def test_a_step_is_traced_once(monkeypatch):
-    traced = []
-    original = OnlineDistiller.train_step
-
-    def counting(model: OnlineDistiller, data: tuple) -> dict:
-        traced.append(data)
-        return original(model, data)
-
-    monkeypatch.setattr(OnlineDistiller, "train_step", counting)
-    train(graph_of(small_distiller()), steps=2)
-    assert len(traced) == 1
+# What it refuses
 
 
 def without_dict() -> keras.Model:
@@ -353,53 +327,37 @@ class Subclassed(keras.Model):
 
 
 @pytest.mark.parametrize(
-    ("peers", "message"),
+    ("peers", "settings", "message"),
     [
-        (lambda: [], "at least one"),
-        (lambda: [small_network()] * 2, "different objects"),
-        (lambda: [small_network(), small_network(num_classes=7)], r"same classes.*\[5, 7\]"),
-        (lambda: [small_network(), without_dict()], "peer 2 must be a functional model"),
-        (lambda: [Subclassed()], "peer 1 must be a functional model"),
+        (lambda: [], {}, "at least one"),
+        (lambda: [small_network()] * 2, {}, "different objects"),
+        (lambda: [small_network(), small_network(num_classes=7)], {}, r"same classes.*\[5, 7\]"),
+        (lambda: [small_network(num_classes=1)], {}, "2 or more classes"),
+        (lambda: [small_network(), without_dict()], {}, "peer 2 must be a functional model"),
+        (lambda: [Subclassed()], {}, "peer 1 must be a functional model"),
+        *[
+            (lambda: [small_network(), small_network()], settings, message)
+            for settings, message in (
+                ({"mixing": CutNMix(1, seed=0)}, "mixing makes 1 views for 2 peers"),
+                ({"mixing": CutNMix(3, seed=0)}, "mixing makes 3 views for 2 peers"),
+                ({"mixing": 3}, r"mixing must be a layer, or None\. Received: 3"),
+                ({"momentum": 1.0}, "momentum must be"),
+                ({"momentum": -0.1}, "momentum must be"),
+                ({"weight_decay": -1e-4}, "weight_decay must be"),
+                ({"method": "cutmix"}, "did you mean 'cutnmix'"),
+            )
+        ],
     ],
-    ids=["none", "twice", "unlike classes", "no dictionary", "subclassed"],
 )
-def test_peers_that_do_not_fit_are_refused(peers, message):
+def test_what_does_not_fit_together_is_refused(peers, settings, message):
     with pytest.raises(ValueError, match=message):
-        OnlineDistiller(peers())
+        OnlineDistiller(peers(), **settings)
 
 
-@pytest.mark.parametrize("views", [1, 3])
-def test_a_mixing_for_another_number_of_peers_is_refused(views):
-    with pytest.raises(ValueError, match=f"mixing makes {views} views for 2 peers"):
-        small_distiller(mixing=CutNMix(views, seed=0))
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [{"momentum": 1.0}, {"momentum": -0.1}, {"momentum": float("nan")}, {"weight_decay": -1e-4}],
-    ids=str,
-)
-def test_a_setting_out_of_range_is_refused_by_name(setting):
-    with pytest.raises(ValueError, match=f"{next(iter(setting))} must be"):
-        small_distiller(**setting)
-
-
-def test_a_mixing_that_is_no_layer_is_refused():
-    with pytest.raises(
-        ValueError, match=r"mixing must be a layer of tf_cutnmix, or None\. Received: 3"
-    ):
-        OnlineDistiller([small_network()], 3)
-
-
-@pytest.mark.parametrize("settings", [{"name": None}, {"temperature": "hot"}], ids=str)
-def test_a_setting_of_a_method_that_is_of_another_type_is_refused(settings):
-    with pytest.raises(TypeError, match=f"Received: {next(iter(settings.values()))!r}"):
-        Method(**settings)
-
-
-def test_an_unknown_method_is_refused_with_the_nearest_one():
-    with pytest.raises(ValueError, match="did you mean 'cutnmix'"):
-        small_distiller(method="cutmix")
+@pytest.mark.parametrize("name", ["loss", "metrics", "weighted_metrics", "loss_weights"])
+def test_a_loss_and_metrics_are_refused_where_they_are_passed(name):
+    with pytest.raises(ValueError, match=f"compile it without {name}"):
+        small_distiller(method="independent").compile("sgd", **{name: []})
 
 
 def test_images_without_labels_are_refused():

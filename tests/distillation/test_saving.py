@@ -31,33 +31,22 @@ def saved(tmp_path_factory):
     return model, path
 
 
-def test_a_loaded_model_holds_every_variable_and_predicts_alike(saved):
-    model, path = saved
-    loaded = keras.models.load_model(path)
-    assert_same_state(loaded, state_of(model))
-    images = images_of(6)
-    np.testing.assert_array_equal(
-        loaded.predict(images, verbose=0), model.predict(images, verbose=0)
-    )
-
-
-def test_a_loaded_model_keeps_its_settings(tmp_path):
+def test_a_loaded_model_holds_every_variable_and_setting(tmp_path):
     model = small_distiller(
-        method=Method("cutnmix", {"teacher": 0.5}, 4.0, ramp_steps=9),
+        method=Method(
+            "cutnmix", {"teacher": 0.5}, 4.0, ramp_steps=9, class_weights=[2.0] * CLASSES
+        ),
         augment=CropAndFlip(0.2, flip=False, seed=4),
         mixing=CutNMix(2, alpha=0.3, num_classes=CLASSES, regions="spread", seed=6),
         name="two_peers",
     )
-    model.save(tmp_path / "model.keras")
+    train(compiled(model), steps=1).save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same_state(loaded, state_of(model))
+    # Keras saves the tuples of networks as lists.
+    found, expected = ({**m.get_config(), "peers": []} for m in (loaded, model))
+    assert found == expected
     assert loaded.method == model.method
-    assert loaded.momentum == model.momentum
-    assert loaded.weight_decay == model.weight_decay
-    assert loaded.name == "two_peers"
-    for layer in ("augment", "mixing"):
-        found, expected = getattr(loaded, layer), getattr(model, layer)
-        assert type(found) is type(expected)
-        assert found.get_config() == expected.get_config()
 
 
 def test_training_goes_on_after_loading_as_if_there_had_been_no_break(saved):
@@ -67,12 +56,10 @@ def test_training_goes_on_after_loading_as_if_there_had_been_no_break(saved):
     assert_same_state(loaded, state_of(unbroken))
 
 
-@pytest.mark.parametrize("trained", [True, False])
-def test_a_model_exports_as_any_keras_model_does(trained, saved, tmp_path):
-    model = saved[0] if trained else small_distiller()
+def test_a_model_exports_as_any_keras_model_does_before_it_was_called(tmp_path):
+    model, images = small_distiller(), images_of(6)
     model.export(tmp_path / "export", verbose=False)
     loaded = tf.saved_model.load(str(tmp_path / "export"))
-    images = images_of(6)
     answer = loaded.serve(tf.constant(images, tf.float32))
     np.testing.assert_allclose(answer, model.predict(images, verbose=0), rtol=1e-5)
 

@@ -9,28 +9,41 @@ import tensorflow as tf
 from tiny_networks import tiny
 
 from tests.distillation.small_models import (
+    BATCH,
     CLASSES,
-    assert_same_state,
     batch_of,
     compiled,
     images_of,
     small_distiller,
-    state_of,
+    small_network,
 )
 from tf_cutnmix import CropAndFlip, CutMix, CutNMix, FMix, MixUp, OnlineDistiller
 
+IMAGES, LABELS = map(tf.constant, batch_of(0))
+STEP = tf.constant(1, tf.int64)
 
-def test_each_peer_sees_its_own_view_of_cutnmix():
-    mixing = CutNMix(2, num_classes=CLASSES, seed=3)
-    model = small_distiller(mixing=mixing)
-    images, labels = batch_of(0)
-    views, found, *_ = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(1))
-    expected = mixing({"images": images, "labels": labels}, step=1)
-    assert len(views) == 2
-    for k, view in enumerate(views):
-        np.testing.assert_array_equal(view, expected["images"][:, k])
-    assert not np.array_equal(*views)
-    np.testing.assert_array_equal(found, expected["labels"])
+
+@pytest.mark.parametrize("augment", [None, CropAndFlip(0.25, seed=2)])
+@pytest.mark.parametrize("layer", [CutNMix, CutMix, MixUp, None])
+def test_views_are_augmented_and_then_mixed_by_the_draw_of_the_step(layer, augment):
+    settings = {"num_peers": 2} if layer is CutNMix else {}
+    mixing = layer(num_classes=CLASSES, seed=3, **settings) if layer else None
+    model = small_distiller(mixing=mixing, augment=augment)
+    shown = model.make_views(IMAGES, LABELS, STEP)
+    images = augment(IMAGES, step=1) if augment else IMAGES
+    expected = {"images": images, "labels": np.eye(CLASSES)[LABELS]}
+    if mixing:
+        expected = mixing({"images": images, "labels": LABELS}, step=1)
+        assert not np.allclose(shown.labels, np.eye(CLASSES)[LABELS])
+    each = tf.unstack(expected["images"], axis=1) if layer is CutNMix else [expected["images"]] * 2
+    for view, image in zip(shown.views, each, strict=True):
+        np.testing.assert_allclose(view, image, rtol=1e-6)
+    assert (shown.views[0] is shown.views[1]) == (layer is not CutNMix)
+    np.testing.assert_allclose(shown.labels, expected["labels"], rtol=1e-6)
+    np.testing.assert_array_equal(shown.unmixed[1], images)
+    if augment:
+        later = model.make_views(IMAGES, LABELS, STEP + 1)
+        assert not np.array_equal(later.unmixed[0], shown.unmixed[0])
 
 
 def test_xla_compiles_the_views_of_a_graph_and_no_others():
@@ -43,7 +56,7 @@ def test_xla_compiles_the_views_of_a_graph_and_no_others():
 
     mixing = Watched(2, num_classes=CLASSES, seed=3)
     model = small_distiller(mixing=mixing, augment=CropAndFlip(0.25, seed=2))
-    batch = [*map(tf.constant, batch_of(0)), tf.constant(1, tf.int64)]
+    batch = (IMAGES, LABELS, STEP)
     in_graph = tf.function(model.make_views, autograph=False).get_concrete_function(*batch)
     compiled_by_xla = [
         operation.get_attr("f").name
@@ -52,69 +65,33 @@ def test_xla_compiles_the_views_of_a_graph_and_no_others():
     ]
     assert len(compiled_by_xla) == 2
     assert eager == [False]
-    (views, labels, *_), (expected, expected_labels, *_) = (
-        in_graph(*batch),
-        model.make_views(*batch),
-    )
+    found, expected = in_graph(*batch), model.make_views(*batch)
     assert eager == [False, True]
-    np.testing.assert_array_equal(views, expected)
-    np.testing.assert_array_equal(labels, expected_labels)
+    np.testing.assert_array_equal(found[0], expected.views)
+    np.testing.assert_array_equal(found[1], expected.labels)
 
 
-@pytest.mark.parametrize("layer", [CutMix, MixUp])
-def test_peers_share_the_views_of_a_mixing_that_makes_one(layer):
-    mixing = layer(alpha=1.0, num_classes=CLASSES, seed=3)
-    images, labels = batch_of(0)
-    model = small_distiller(mixing=mixing)
-    views, found, *_ = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(1))
-    expected = mixing({"images": images, "labels": labels}, step=1)
-    assert len(views) == 2
+@pytest.mark.parametrize("layer", [None, CutNMix, CutMix, MixUp, FMix])
+def test_every_view_of_each_peers_own_holds_what_its_label_says(layer, eagerly):
+    # Images of one value each, which nothing but the class tells: the mean of a view is the
+    # mean of the values by its label.
+    values = np.array([3, 40, 92, 180, 255], "float32")
+    labels = np.array([4, 2, 1, 0, 3])
+    images = values[labels][:, None, None, None] * np.ones([1, 8, 8, 3], "float32")
+    settings = {"num_peers": 3} if layer is CutNMix else {}
+    model = OnlineDistiller(
+        [small_network() for _ in range(3)],
+        layer(num_classes=CLASSES, seed=4, **settings) if layer else None,
+        "independent",
+        augment=CropAndFlip(crop=0, flip=False, seed=0),
+        own_views=True,
+    )
+    views, mixed, *_ = model.make_views(tf.constant(images), tf.constant(labels), STEP)
+    assert len(views) == 3
+    assert layer is None or not np.allclose(mixed, np.eye(CLASSES)[labels])
     for view in views:
-        np.testing.assert_allclose(view, expected["images"], rtol=1e-6)
-    np.testing.assert_allclose(found, expected["labels"], rtol=1e-6)
-    assert not np.allclose(expected["images"], images)
-
-
-def test_without_mixing_peers_see_the_images_themselves():
-    images, labels = batch_of(0)
-    model = small_distiller(mixing=None)
-    views, found, *_ = model.make_views(tf.constant(images), tf.constant(labels), tf.constant(1))
-    assert len(views) == 2
-    for view in views:
-        np.testing.assert_array_equal(view, images)
-    np.testing.assert_array_equal(found, np.eye(CLASSES)[labels])
-
-
-def test_augmentation_comes_before_mixing_and_follows_the_step():
-    augment, mixing = CropAndFlip(0.25, seed=2), CutNMix(2, num_classes=CLASSES, seed=3)
-    model = small_distiller(mixing=mixing, augment=augment)
-    images, labels = map(tf.constant, batch_of(0))
-    views, _, *_ = model.make_views(images, labels, tf.constant(1))
-    moved = augment(images, step=1)
-    expected = mixing({"images": moved, "labels": labels}, step=1)["images"]
-    np.testing.assert_array_equal(tf.stack(views, axis=1), expected)
-    later, _, *_ = model.make_views(images, labels, tf.constant(2))
-    assert not np.array_equal(later[0], views[0])
-
-
-@pytest.mark.parametrize("mixing", [CutNMix(2, seed=0), None], ids=["cutnmix", "none"])
-def test_integers_columns_and_one_hot_labels_train_alike(mixing):
-    images, labels = batch_of(0)
-    expected = compiled(small_distiller(mixing=mixing))
-    expected.train_on_batch(images, labels)
-    kinds = [labels[:, None], labels.astype("uint8"), np.eye(CLASSES, dtype="float32")[labels]]
-    for kind in kinds:
-        model = compiled(small_distiller(mixing=mixing))
-        model.train_on_batch(images, kind)
-        assert_same_state(model, state_of(expected))
-
-
-@pytest.mark.parametrize("wrong", [CLASSES, -1])
-@pytest.mark.parametrize("mixing", [CutMix(num_classes=CLASSES, seed=0), None], ids=["mix", "none"])
-def test_integer_labels_out_of_range_are_refused(mixing, wrong):
-    model = compiled(small_distiller(mixing=mixing))
-    with pytest.raises(ValueError, match=rf"num_classes - 1 = 4\. Received: {wrong}$"):
-        model.train_on_batch(images_of(2), np.array([0, wrong]))
+        expected = np.asarray(mixed) @ values
+        np.testing.assert_allclose(np.mean(view, axis=(1, 2, 3)), expected, rtol=1e-5)
 
 
 class Halved(keras.layers.Layer):
@@ -128,13 +105,21 @@ class Halved(keras.layers.Layer):
 @pytest.mark.parametrize("mixing", [CutNMix(2, seed=0), FMix(seed=0), None], ids=repr)
 def test_an_augmentation_may_change_the_size_and_weights_of_one_change_nothing(mixing, own_views):
     def trained(weights):
+        random.seed(0)
         peers = [tiny((None, None, 3), 10) for _ in range(2)]
         settings = {"augment": Halved(), "mixing": mixing, "own_views": own_views}
         model = compiled(OnlineDistiller(peers, method="independent", **settings))
         labels = np.eye(10, dtype="float32")[[3, 1, 4, 1]]
-        return model.train_on_batch(images_of(4), labels, weights, return_dict=True)
+        return model.train_on_batch(images_of(BATCH), labels, weights, return_dict=True)
 
-    random.seed(0)
-    plain = trained(None)
-    random.seed(0)
-    assert trained(np.ones(4)) == plain
+    assert trained(np.ones(BATCH)) == trained(None)
+
+
+def test_layers_of_keras_augment_and_mix():
+    mixing, augment = keras.layers.CutMix(seed=0), keras.layers.RandomFlip(seed=0)
+    model = compiled(small_distiller(mixing=mixing, augment=augment))
+    shown = model.make_views(IMAGES, LABELS, STEP)
+    assert not np.array_equal(shown.views[0], shown.unmixed[0])
+    assert np.isfinite(model.train_on_batch(*batch_of(0))).all()
+    with pytest.raises(ValueError, match="CutMix does not say how it mixed"):
+        model.train_on_batch(*batch_of(0), np.ones(BATCH))

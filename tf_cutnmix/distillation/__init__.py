@@ -2,9 +2,8 @@
 
 Read `losses`, `ramp` (the weight of ramped terms), `peers` (what they must be), `method` (a named
 list of terms, of what a step computed), `methods` (one file a paper), `teacher` (the moving
-average), `inputs` (what a batch may be), `views` (what each peer sees), `replicas` (the devices
-that share a batch), `guard` (a step that must not be taken), `distiller` (the train step, on one
-page).
+average), `views` (from a batch to what each peer sees), `replicas` (the devices that share a
+batch), `guard` (a step that must not be taken), `distiller` (the train step, on one page).
 """
 
 from tf_cutnmix.distillation.distiller import OnlineDistiller

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,8 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses, teacher
-from tf_cutnmix.distillation.guard import Guard
-from tf_cutnmix.distillation.inputs import Brightness, in_one_line, unpack
+from tf_cutnmix.distillation.guard import Brightness, Guard, checked
 from tf_cutnmix.distillation.method import (
     Forward,
     HeldOutPart,
@@ -24,8 +23,8 @@ from tf_cutnmix.distillation.method import (
     ramp_at,
 )
 from tf_cutnmix.distillation.peers import adds_losses, check_peers, variables_of
-from tf_cutnmix.distillation.replicas import Replicas
-from tf_cutnmix.distillation.views import Shown, Views
+from tf_cutnmix.distillation.replicas import MEAN, SUM, Replicas
+from tf_cutnmix.distillation.views import MixedBatch, Views, unpack
 from tf_cutnmix.mixing.batch import require, soft_labels, weigh
 from tf_cutnmix.mixing.sampling import overlap
 from tf_cutnmix.networks import sharing
@@ -45,25 +44,20 @@ class OnlineDistiller(keras.Model):
     model.predict(images)  # the teacher's probabilities, [N, 10]
     ```
 
-    The teacher is the mean prediction of the averaged peers. `predict` and calling the model
-    give the teacher's probabilities; `evaluate` gives the accuracy of the teacher, of the
-    peers' ensemble, of each peer and each averaged peer, and the teacher's negative log
-    likelihood as `loss`. `fit` logs the loss and its terms, among them what layers add by
-    themselves (`peers_losses`), with `CutNMix` the mean `region_overlap` of the boxes, and the
-    `ramp` where terms follow the peers' fit.
-
-    While the averaged peers teach, they normalise as the peers do, by the batch that they see,
-    without dropout, and keep moving statistics of their own of what they saw; they are
-    evaluated and exported with these. Where no term looks at them, their statistics are
-    averaged as their weights are. A layer that is frozen in a peer stays frozen in its average.
+    The teacher is the mean prediction of the averaged peers; while these teach, they normalise by
+    the batch, see `teacher`. `predict` and calling the model give the teacher's probabilities;
+    `evaluate` gives the accuracy of the teacher, of the peers' ensemble, of each peer and each
+    averaged peer, and the teacher's negative log likelihood as `loss`. `fit` logs the loss and its
+    terms, among them what layers add by themselves (`peers_losses`), with `CutNMix` the mean
+    `region_overlap` of the boxes, and the `ramp` where terms follow the peers' fit.
 
     The method is the loss: `compile` takes an optimizer and how to run, no loss and no
     metrics. `fit` takes `sample_weight` and `class_weight`: they weigh the cross-entropies to the
     labels, a mixed sample's as its label is mixed. `evaluate` counts samples by them as Keras does:
     the loss is the mean of `weight * loss`, an accuracy the weighted mean. Should a term or a
     gradient stop being finite, that step and all after it change nothing, and `fit` raises. A label
-    that is none is a `ValueError` of one line; pixels of 0 to 1 for peers whose layers show that
-    they expect those of 0 to 255 are a warning, once.
+    that is none is a `ValueError`; training on pixels of 0 to 1 where peers expect 0 to 255 a
+    warning.
 
     Args:
       peers: models from images `[B, H, W, C]` to `{"features": [B, D_k], "logits": [B, K]}`;
@@ -103,7 +97,7 @@ class OnlineDistiller(keras.Model):
         super().__init__(**kwargs)
         self.replicas = Replicas(strategy)
         self.supports_jit = self.replicas.count == 1  # XLA knows no other devices
-        self.num_classes = check_peers(peers, mixing)
+        self.num_classes = check_peers(peers)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum must be at least 0 and below 1. Received: {momentum}")
         if not 0 <= weight_decay < float("inf"):
@@ -130,10 +124,10 @@ class OnlineDistiller(keras.Model):
         own = ["peers_losses"] * adds_losses(peers) + ["weight_decay"] * (weight_decay > 0)
         self.term_names = [*(term.name for term in self.terms), *own]
         self.guard = Guard(self.term_names, self.failed_step, self.failed_term)
-        self.loss_metrics = [keras.metrics.Mean(name) for name in ("loss", *self.term_names)]
-        self.overlap_metrics = [keras.metrics.Mean("region_overlap")] * self._views.boxes_differ
-        fits = bool(self.method.fit) and any(term.ramped for term in self.terms)
-        self.ramp_metrics = [keras.metrics.Mean("ramp")] * fits
+        overlaps = ["region_overlap"] * self._views.boxes_differ
+        follows_fit = bool(self.method.fit) and any(term.ramped for term in self.terms)
+        logged = ("loss", *self.term_names, *overlaps, *["ramp"] * follows_fit)
+        self.step_metrics = [keras.metrics.Mean(name) for name in logged]
         self.accuracy_metrics = [
             keras.metrics.SparseCategoricalAccuracy(f"{name}_accuracy")
             for name in ("teacher", "ensemble", *self.networks)
@@ -146,51 +140,54 @@ class OnlineDistiller(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         images, labels, sample_weights = unpack(data, self.num_classes)
-        self.brightness.look(images)
+        self.brightness.observe(images)
         labels = soft_labels(labels, self.num_classes)
         step = tf.identity(self.step.value)
-        shown = self.make_views(images, labels, step)
+        mixed = self.make_views(images, labels, step)
+        weighted = self._weighted_labels(mixed, labels, sample_weights)
+        mix = functools.partial(self._views.mix_labels, mixed=mixed)
+        forward = Forward(step, mixed.labels, mixed.views, (), mix=mix, weighted_labels=weighted)
         teach = any(term.uses_averages for term in self.terms)
-        normalising = teacher.Normalising(self.averages, self.peers) if teach else None
-        mix = functools.partial(self._views.mix_answers, shown=shown)
-        counted = self._counted(shown, labels, sample_weights)
-        forward = Forward(step, shown.labels, shown.views, (), mix=mix, weighted_labels=counted)
-        taught_on = shown.unmixed if self._unmixed else shown.views
-        with normalising.told_to_train() if normalising else contextlib.nullcontext():
-            found = self.replicas.run(self._learn, forward, taught_on, normalising)
-        loss = tf.add_n(found.terms)
-        changed = zip(self._statistics(normalising), found.statistics, strict=True)
+        taught_on = (mixed.unmixed if self._unmixed else mixed.views) if teach else []
+        pairs = zip(self.averages, self.peers, strict=True) if teach else ()
+        normalising = teacher.Normalising(pairs)
+        with normalising.by_batch():
+            result = self.replicas.run(self._learn, forward, taught_on, normalising)
+        loss = tf.add_n(result.terms)
+        changed = zip(self._statistics(normalising), result.statistics, strict=True)
         statistics = [(variable, value) for variable, value in changed if value is not None]
 
         def take_step() -> None:
-            self.optimizer.apply(found.gradients, self.trainable_variables)
+            self.optimizer.apply(result.gradients, self.trainable_variables)
             for variable, value in statistics:
                 variable.assign(value)
             momentum = teacher.momentum_at(step, self.momentum)
-            own = normalising.statistics if normalising else []
-            teacher.update(variables_of(self.averages), variables_of(self.peers), momentum, own)
+            averages, peers = variables_of(self.averages), variables_of(self.peers)
+            teacher.update(averages, peers, momentum, normalising.statistics)
             for memory in self._memories:
-                memory.remember(images, labels, found.logits)
+                memory.remember(images, labels, result.logits)
             self.step.assign_add(1)
-            overlaps = [overlap(shown.draws[-1]) for _ in self.overlap_metrics]
-            values = (loss, *found.terms, *overlaps, *[found.ramp] * len(self.ramp_metrics))
-            for metric, value in zip(self._step_metrics, values, strict=True):
-                metric.update_state(value)
+            logs = dict(zip(self.term_names, result.terms, strict=True))
+            logs |= {"loss": loss, "ramp": result.ramp}
+            if self._views.boxes_differ:
+                logs["region_overlap"] = overlap(mixed.draws[-1])
+            for metric in self.step_metrics:
+                metric.update_state(logs[metric.name])
 
         # An optimizer that scales the loss skips overflown gradients by itself.
         scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
-        gradients = [] if scales else found.gradients
-        given = (images, labels, sample_weights)
-        watched = (given, found.terms, gradients, [value for _, value in statistics])
         scale = self.optimizer.dynamic_scale if scales else 1.0
-        tf.cond(self.guard.allows(*watched, step, scale), take_step, lambda: None)
-        return {metric.name: metric.result() for metric in self._step_metrics}
+        gradients = [] if scales else result.gradients
+        data, values = (images, labels, sample_weights), [value for _, value in statistics]
+        allowed = self.guard.allows(data, result.terms, gradients, values, step, scale)
+        tf.cond(allowed, take_step, lambda: None)
+        return {metric.name: metric.result() for metric in self.step_metrics}
 
     def _learn(
         self,
         forward: Forward,
         taught_on: Sequence[tf.Tensor],
-        normalising: teacher.Normalising | None,
+        normalising: teacher.Normalising,
     ) -> StepResult:
         """What a device finds from its rows of the views; it changes nothing.
 
@@ -200,7 +197,7 @@ class OnlineDistiller(keras.Model):
         replicas, batch = self.replicas, tf.shape(forward.labels)[0]
         weights, averages = self.trainable_variables, []
         with keras.StatelessScope() as teaching:
-            if normalising:
+            if taught_on:
                 averages = normalising.teach(self.run_averages, replicas.rows(taught_on))
         with tf.GradientTape() as tape:
             with keras.StatelessScope(collect_losses=True) as learning:
@@ -221,32 +218,31 @@ class OnlineDistiller(keras.Model):
                 terms["weight_decay"] = losses.weight_decay(weights, self.weight_decay)
             loss = tf.add_n(list(terms.values()))
             scaled_loss = self.optimizer.scale_loss(loss) / replicas.count
-        values = [
-            (teaching.get_current_value(v), learning.get_current_value(v))
-            for v in self._statistics(normalising)
-        ]
+        values = []
+        for variable in self._statistics(normalising):
+            value = learning.get_current_value(variable)
+            values.append(teaching.get_current_value(variable) if value is None else value)
         return StepResult(
             forward.logits if self._memories else [],
-            replicas.mean(list(terms.values())),
+            replicas.reduced(MEAN, list(terms.values())),
             ramp,
-            replicas.sum(tape.gradient(scaled_loss, weights)),
-            replicas.mean([first if last is None else last for first, last in values]),
+            replicas.reduced(SUM, tape.gradient(scaled_loss, weights)),
+            replicas.reduced(MEAN, values),
         )
 
-    def _statistics(self, normalising: teacher.Normalising | None) -> list[keras.Variable]:
+    def _statistics(self, normalising: teacher.Normalising) -> list[keras.Variable]:
         """What a step may change without a gradient."""
-        own = normalising.statistics if normalising else []
-        return [v for v in variables_of([*self.peers, *self.parts]) if not v.trainable] + own
+        own = [v for v in variables_of([*self.peers, *self.parts]) if not v.trainable]
+        return own + normalising.statistics
 
-    def make_views(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> Shown:
-        """What each peer sees at one step, and the labels `[B, K]` that they share.
+    def make_views(self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> MixedBatch:
+        """What each peer sees of images `[B, H, W, C]` at one step, and the labels they share.
 
         With a method that remembers the last batch, that one comes first, and `B` is both.
 
         Args:
-          images: `[B, H, W, C]`.
           labels: integers `[B]`, or `[B, K]`.
-          step: number of the step.
+          step: its number.
         """
         labels = soft_labels(labels, self.num_classes)
         batches = [(images, labels, step)]
@@ -255,18 +251,20 @@ class OnlineDistiller(keras.Model):
             batches.insert(0, (*last, tf.maximum(step - 1, 0)))
         return self._views(batches, step)
 
-    def _counted(self, shown: Shown, labels: tf.Tensor, weights: tf.Tensor | None) -> tf.Tensor:
+    def _weighted_labels(
+        self, mixed: MixedBatch, labels: tf.Tensor, weights: tf.Tensor | None
+    ) -> tf.Tensor:
         """The mixed labels `[B, K]`, each part times the weights of its sample and its class."""
-        if weights is not None and self._memories:
-            raise ValueError(
-                f"{self.method.name} remembers the last batch, but not what its samples count: "
-                "fit it without sample_weight and class_weight"
-            )
-        counted = shown.labels
+        weighted = mixed.labels
         if weights is not None:
-            counted = self._views.mix_answers(weigh(labels, weights), shown)
+            if self._memories:
+                raise ValueError(
+                    f"{self.method.name} remembers the last batch, but not the weights of its "
+                    "samples: fit it without sample_weight and class_weight"
+                )
+            weighted = self._views.mix_labels(weigh(labels, weights), mixed)
         classes = self.method.class_weights
-        return counted * tf.constant(classes, tf.float32) if classes else counted
+        return weighted * tf.constant(classes, tf.float32) if classes else weighted
 
     @property
     def _memories(self) -> list[Memory]:
@@ -280,11 +278,7 @@ class OnlineDistiller(keras.Model):
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        return [*self._step_metrics, *self.accuracy_metrics]
-
-    @property
-    def _step_metrics(self) -> list[keras.metrics.Metric]:
-        return [*self.loss_metrics, *self.overlap_metrics, *self.ramp_metrics]
+        return [*self.step_metrics, *self.accuracy_metrics]
 
     @property
     def networks(self) -> dict[str, keras.Model]:
@@ -305,7 +299,6 @@ class OnlineDistiller(keras.Model):
 
     def test_step(self, data: Any) -> Mapping[str, tf.Tensor]:
         images, labels, weights = unpack(data, self.num_classes)
-        self.brightness.look(images)
         classes = tf.argmax(soft_labels(labels, self.num_classes), axis=-1)
         predictions = self.predict_each(images)
         likelihood = tf.gather(predictions["teacher"], classes, batch_dims=1)
@@ -314,15 +307,10 @@ class OnlineDistiller(keras.Model):
             require(tf.math.is_finite(weights), "sample weights must be finite numbers", weights)
             loss *= weights
         # Keras, too, divides a loss by the samples, and an accuracy by what they count.
-        self.loss_metrics[0].update_state(loss)
+        self.step_metrics[0].update_state(loss)
         for metric, prediction in zip(self.accuracy_metrics, predictions.values(), strict=True):
             metric.update_state(classes, prediction, weights)
-        return {m.name: m.result() for m in (self.loss_metrics[0], *self.accuracy_metrics)}
-
-    def predict_step(self, data: Any) -> tf.Tensor:
-        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        self.brightness.look(images)
-        return super().predict_step(data)
+        return {m.name: m.result() for m in (self.step_metrics[0], *self.accuracy_metrics)}
 
     def export(self, filepath: str, *args: Any, **kwargs: Any) -> None:
         """As Keras' own, of images `[N, H, W, C]` float32 of the peers' size; called or not."""
@@ -339,7 +327,7 @@ class OnlineDistiller(keras.Model):
         Raises:
           ValueError: a loss or metrics were passed.
         """
-        given = _by_name(super().compile, args, kwargs)
+        given = inspect.signature(super().compile).bind(*args, **kwargs).arguments
         for name in _OWN:
             if given.get(name) is not None:
                 raise ValueError(
@@ -347,73 +335,45 @@ class OnlineDistiller(keras.Model):
                     f"compile it without {name}, and measure other things on what it predicts"
                 )
         super().compile(*args, **kwargs)
-        self.guard.forget()
+        self.failed_step.assign(-1)
 
     def compile_from_config(self, config: Mapping[str, Any]) -> None:
         config = keras.saving.deserialize_keras_object(config)
         self.compile(**config)
         self.optimizer.build(self.trainable_variables)
 
+    @checked
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.fit`.
 
         Raises:
           DivergenceError: the loss is no longer finite.
-          ValueError: labels are none.
+          ValueError: a label is none.
         """
-        given = _by_name(super().fit, args, kwargs)
+        given = inspect.signature(super().fit).bind(*args, **kwargs).arguments
         callbacks = given.pop("callbacks", None)
-        own: list[keras.callbacks.Callback] = [StopAtDivergence()]
-        for part in self.parts:
-            if isinstance(part, HeldOutPart):
-                given |= _held_out(given)
-                own.append(LearnHeldOut(part, self.method.name, given.get("validation_data")))
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            before = list(callbacks.callbacks)
-            for callback in own:
-                callback.set_model(self)
-            callbacks.callbacks += own
-            try:
-                with self._told():
-                    return super().fit(**given, callbacks=callbacks)
-            finally:
-                callbacks.callbacks[:] = before
-        callbacks = [*own, *keras.tree.flatten(callbacks or [])]
-        for callback in callbacks:
-            _set_mode(callback)
-        with self._told():
-            return super().fit(**given, callbacks=callbacks)
+        others = keras.tree.flatten(getattr(callbacks, "callbacks", callbacks) or [])
+        for callback in others:
+            monitor = str(getattr(callback, "monitor", None))
+            # Keras looks for what is better among the metrics of `compile` alone.
+            if monitor.endswith("accuracy") and getattr(callback, "mode", None) == "auto":
+                callback.mode = "max"
+        held_out = [
+            LearnHeldOut(self, part, given.get("validation_data"))
+            for part in self.parts
+            if isinstance(part, HeldOutPart)
+        ]
+        return super().fit(**given, callbacks=[StopAtDivergence(), *held_out, *others])
 
+    @checked
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_on_batch`; raises what `fit` does."""
-        with self._told():
-            logs = super().train_on_batch(*args, **kwargs)
+        logs = super().train_on_batch(*args, **kwargs)
         self.check_finite()
         return logs
 
-    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.test_on_batch`; raises `ValueError` as `evaluate` does."""
-        with self._told():
-            return super().test_on_batch(*args, **kwargs)
-
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.predict`; of no images no rows."""
-        try:
-            with self._told():
-                return super().predict(*args, **kwargs)
-        except UnboundLocalError as error:
-            if "batch_outputs" not in str(error):
-                raise
-            # Keras asks what the last batch was, and there was none.
-            return np.zeros((0, self.num_classes), np.float32)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`; raises `ValueError` if there are no images, or no labels."""
-        with self._told():
-            figures = super().evaluate(*args, **kwargs)
-        if not figures:
-            raise ValueError("there is nothing to evaluate: pass at least one labelled image")
-        return figures
+    test_on_batch = checked(keras.Model.test_on_batch)
+    evaluate = checked(keras.Model.evaluate)
 
     def make_train_function(self, force: bool = False) -> None:
         if self.train_function is not None and not force:
@@ -422,21 +382,13 @@ class OnlineDistiller(keras.Model):
             # Were it to make its variables inside the step, TensorFlow would trace that twice.
             self.optimizer.build(self.trainable_variables)
         super().make_train_function(force)
-        if not self.jit_compile:
-            self.train_function = called_as_traced(self.train_function)
+        if not self.jit_compile and not tf.config.list_physical_devices("GPU"):
+            self.train_function = as_traced()(self.train_function)
 
     def check_finite(self) -> None:
         """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
-        self.brightness.tell()
+        self.brightness.warn()
         self.guard.check()
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell what is wrong with the images and labels of a call."""
-        self.brightness.forget()
-        with in_one_line():
-            yield
-        self.brightness.tell()
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -456,22 +408,15 @@ class OnlineDistiller(keras.Model):
     def from_config(cls, config: dict[str, Any]) -> "OnlineDistiller":
         deserialize = keras.saving.deserialize_keras_object
         networks = [deserialize(network) for network in config["peers"]]
-        return cls(
-            **{
-                **config,
-                "peers": [peer for network in networks for peer in sharing.split(network)],
-                "mixing": deserialize(config["mixing"]),
-                "method": Method(**config["method"]),
-                "augment": deserialize(config["augment"]),
-            }
-        )
+        peers = [peer for network in networks for peer in sharing.split(network)]
+        layers = {name: deserialize(config[name]) for name in ("mixing", "augment")}
+        return cls(**{**config, **layers, "peers": peers, "method": Method(**config["method"])})
 
 
 class StopAtDivergence(keras.callbacks.Callback):
     """Looks at the flag that the train step sets; rarely, because looking waits for a GPU."""
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self.calls = 0
+    calls = 0
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self.calls += 1
@@ -489,91 +434,42 @@ class LearnHeldOut(keras.callbacks.Callback):
       ValueError: there are no such data.
     """
 
-    def __init__(self, part: HeldOutPart, method: str, validation_data: Any) -> None:
+    def __init__(self, model: OnlineDistiller, part: HeldOutPart, validation_data: Any) -> None:
         super().__init__()
         if validation_data is None:
-            raise ValueError(f"{method} learns from held-out images: pass validation_data")
-        self.part = part
-        if not isinstance(validation_data, tf.data.Dataset | keras.utils.PyDataset):
-            validation_data = tf.data.Dataset.from_tensor_slices(validation_data).batch(500)
-        self.validation_data = validation_data
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        self.predict = tf.function(self.model.predict_each, autograph=False)
+            raise ValueError(
+                f"{model.method.name} learns from held-out images: pass validation_data"
+            )
+        if isinstance(validation_data, tuple | list):
+            validation_data = tf.data.Dataset.from_tensor_slices(tuple(validation_data)).batch(500)
+        self.part, self.validation_data = part, validation_data
+        self.predict = tf.function(model.predict_each, autograph=False)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         probabilities, labels, weights = [], [], []
-        for data in _once(self.validation_data):
-            images, batch_labels, counted = unpack(data, self.model.num_classes)
-            predictions = self.predict(images)
-            peers = [predictions[f"peer{i + 1}"] for i in range(len(self.model.peers))]
-            probabilities.append(tf.stack(peers))
+        for data in self.validation_data:
+            images, batch_labels, batch_weights = unpack(data, self.model.num_classes)
+            predictions = self.predict(images).items()
+            probabilities.append([p for name, p in predictions if name.startswith("peer")])
             labels.append(soft_labels(batch_labels, self.model.num_classes))
-            weights.append(np.ones(len(labels[-1])) if counted is None else counted)
+            weights.append(np.ones(len(images)) if batch_weights is None else batch_weights)
         self.part.learn(
             np.concatenate(probabilities, axis=1), np.concatenate(labels), np.concatenate(weights)
         )
-
-
-def _once(batches: tf.data.Dataset | keras.utils.PyDataset) -> Iterator[Any]:
-    """Each batch once."""
-    if isinstance(batches, tf.data.Dataset):
-        yield from batches
-    else:
-        for number in range(batches.num_batches):
-            yield batches[number]
-
-
-def _by_name(function: Callable, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by the names that the function has for them."""
-    return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
-
-
-def _held_out(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `fit` with `validation_split` made a set, which Keras keeps to itself."""
-    split = given.get("validation_split")
-    if not split or given.get("validation_data") is not None:
-        return {}
-    names = [name for name in ("x", "y", "sample_weight") if given.get(name) is not None]
-    if len(names) < 2 or isinstance(given["x"], tf.data.Dataset | keras.utils.PyDataset):
-        return {}
-    start = int(len(given["x"]) * (1 - split))  # Keras holds out the last part, too
-    return {
-        **{name: given[name][:start] for name in names},
-        "validation_data": tuple(given[name][start:] for name in names),
-        "validation_split": 0.0,
-    }
-
-
-def _set_mode(callback: keras.callbacks.Callback) -> None:
-    """More accuracy is better: Keras looks for that among the metrics of `compile` alone."""
-    monitor = getattr(callback, "monitor", None)
-    if getattr(callback, "mode", None) == "auto" and str(monitor).endswith("accuracy"):
-        callback.mode = "max"
 
 
 def _mean(predictions: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.add_n(list(predictions)) / len(predictions)
 
 
-def called_as_traced(function: Callable) -> Callable:
-    """A function whose graph TensorFlow runs as it was traced, where there is no GPU.
+@contextlib.contextmanager
+def as_traced() -> Iterator[None]:
+    """Within, or in a function that it decorates, TensorFlow runs graphs as they were traced.
 
     Its optimizer of graphs (Grappler) goes over the whole graph again and again before the first
     call, which deep networks wait for (`python -m benchmarks start`). On a CPU no step was the
     faster for it; on a GPU, where this was not tried, it also chooses how images lie in memory.
     """
-
-    @functools.wraps(function)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        with _as_traced():
-            return function(*args, **kwargs)
-
-    return function if tf.config.list_physical_devices("GPU") else called
-
-
-@contextlib.contextmanager
-def _as_traced() -> Iterator[None]:
     before = tf.config.optimizer.get_experimental_options()["disable_meta_optimizer"]
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     try:

@@ -1,16 +1,22 @@
-"""A step in which something is no longer a finite number is not taken, nor any after it."""
+"""What a step must not be taken on, and what is wrong with the data of a call."""
 
-from collections.abc import Sequence
+import functools
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.errors import DivergenceError
+from tf_cutnmix.networks.foreign import every_layer
 
 # Keras begins at 2^15: below this 25 gradients more were not finite than were.
 _SMALLEST_SCALE = 2.0**-10
-# What a step is given, and what is to be done where it is not finite.
-_GIVEN = {
+# What a batch holds, and what is to be done where it is not finite.
+_DATA = {
     "pixel of an image": "Images are finite numbers",
     "label of a sample": "Labels are finite numbers, or whole ones below the number of classes",
     "weight of a sample": "Those of sample_weight and class_weight are finite numbers",
@@ -24,60 +30,54 @@ class Guard:
     Args:
       term_names: of the loss.
       failed_step: a variable, -1 until a step fails.
-      failed_term: a variable, the position in `watched` of what failed.
-
-    Attributes:
-      watched: all that must be finite, in words.
+      failed_term: a variable, the position of what failed in `watched`, which has it in words.
     """
 
     def __init__(
-        self,
-        term_names: Sequence[str],
-        failed_step: keras.Variable,
-        failed_term: keras.Variable,
+        self, term_names: Sequence[str], failed_step: keras.Variable, failed_term: keras.Variable
     ) -> None:
         of_the_loss = [f"{name} of the loss" for name in (*term_names, "gradient")]
         others = ("statistic of BatchNormalization", "gradient of many steps")
-        self.watched = [*_GIVEN, *of_the_loss, *others]
+        self.watched = [*_DATA, *of_the_loss, *others]
         self.failed_step = failed_step
         self.failed_term = failed_term
 
     def allows(
         self,
-        given: Sequence[tf.Tensor | None],
+        data: Sequence[tf.Tensor | None],
         terms: Sequence[tf.Tensor],
         gradients: Sequence[tf.Tensor],
         statistics: Sequence[tf.Tensor],
         step: tf.Tensor,
-        scale: tf.Tensor | float = 1.0,
+        scale: tf.Tensor | float,
     ) -> tf.Tensor:
         """Whether this step may be taken, a scalar bool; notes what fails first.
 
         Args:
-          given: images, labels and weights of a batch; None where there are none.
-          terms: of the loss, scalars, as many as there are names.
+          data: images, labels and weights of a batch; None where there are none.
+          terms: of the loss, scalars.
           gradients: of the weights; empty if they need not be finite.
           statistics: as the step would make them.
-          step: number of the step.
-          scale: of the loss, by an optimizer that halves it with each gradient that overflows.
+          step: its number.
+          scale: of the loss, which an optimizer halves with each gradient that overflows.
         """
         gradient = tf.linalg.global_norm([tf.zeros([]), *gradients])
         # Activations can overflow while all that comes after BatchNormalization is finite.
         floats = [tf.cast(v, tf.float32) for v in statistics if v.dtype.is_floating]
         statistic = tf.linalg.global_norm([tf.zeros([]), *floats])
-        sound = [_all_finite(tensor) for tensor in given]
+        sound = [
+            tf.reduce_all(tf.math.is_finite(tensor))
+            if tensor is not None and tensor.dtype.is_floating
+            else tf.constant(True)
+            for tensor in data
+        ]
         finite = tf.math.is_finite(tf.stack([*terms, gradient, statistic]))
         broken = ~tf.concat([sound, finite, [scale >= _SMALLEST_SCALE]], axis=0)
         earlier = self.failed_step.value >= 0
         first = tf.reduce_any(broken) & ~earlier
         self.failed_step.assign(tf.where(first, step, self.failed_step.value))
-        term = tf.argmax(broken)
-        self.failed_term.assign(tf.where(first, term, self.failed_term.value))
+        self.failed_term.assign(tf.where(first, tf.argmax(broken), self.failed_term.value))
         return ~(earlier | first)
-
-    def forget(self) -> None:
-        """Let training begin anew."""
-        self.failed_step.assign(-1)
 
     def check(self) -> None:
         """Raise `DivergenceError`, with the step and the term, if a step was not finite."""
@@ -86,11 +86,63 @@ class Guard:
             failed = self.watched[int(self.failed_term.value)]
             raise DivergenceError(
                 f"step {step}: the {failed} is not finite; the model is as it was before that "
-                f"step. {_GIVEN.get(failed, _TOO_LARGE)}"
+                f"step. {_DATA.get(failed, _TOO_LARGE)}"
             )
 
 
-def _all_finite(tensor: tf.Tensor | None) -> tf.Tensor:
-    if tensor is None or not tensor.dtype.is_floating:
-        return tf.constant(True)
-    return tf.reduce_all(tf.math.is_finite(tensor))
+def checked(call: Callable) -> Callable:
+    """A method that raises what `mixing.batch.require` says in a graph as it says it eagerly.
+
+    Raises:
+      ValueError: in place of pages of where in the graph it was.
+    """
+
+    @functools.wraps(call)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except tf.errors.InvalidArgumentError as error:
+            reason = re.search(r"assertion failed: \[(.*\. Received:)\] \[(.*?)\]", error.message)
+            if not reason:
+                raise
+            raise ValueError(" ".join(reason.groups())) from None
+
+    return method
+
+
+class Brightness:
+    """Warns once where networks expect pixels of 0 to 255 and are trained on those of 0 to 1.
+
+    Dark pictures are no such pixels: they are whole numbers.
+    """
+
+    def __init__(self, networks: Sequence[keras.Model]) -> None:
+        self._watches = any(map(_expects_bytes, networks))
+        self._brightest = tf.Variable(-np.inf, dtype=tf.float32, trainable=False)
+
+    def observe(self, images: tf.Tensor) -> None:
+        if self._watches and images.dtype.is_floating:
+            pixels = tf.cast(images, tf.float32)
+            fractions = tf.reduce_any(pixels != tf.round(pixels))
+            brightest = tf.where(fractions, tf.reduce_max(pixels), np.inf)
+            self._brightest.assign(tf.maximum(self._brightest, brightest))
+
+    def warn(self) -> None:
+        if self._watches and -np.inf < self._brightest.numpy() <= 1:
+            self._watches = False
+            warnings.warn(
+                "no pixel of an image is above 1, and the networks expect pixels of 0 to 255: "
+                "multiply the images by 255",
+                stacklevel=3,
+            )
+
+
+def _expects_bytes(network: keras.Model) -> bool:
+    """Whether a network has a layer that makes small numbers of pixels of 0 to 255."""
+    for layer in every_layer(network):
+        if isinstance(layer, keras.layers.Rescaling) and np.max(layer.scale) < 0.1:
+            return True
+        # Of pixels of 0 to 1 neither mean nor deviation is above 1.
+        if isinstance(layer, keras.layers.Normalization) and np.max(layer.mean) > 1:
+            return True
+    return False

@@ -12,14 +12,12 @@ from tf_cutnmix.networks.foreign import every_layer
 _ANY_SIZE = 64
 
 
-def check_peers(peers: Sequence[keras.Model], mixing: Any = None) -> int:
+def check_peers(peers: Sequence[keras.Model]) -> int:
     """The number of classes that all peers tell apart, once they are what they must be.
 
     Raises:
-      ValueError: they, or what mixes for them, are not.
+      ValueError: they are not.
     """
-    if not (mixing is None or isinstance(mixing, keras.layers.Layer)):
-        raise ValueError(f"mixing must be a layer of tf_cutnmix, or None. Received: {mixing!r}")
     if not peers:
         raise ValueError("peers must hold at least one model. Received: none")
     if len({id(peer) for peer in peers}) < len(peers):
@@ -70,15 +68,13 @@ def check_alike(method: str, what: str, sizes: Sequence[Any]) -> None:
 def adds_losses(peers: Sequence[keras.Model]) -> bool:
     """Whether layers of the peers add losses by themselves: regularizers or `add_loss`."""
     for peer in peers:
-        layers = every_layer(peer)
-        if any(layer.activity_regularizer or not _of_keras(layer) for layer in layers):
+        if any(
+            layer.activity_regularizer or not type(layer).__module__.startswith("keras.")
+            for layer in every_layer(peer)
+        ):
             # What they add is known after a call, of images of any size that is not known.
             peer(tf.zeros([1, *(size or _ANY_SIZE for size in peer.input_shape[1:])]))
     return any(peer.losses for peer in peers)
-
-
-def _of_keras(layer: keras.layers.Layer) -> bool:
-    return type(layer).__module__.startswith("keras.")
 
 
 def variables_of(layers: Sequence[keras.Layer]) -> list[keras.Variable]:

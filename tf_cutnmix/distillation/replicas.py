@@ -1,6 +1,6 @@
 """The devices of a step: each computes its rows of a batch, all the loss of the whole batch."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tf_cutnmix.networks.foreign import every_layer
 
-_SUM, _MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
+SUM, MEAN = tf.distribute.ReduceOp.SUM, tf.distribute.ReduceOp.MEAN
 
 
 def synchronise(networks: Sequence[keras.Model]) -> None:
@@ -87,25 +87,19 @@ class Replicas:
         begin, end = self._bounds(batch)
         return [_Gathered(output, begin, batch - end) for output in outputs]
 
-    def sum(self, tensors: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
-        """The sums over all devices, equal on each to the bit; of nothing there is none."""
-        return self._reduced(_SUM, tensors)
-
-    def mean(self, tensors: Sequence[tf.Tensor | None]) -> list[tf.Tensor | None]:
-        """The means over all devices, likewise; whole numbers are those of one device."""
-        floats = [None if t is None or not t.dtype.is_floating else t for t in tensors]
-        means = self._reduced(_MEAN, floats)
-        return [own if mean is None else mean for own, mean in zip(tensors, means, strict=True)]
-
-    def _reduced(
+    def reduced(
         self, operation: tf.distribute.ReduceOp, tensors: Sequence[tf.Tensor | None]
     ) -> list[tf.Tensor | None]:
-        present = [tensor for tensor in tensors if tensor is not None]
-        if self.count == 1 or not present:
+        """The sums or means over all devices, equal on each to the bit; of nothing there is none.
+
+        Whole numbers are those of one device.
+        """
+        floats = [t is not None and t.dtype.is_floating for t in tensors]
+        if self.count == 1 or not any(floats):
             return list(tensors)
-        context = tf.distribute.get_replica_context()
-        reduced = iter(context.all_reduce(operation, present))
-        return [None if tensor is None else next(reduced) for tensor in tensors]
+        own = [tensor for tensor, is_float in zip(tensors, floats, strict=True) if is_float]
+        results = iter(tf.distribute.get_replica_context().all_reduce(operation, own))
+        return [next(results) if f else t for t, f in zip(tensors, floats, strict=True)]
 
     def _bounds(self, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The first of this device's rows of a batch, and that behind the last."""
@@ -113,31 +107,17 @@ class Replicas:
         return batch * own // self.count, batch * (own + 1) // self.count
 
 
-class _Gathered(Mapping):
-    """A network's outputs, of all devices.
-
-    Args:
-      own: the outputs for this device's rows.
-      before: how many rows of the batch are before these.
-      behind: how many are behind them.
-    """
+class _Gathered(dict):
+    """A network's outputs, of all devices: those for this one's rows, between so many others."""
 
     def __init__(self, own: Mapping[str, tf.Tensor], before: tf.Tensor, behind: tf.Tensor) -> None:
+        super().__init__()
         self._own = own
         self._around = [[before, behind]]
-        self._all: dict[str, tf.Tensor] = {}
 
-    def __getitem__(self, name: str) -> tf.Tensor:
-        if name not in self._all:
-            own = self._own[name]
-            padded = tf.pad(own, self._around + [[0, 0]] * (own.shape.rank - 1))
-            # Each row is a sum of itself and zeros. A gather's gradient would not be a sum.
-            context = tf.distribute.get_replica_context()
-            self._all[name] = context.all_reduce(_SUM, padded)
-        return self._all[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._own)
-
-    def __len__(self) -> int:
-        return len(self._own)
+    def __missing__(self, name: str) -> tf.Tensor:
+        own = self._own[name]
+        padded = tf.pad(own, self._around + [[0, 0]] * (own.shape.rank - 1))
+        # Each row is a sum of itself and zeros. A gather's gradient would not be a sum.
+        self[name] = tf.distribute.get_replica_context().all_reduce(SUM, padded)
+        return self[name]

@@ -7,10 +7,10 @@ behind weights that move fast. Where nothing is learnt from them they see nothin
 statistics are averaged as their weights are.
 """
 
+import collections
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -25,77 +25,84 @@ class Normalising:
     These are the layers, at any depth, that have statistics: numbers of their own that are not
     trained, and a `training` argument to say when they are updated. Layers that are frozen
     (`trainable=False`) in a peer are left out, and so are wrappers, whose numbers are about the
-    weights of what they wrap. Two things cannot be told from outside: a layer that calls a part
+    weights of what they wrap. Two things cannot be known from outside: a layer that calls a part
     of its own with `training=False` whatever it is called with, where freezing that part says
     the same; and a layer that has such numbers and draws, itself and not by a part of its own.
 
     Args:
-      averages: of `averaged_copies`.
-      peers: that they are copies of.
+      networks: that teach, each with the peer that it is a copy of.
 
     Attributes:
-      layers: these, each once.
+      layers: these, each once, with their statistics.
       statistics: of these layers, each once; `teach` updates them.
     """
 
-    def __init__(self, averages: Sequence[keras.Model], peers: Sequence[keras.Model]) -> None:
-        self._of_networks = [_normalising(a, p) for a, p in zip(averages, peers, strict=True)]
-        self.layers = _once([layer for own in self._of_networks for layer in own])
-        self.statistics = _once([v for own in self._of_networks for vs in own.values() for v in vs])
+    def __init__(self, networks: Iterable[tuple[keras.Model, keras.Model]]) -> None:
+        each = [_layers_with_statistics(average, peer) for average, peer in networks]
+        self.layers = {layer: own for layers in each for layer, own in layers.items()}
+        self.statistics = [v for own in self.layers.values() for v in own]
+        uses = collections.Counter(layer for layers in each for layer in layers)
+        self._shared = [v for layer, own in self.layers.items() if uses[layer] > 1 for v in own]
 
     def teach(
         self, averages: sharing.Together, views: Sequence[tf.Tensor]
     ) -> list[Mapping[str, tf.Tensor]]:
         """The outputs of each averaged network on its view; updates the statistics.
 
-        Call it within `told_to_train`: then dropout and all other randomness are off. What the
+        Call it within `by_batch`: then dropout and all other randomness are off. What the
         networks share moves its statistics once, to the mean of where the views would have moved
         them.
         """
         if averages.sees_one(views):
             return averages(views, training=False)
-        counts = [id(v) for own in self._of_networks for vs in own.values() for v in vs]
-        shared = [v for v in self.statistics if counts.count(id(v)) > 1]
-        before = [tf.identity(v.value) for v in shared]
+        before = [tf.identity(v.value) for v in self._shared]
         outputs, after = [], []
         for network, view in zip(averages.networks, views, strict=True):
-            _assign(shared, before)
+            for variable, value in zip(self._shared, before, strict=True):
+                variable.assign(value)
             outputs.append(network(view, training=False))
-            after.append([tf.identity(v.value) for v in shared])
-        _assign(shared, [_mean(values) for values in zip(*after, strict=True)])
+            after.append([tf.identity(v.value) for v in self._shared])
+        for variable, values in zip(self._shared, zip(*after, strict=True), strict=True):
+            # Some may be whole numbers.
+            variable.assign(tf.cast(tf.add_n(list(values)) / len(values), values[0].dtype))
         return outputs
 
     @contextlib.contextmanager
-    def told_to_train(self) -> Iterator[None]:
+    def by_batch(self) -> Iterator[None]:
         """Within, the layers are called as in training and what they hold is not, whoever calls.
 
         Keras has one `training` for all layers of a network. With it on, everything random would
         draw: dropout, noise, depth that is dropped, in layers of anybody's. Switching those off
-        needs a list of them, which is never complete; these are few and can be told.
+        needs a list of them, which is never complete; these are few and can be named.
         """
-        told = {
+        modes = {
             part: part in self.layers
             for layer in self.layers
             for part in every_layer(layer)
-            if _is_told(part)
+            if _takes_training(part)
         }
         try:
-            for layer, training in told.items():
-                vars(layer)["call"] = _told(layer.call, training)
+            for layer, training in modes.items():
+                vars(layer)["call"] = _always(layer.call, training)
             yield
         finally:
-            for layer in told:
+            for layer in modes:
                 vars(layer).pop("call", None)
 
 
 def averaged_copies(peers: Sequence[keras.Model]) -> list[keras.Model]:
     """Networks of the same architectures, weights and sharing, that nothing trains."""
     joined = sharing.join(peers)
-    return [
-        copy
-        for network in ([joined] if joined else peers)
-        for copy in sharing.split(_untrained_copy(network))
-    ]
+    copies = []
+    for network in [joined] if joined else peers:
+        copy = keras.models.clone_model(network, clone_function=copy_layer)
+        copy.set_weights(network.get_weights())
+        # Not copy.trainable = False: a layer that is not trainable keeps to its moving statistics.
+        copy.trainable = True
+        for variable in copy.variables:
+            variable.trainable = False
+        copies += sharing.split(copy)
+    return copies
 
 
 def momentum_for(steps: int, memory: float) -> float:
@@ -129,58 +136,29 @@ def update(
             average.assign(value)
 
 
-def _normalising(
+def _layers_with_statistics(
     average: keras.Model, peer: keras.Model
 ) -> dict[keras.layers.Layer, list[keras.Variable]]:
-    """The layers of one averaged network that have statistics, with these."""
-    pairs = zip(every_layer(average), every_layer(peer), strict=True)
-    found = {
-        copy: _statistics(copy, layer)
-        for copy, layer in pairs
-        if layer.trainable and _is_told(layer) and not isinstance(layer, keras.layers.Wrapper)
-    }
-    return {layer: statistics for layer, statistics in found.items() if statistics}
+    """The layers of one averaged network that `Normalising` is about, with their statistics."""
+    found = {}
+    for copy, layer in zip(every_layer(average), every_layer(peer), strict=True):
+        wrapper = isinstance(layer, keras.layers.Wrapper)
+        if layer.trainable and not wrapper and _takes_training(layer):
+            of_parts = {id(v) for part in every_layer(layer)[1:] for v in part.weights}
+            own = [
+                statistic
+                for statistic, variable in zip(copy.weights, layer.weights, strict=True)
+                if id(variable) not in of_parts and not variable.trainable
+            ]
+            if any(keras.backend.is_float_dtype(v.dtype) for v in own):
+                found[copy] = own
+    return found
 
 
-def _statistics(copy: keras.layers.Layer, layer: keras.layers.Layer) -> list[keras.Variable]:
-    """The variables of a layer's copy that are its own and not trained; none if none is a float."""
-    of_parts = {id(v) for part in every_layer(layer)[1:] for v in part.weights}
-    found = [
-        statistic
-        for statistic, variable in zip(copy.weights, layer.weights, strict=True)
-        if id(variable) not in of_parts and not variable.trainable
-    ]
-    return found if any(keras.backend.is_float_dtype(v.dtype) for v in found) else []
-
-
-def _is_told(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is told when it is in training."""
+def _takes_training(layer: keras.layers.Layer) -> bool:
     return "training" in inspect.signature(layer.call).parameters
 
 
-def _told(call: Any, training: bool) -> Any:
+def _always(call: Callable, training: bool) -> Callable:
+    """A layer's `call` with one mode, whatever it is called with."""
     return lambda *args, **kwargs: call(*args, **{**kwargs, "training": training})
-
-
-def _assign(variables: Sequence[keras.Variable], values: Sequence[tf.Tensor]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-
-
-def _mean(values: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Of one dtype with the values, which may be whole numbers."""
-    return tf.cast(tf.add_n(list(values)) / len(values), values[0].dtype)
-
-
-def _once(objects: Sequence[Any]) -> list[Any]:
-    return list({id(one): one for one in objects}.values())
-
-
-def _untrained_copy(network: keras.Model) -> keras.Model:
-    copy = keras.models.clone_model(network, clone_function=copy_layer)
-    copy.set_weights(network.get_weights())
-    # Not copy.trainable = False: a layer that is not trainable keeps to its moving statistics.
-    copy.trainable = True
-    for variable in copy.variables:
-        variable.trainable = False
-    return copy

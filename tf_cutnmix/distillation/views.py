@@ -1,20 +1,59 @@
-"""What each peer sees of a batch: augmented once, then mixed by one draw."""
+"""From a batch of Keras to what each peer sees: augmented once, then mixed by one draw."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from tf_cutnmix.mixing.batch import CLASS_NUMBERS, require
 from tf_cutnmix.mixing.draws import SteppedLayer
 from tf_cutnmix.mixing.layers import CutNMix, Mixing
 from tf_cutnmix.mixing.pasting import dimensions, sides
 
-Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+def unpack(data: Any, num_classes: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    """Images, labels and weights of a batch, in any form that Keras understands.
+
+    Args:
+      data: `(images, labels)`, `(images, labels, sample_weight)`, or a dictionary with "images",
+        "labels" and perhaps "sample_weight". Labels are class numbers `[B]` or `[B, 1]`, of a
+        float dtype if need be, or one-hot or soft `[B, K]`; weights are `[B]` or `[B, 1]`.
+      num_classes: `K`.
+
+    Returns:
+      Images `[B, H, W, C]`; labels, integers `[B]` or `[B, K]`; weights `[B]` float32, or None.
+
+    Raises:
+      ValueError: it is none of them.
+    """
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if isinstance(images, Mapping) and labels is None:
+        images, labels, weights = (images.get(n) for n in ("images", "labels", "sample_weight"))
+    if images is None or labels is None:
+        raise ValueError(
+            "OnlineDistiller needs pairs (images, labels), triples with sample weights, or "
+            "dictionaries with 'images' and 'labels'"
+        )
+    images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    if labels.shape[1:] == [1]:
+        labels = labels[:, 0]
+    if labels.shape.rank == 1 and labels.dtype.is_floating:
+        numbers = tf.cast(labels, tf.float64)
+        known = (numbers == tf.round(numbers)) & (numbers >= 0) & (numbers < num_classes)
+        require(known, CLASS_NUMBERS.format(num_classes - 1), labels)
+        # XLA compiles no such check.
+        labels = tf.cast(tf.where(known, labels, -1), tf.int32)
+    if weights is not None:
+        weights = tf.cast(weights, tf.float32)
+        if weights.shape.rank not in (None, 1) and weights.shape[1:] != [1]:
+            raise ValueError(f"sample weights must be [B] or [B, 1]. Received: {weights.shape}")
+        weights = tf.reshape(weights, [-1])
+    return images, labels, weights
 
 
-class Shown(NamedTuple):
+class MixedBatch(NamedTuple):
     """What a step shows `n` peers of one batch, or of several one after another.
 
     Attributes:
@@ -34,14 +73,14 @@ class Views:
     """From batches to a view for each peer.
 
     Args:
-      augment: of `OnlineDistiller`.
-      mixing: of `OnlineDistiller`.
+      augment: and `mixing`, of `OnlineDistiller`.
       num_peers: `n`.
       own: whether each peer gets an augmentation of its own.
-      mixes_answers: whether answers for unmixed images are to be mixed too.
+      mixes_predictions: whether predictions on unmixed images are to be mixed too.
 
     Raises:
-      ValueError: the mixing makes another number of views, or cannot mix them alike.
+      ValueError: augmentation or mixing is no layer; the mixing makes another number of views, or
+        cannot mix them alike.
     """
 
     def __init__(
@@ -50,13 +89,14 @@ class Views:
         mixing: keras.layers.Layer | None,
         num_peers: int,
         own: bool,
-        mixes_answers: bool = False,
+        mixes_predictions: bool,
     ) -> None:
+        for name, layer in {"augment": augment, "mixing": mixing}.items():
+            if not isinstance(layer, keras.layers.Layer | None):
+                raise ValueError(f"{name} must be a layer, or None. Received: {layer!r}")
         made = getattr(mixing, "num_peers", num_peers)
         if made != num_peers:
             raise ValueError(f"mixing makes {made} views for {num_peers} peers: make them equal")
-        if not isinstance(augment, keras.layers.Layer | None):
-            raise ValueError(f"augment must be a layer, or None. Received: {augment!r}")
         if not isinstance(mixing, Mixing | None):
             name = type(mixing).__name__
             if own and augment is not None:
@@ -64,7 +104,7 @@ class Views:
                     f"{name} cannot mix views of each peer's own alike: pass own_views=False, or a "
                     "layer of tf_cutnmix.mixing"
                 )
-            if mixes_answers:
+            if mixes_predictions:
                 raise ValueError(
                     f"{name} cannot mix answers as it mixes labels: pass ensemble_view=mixed, or "
                     "a layer of tf_cutnmix.mixing"
@@ -77,7 +117,9 @@ class Views:
         self._augmented = _compiled(self._augment, augment)
         self._mixed = _compiled(self._mix, mixing)
 
-    def __call__(self, batches: Sequence[Batch], step: tf.Tensor) -> Shown:
+    def __call__(
+        self, batches: Sequence[tuple[tf.Tensor, tf.Tensor, tf.Tensor]], step: tf.Tensor
+    ) -> MixedBatch:
         """What the peers see of batches, one after another.
 
         Args:
@@ -90,7 +132,7 @@ class Views:
             images = self._augmented(images, step)
         unmixed = self._apart(images)
         if self.mixing is None:
-            return Shown(unmixed, labels, unmixed, ())
+            return MixedBatch(unmixed, labels, unmixed, ())
         mixed = [
             self._mixed(part, labels, at)
             for part, (_, labels, at) in zip(tf.split(images, len(batches)), batches, strict=True)
@@ -98,23 +140,23 @@ class Views:
         views, mixed_labels, draws = zip(*mixed, strict=True)
         known = draws if isinstance(self.mixing, Mixing) else ()
         seen = self._apart(tf.concat(views, axis=0))
-        return Shown(seen, tf.concat(mixed_labels, axis=0), unmixed, known)
+        return MixedBatch(seen, tf.concat(mixed_labels, axis=0), unmixed, known)
 
-    def mix_answers(self, answers: tf.Tensor, shown: Shown) -> tf.Tensor:
-        """Distributions `[B, K]` for the unmixed images, mixed as their labels were.
+    def mix_labels(self, labels: tf.Tensor, mixed: MixedBatch) -> tf.Tensor:
+        """Labels, or predictions on the unmixed images, `[B, K]`, mixed as the views were.
 
         Raises:
           ValueError: the mixing is somebody else's layer, whose draws are not known.
         """
         if self.mixing is None:
-            return answers
-        if not shown.draws:
+            return labels
+        if not mixed.draws:
             raise ValueError(
                 f"{type(self.mixing).__name__} does not say how it mixed a batch, which weights of "
                 "samples need: use a layer of tf_cutnmix.mixing"
             )
-        size = sides(shown.unmixed[0])
-        parts = zip(tf.split(answers, len(shown.draws)), shown.draws, strict=True)
+        size = sides(mixed.unmixed[0])
+        parts = zip(tf.split(labels, len(mixed.draws)), mixed.draws, strict=True)
         return tf.concat([self.mixing.mix_labels(part, draw, *size) for part, draw in parts], 0)
 
     def _apart(self, images: tf.Tensor) -> list[tf.Tensor]:
@@ -132,20 +174,19 @@ class Views:
         self, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """Views and labels of one batch, and the draw that they were made by, if it is known."""
-        batch = {"images": images, "labels": labels}
-        if not isinstance(self.mixing, Mixing):
+        batch, draw = {"images": images, "labels": labels}, ()
+        if isinstance(self.mixing, Mixing):
+            draw = self.mixing.draw(step, (tf.shape(images)[0], *sides(images)))
+            mixed = self.mixing.apply(batch, draw)
+        else:
             mixed = _called(self.mixing, batch, step)
-            return mixed["images"], mixed["labels"], ()
-        draw = self.mixing.draw(step, (tf.shape(images)[0], *sides(images)))
-        mixed = self.mixing.apply(batch, draw)
         return mixed["images"], mixed["labels"], draw
 
 
 def _called(layer: keras.layers.Layer, inputs: Any, step: tf.Tensor) -> Any:
     """What a layer makes of its inputs in training, at a step if it knows of steps."""
-    if "step" in inspect.signature(layer.call).parameters:
-        return layer(inputs, training=True, step=step)
-    return layer(inputs, training=True)
+    steps = {"step": step} if "step" in inspect.signature(layer.call).parameters else {}
+    return layer(inputs, training=True, **steps)
 
 
 def _compiled(function: Callable, layer: keras.layers.Layer | None) -> Callable:
