@@ -128,6 +128,25 @@ def test_every_term_is_its_formula_in_numpy(name: str, count: int, hard: bool) -
         assert of_peers.isdisjoint(map(id, part.variables))
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_row_of_labels_that_is_all_zero_counts_nothing_in_a_cross_entropy(name: str) -> None:
+    count = max(2, METHODS[name].min_peers)
+    step = random_step(sizes_for(name, count))
+    step.labels[0] = step.weighted[0] = 0
+    forward, moved = step.forward(), step
+    for peer in range(count):
+        moved = moved.moved("logits", peer, np.eye(BATCH)[:, :1] * np.arange(CLASSES))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(forward.logits)
+        found = loss_of(method_terms(name, count), forward)
+        entropies = {term: value for term, value in found.items() if "cross_entropy" in term}
+    again = loss_of(method_terms(name, count), moved.forward())
+    for term, value in entropies.items():
+        np.testing.assert_array_equal(value, again[term], err_msg=term)
+        for gradient in tape.gradient(value, forward.logits):
+            assert gradient is None or not np.any(gradient[0]), term
+
+
 def places(step: Step) -> Iterator[tuple[str, int]]:
     """Every array that a peer, or its average, computed."""
     for name in ("logits", "features", "stage1", "stage2", "averages"):

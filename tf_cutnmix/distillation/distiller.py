@@ -53,11 +53,12 @@ class OnlineDistiller(keras.Model):
 
     The method is the loss: `compile` takes an optimizer and how to run, no loss and no
     metrics. `fit` takes `sample_weight` and `class_weight`: they weigh the cross-entropies to the
-    labels, a mixed sample's as its label is mixed. `evaluate` counts samples by them as Keras does:
-    the loss is the mean of `weight * loss`, an accuracy the weighted mean. Should a term or a
-    gradient stop being finite, that step and all after it change nothing, and `fit` raises. A label
-    that is none is a `ValueError`; training on pixels of 0 to 1 where peers expect 0 to 255 a
-    warning.
+    labels, a mixed sample's as its label is mixed. A row of labels that is all zero, for an image
+    without a label, counts nothing in any cross-entropy. `evaluate` counts samples by their weights
+    as Keras does: the loss is the mean of `weight * loss`, an accuracy the weighted mean. Should a
+    term or a gradient stop being finite, that step and all after it change nothing, and `fit`
+    raises. A label that is none is a `ValueError`; training on pixels of 0 to 1 where peers expect
+    0 to 255 a warning.
 
     Args:
       peers: models from images `[B, H, W, C]` to `{"features": [B, D_k], "logits": [B, K]}`;

@@ -21,7 +21,11 @@ _DATA = {
     "label of a sample": "Labels are finite numbers, or whole ones below the number of classes",
     "weight of a sample": "Those of sample_weight and class_weight are finite numbers",
 }
-_TOO_LARGE = "Lower the learning rate or the weight of the term"
+# What earlier steps did stays: at a rate of 1e6 the first one spoils weights that are still finite.
+_TOO_LARGE = (
+    "Train anew with a lower learning rate, or a lower weight of the term: steps before it may "
+    "have spoiled the weights already"
+)
 
 
 class Guard:
