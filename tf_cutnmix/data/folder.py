@@ -23,7 +23,7 @@ _ENDINGS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".dib", ".webp"),
     *(".tif", ".tiff", ".jp2", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".tga"),
 )
-# How pictures begin, whatever their files are called; as TIFF files do, cameras' raw ones do, too.
+# How pictures begin, whatever their files are called. Raw files of cameras begin as TIFF files do.
 _BEGINNINGS = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP", re.DOTALL)
 _ROLES = {
     **dict.fromkeys(("train", "training"), "train"),
