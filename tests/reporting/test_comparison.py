@@ -88,11 +88,15 @@ def test_networks_that_are_alike_may_be_named_or_counted(tmp_path: pathlib.Path)
     assert comparison.settings_of(Config(arch="resnet8,resnet14"))["arch"] == "resnet8,resnet14"
 
 
-def test_of_several_runs_of_one_seed_the_first_counts(tmp_path: pathlib.Path) -> None:
-    runs = make_runs(tmp_path, {"seed": 0}, {"seed": 1}, {"seed": 1, "teacher": 0.9})
+def test_several_runs_of_one_seed_are_all_left_out(tmp_path: pathlib.Path) -> None:
+    runs = make_runs(tmp_path, {"seed": 0}, *[{"seed": 1}] * 3, OURS, {**OURS, "teacher": 0.9})
     (group,), duplicates = collect(runs)
-    assert group.runs == {0: runs[0], 1: runs[1]}
-    assert duplicates == [f"duplicate: {runs[2].folder} repeats {runs[1].folder} and is left out"]
+    assert group.runs == {0: runs[0]}
+    repeats = ((2, 1), (3, 1), (5, 4))
+    assert sorted(duplicates) == [
+        f"duplicate: {runs[later].folder} repeats {runs[first].folder}: neither is used"
+        for later, first in repeats
+    ]
 
 
 # What may be compared

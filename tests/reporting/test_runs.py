@@ -178,8 +178,8 @@ def test_a_run_without_a_teacher_is_broken(tmp_path: pathlib.Path) -> None:
 
 
 def test_classes_and_counts_are_read_where_they_were_recorded(tmp_path: pathlib.Path) -> None:
-    told = {"class_names": ["a", "b"], "counts": {"test": [3, 4]}}
-    run, older = make_run(tmp_path / "new", result=told), make_run(tmp_path / "old")
+    result = {"class_names": ["a", "b"], "counts": {"test": [3, 4]}}
+    run, older = make_run(tmp_path / "new", result=result), make_run(tmp_path / "old")
     assert (run.class_names, run.counts) == (("a", "b"), {"test": (3, 4)})
     assert (older.class_names, older.counts) == ((), {})
 

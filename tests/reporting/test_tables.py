@@ -35,11 +35,12 @@ def seeds(method: str, *teachers: float, **content: Any) -> list[dict[str, Any]]
     ]
 
 
-@pytest.fixture
-def two(tmp_path: pathlib.Path) -> list[Group]:
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[Group]:
     """Teachers 50, 52, 54 % and 51, 54, 57 %: deviations 2 and 3, differences 1, 2, 3."""
     ours = seeds("cutnmix", 0.51, 0.54, 0.57, peers=(0.5, 0.7))
-    return collected(tmp_path, *seeds("independent", 0.50, 0.52, 0.54), *ours)
+    contents = [*seeds("independent", 0.50, 0.52, 0.54), *ours]
+    return collected(tmp_path_factory.mktemp("runs"), *contents)
 
 
 def test_accuracies_are_mean_and_deviation_in_percent(two: list[Group]) -> None:
@@ -50,16 +51,13 @@ def test_accuracies_are_mean_and_deviation_in_percent(two: list[Group]) -> None:
         ("independent", "3", "52.00 ± 2.00", "70.00 ± 0.00", "50.00 ± 0.00", "60.00 ± 0.00"),
         ("cutnmix", "3", "54.00 ± 3.00", "70.00 ± 0.00", "60.00 ± 0.00", "70.00 ± 0.00"),
     ]
-
-
-def test_the_last_epoch_has_a_table_of_its_own(two: list[Group]) -> None:
-    table = tables.accuracy(two, "last")
-    assert "last epoch" in table.title
-    assert cell(table, 0, "Teacher") == "25.00 ± 0.00"
+    last = tables.accuracy(two, "last")
+    assert "last epoch" in last.title
+    assert cell(last, 0, "Teacher") == "25.00 ± 0.00"
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "noted"),
     [
         ({}, False),
         ({"validation_fraction": 0.0}, True),
@@ -67,10 +65,12 @@ def test_the_last_epoch_has_a_table_of_its_own(two: list[Group]) -> None:
         ({"validation_fraction": 0.0, "result": {"validation_split": "validation"}}, False),
     ],
 )
-def test_one_seed_and_a_missing_validation_split_are_said(settings, said, tmp_path) -> None:
+def test_a_missing_validation_split_is_noted_and_one_seed_has_no_deviation(
+    settings, noted, tmp_path
+) -> None:
     table = tables.accuracy(collected(tmp_path, *seeds("independent", 0.5, **settings)), "best")
     assert cell(table, 0, "Teacher") == "50.00"
-    assert ("Without a validation split the last epoch" in table.notes[0]) == said
+    assert ("Without a validation split the last epoch" in table.notes[0]) == noted
 
 
 def test_a_leader_is_shown_where_there_is_one(tmp_path: pathlib.Path) -> None:

@@ -112,18 +112,21 @@ def collect(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
 
     Returns:
       The groups, by set, then the independent peers first, then by name; a line for each run that
-      is left out as another one has its settings, its seed and its machine.
+      repeats another one's settings and seed, on its machine: neither is in a group.
     """
     found: dict[frozenset, Group] = {}
-    duplicates = []
+    repeated, duplicates = [], []
     for run in sorted(runs, key=lambda run: run.config.seed):
         settings = settings_of(run.config, run.result) | run.retired | run.versions
         settings[STEPS] = int(run.figures["last_step"])
         group = found.setdefault(frozenset(settings.items()), Group("", {}, settings))
         first = group.runs.setdefault(run.config.seed, run)
         if first is not run:
-            duplicates.append(f"duplicate: {run.folder} repeats {first.folder} and is left out")
-    groups = [*found.values()]
+            repeated.append((group, run.config.seed))
+            duplicates.append(f"duplicate: {run.folder} repeats {first.folder}: neither is used")
+    for group, seed in repeated:
+        group.runs.pop(seed, None)
+    groups = [group for group in found.values() if group.runs]
     named = names([group.settings for group in groups])
     conditions = [frozenset(group.conditions.items()) for group in groups]
     largest_first = [own for own, _ in Counter(conditions).most_common()]

@@ -66,6 +66,7 @@ class Runs:
         folder = pathlib.Path(config.workdir)
         files.make_folder(folder)
         (folder / "error.txt").unlink(missing_ok=True)
+        (folder / "log.txt").touch()
         share = min({*range(len(self) + 1)} - {run.share for run in self._running})
         cores = available_cores()
         own = cores[share % len(cores) :: self.at_once] if config.threads else cores
@@ -183,7 +184,7 @@ def _why_it_failed(process: BaseProcess, log: pathlib.Path) -> str:
     """The last line that a process has printed, or the signal that has ended it; "" if neither."""
     code = process.exitcode
     if code is None or code >= 0:
-        return last_line(log.read_text()) if code else ""
+        return last_line(log.read_text(errors="replace")) if code else ""
     memory = ", as it does where memory runs out (fewer --jobs need less)"
     hint = memory if code in (-signal.SIGKILL, -signal.SIGABRT) else ""
     return f"the process ended with signal {signal.Signals(-code).name}{hint}, see {log}"
