@@ -157,24 +157,18 @@ def test_mixing_is_timed_against_its_peers(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_exports_are_timed_against_the_keras_model(tmp_path: pathlib.Path) -> None:
-    pytest.importorskip("torch")
-    row = run_quickly("export", tmp_path)
-    assert row["networks"] == row["images"] == 1
-    assert row["SavedModel, images/s"] == pytest.approx(1e3 / row["SavedModel, ms"]["median"], 0.01)
-    assert row["SavedModel / tf.function"]["median"] > 0
-
-
-@pytest.mark.slow
-def test_the_start_is_timed_in_processes_of_its_own(tmp_path: pathlib.Path) -> None:
-    row = run_quickly("start", tmp_path)
-    for program in ("ours", "Keras"):
-        stages = ("imported", "built", "first step")
-        seconds = [row[f"{program}: {stage}, s"]["median"] for stage in stages]
-        assert 0 < seconds[0] < seconds[1] < seconds[2]
-        following = row[f"{program}: step, ms"]["median"] / 1e3
-        assert following < seconds[2] - seconds[1]
-        assert row[f"{program}: memory, MiB"]["median"] > 100
+@pytest.mark.parametrize("name", ["export", "start", "saving", "memory"])
+def test_a_program_measures_what_it_is_called_after(name: str, tmp_path: pathlib.Path) -> None:
+    if name == "export":
+        pytest.importorskip("torch")
+    row = run_quickly(name, tmp_path)
+    times = [value["median"] for value in row.values() if isinstance(value, dict)]
+    assert all(value > 0 for value in times)
+    if name == "start":
+        for program in ("ours", "Keras"):
+            stages = ("imported", "built", "first step")
+            seconds = [row[f"{program}: {stage}, s"]["median"] for stage in stages]
+            assert 0 < seconds[0] < seconds[1] < seconds[2]
 
 
 @pytest.mark.slow

@@ -469,9 +469,3 @@ def test_images_that_are_neither_jpeg_nor_png_are_refused(tmp_path: pathlib.Path
     with pytest.raises(InputError, match="image 1 of the test split is neither"):
         pack.write(tmp_path / "x.npz", {"train": good, "test": bad}, "ab")
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("out", [(), ("a.npz", "b.npz"), ("a.zip",)])
-def test_a_pack_needs_one_name(out: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="name one file"):
-        pack.Settings(out)

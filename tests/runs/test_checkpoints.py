@@ -104,14 +104,6 @@ def test_any_values_come_back_to_the_bit_in_their_order(values, tmp_path_factory
     assert bits(checkpoints.read(path).values) == bits(values)
 
 
-def test_a_new_save_replaces_the_old_one_and_leaves_nothing_beside_it(saved):
-    checkpoints.save(saved, checkpoint_of(np.float32([4, 5]), epoch=2))
-    checkpoint = checkpoints.read(saved)
-    assert bits(checkpoint.values) == bits([np.float32([4, 5])])
-    assert checkpoint.facts["epoch"] == 2
-    assert os.listdir(saved.parent) == ["last.npz"]
-
-
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", bytes(1000), None])
 def test_a_file_that_is_no_checkpoint_is_refused_by_name(content, tmp_path):
     path = tmp_path / "last.npz"
