@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from tf_cutnmix.mixing.batch import dimensions, sides
 from tf_cutnmix.mixing.draws import SteppedLayer
 from tf_cutnmix.mixing.layers import CutNMix, Mixing
-from tf_cutnmix.mixing.pasting import dimensions, sides
 
 Batch = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
