@@ -99,11 +99,8 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
     tuple(graphlib.TopologicalSorter(graph).static_order())
 
 
-def test_a_family_of_networks_knows_nothing_but_errors() -> None:
-    families = [module for module in FILES if module.startswith("networks.families.")]
-    assert families
-    for family in families:
-        assert own_imports(family) <= {"errors", "networks.families.layers"}
+def test_families_of_networks_know_nothing_but_errors_and_their_blocks() -> None:
+    assert own_imports("networks.families") <= {"errors", "networks.blocks"}
 
 
 def test_a_method_is_known_by_its_name_alone() -> None:

@@ -12,7 +12,7 @@ from tests.tiny_peers import tiny_peer
 from tf_cutnmix import share_stages
 from tf_cutnmix.distillation import teacher
 from tf_cutnmix.networks import sharing
-from tf_cutnmix.networks.families.layers import BatchNormalization
+from tf_cutnmix.networks.blocks import BatchNormalization
 
 values = st.floats(-100, 100, width=32)
 momenta = st.floats(0, 0.999)
