@@ -88,8 +88,7 @@ def test_what_is_found_by_its_name_is_imported_by_nobody_and_knows_little() -> N
     assert METHODS
     for module in FILES:
         assert own_imports(module).isdisjoint(METHODS), module
-        if module.startswith("networks.families."):
-            assert own_imports(module) <= {"errors", "networks.families.layers"}
+    assert own_imports("networks.families") <= {"errors", "networks.blocks"}
     assert not own_imports("serving.serve_requests")
 
 

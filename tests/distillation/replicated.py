@@ -18,7 +18,7 @@ import tiny_networks
 
 from tf_cutnmix import CropAndFlip, CutNMix, OnlineDistiller, share_stages
 from tf_cutnmix.distillation import Method, synchronise
-from tf_cutnmix.networks.families.layers import BatchNormalization
+from tf_cutnmix.networks.blocks import BatchNormalization
 
 # Of each method its peers, and whether they share stages.
 METHODS = {

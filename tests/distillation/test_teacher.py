@@ -23,7 +23,7 @@ from tf_cutnmix import (
 from tf_cutnmix.distillation import teacher
 from tf_cutnmix.distillation.method import METHODS
 from tf_cutnmix.networks import sharing
-from tf_cutnmix.networks.families.layers import BatchNormalization
+from tf_cutnmix.networks.blocks import BatchNormalization
 
 values = st.floats(-100, 100, width=32)
 momenta = st.floats(0, 0.999)

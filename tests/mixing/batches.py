@@ -1,23 +1,18 @@
-"""Batches, draws and layers that the tests of mixing share."""
+"""Batches and draws that the tests of mixing share."""
 
 import keras
 import numpy as np
 
-from tf_cutnmix import CutMix, CutNMix, MixUp
-from tf_cutnmix.mixing import sampling
-from tf_cutnmix.mixing.layers import FMix
-from tf_cutnmix.mixing.sampling import Draw
+from tf_cutnmix import CutMix, CutNMix, FMix, MixUp
 
 NUM_CLASSES = 10
-ONE_VIEW = [CutMix, MixUp, FMix]
-LAYERS = [CutNMix, *ONE_VIEW]
+LAYERS = [CutNMix, CutMix, MixUp, FMix]
 
 
-def sample(batch, height, width, *, seed=0, step=0, alpha=1.0, num_peers=2, **settings):
+def draw(batch, height, width, *, layer=CutNMix, step=0, **settings):
     """A draw as NumPy arrays."""
-    shape = (batch, height, width)
-    draw = sampling.sample(seed, step, shape, alpha=alpha, num_peers=num_peers, **settings)
-    return Draw(*(part.numpy() for part in draw))
+    drawn = layer(**{"seed": 0, **settings}).draw(step, (batch, height, width))
+    return type(drawn)(*(part.numpy() for part in drawn))
 
 
 def index_images(batch, height, width, dtype="int32"):
@@ -30,6 +25,12 @@ def photos(size=6, height=5, width=8, labels="integer", **entries):
     random = np.random.default_rng(1)
     images = random.integers(256, size=[size, height, width, 3]).astype("uint8")
     return {"images": images, "labels": make_labels(size, labels), **entries}
+
+
+def views():
+    """A batch of other random pixels for each of three peers."""
+    images = np.random.default_rng(3).integers(256, size=[6, 3, 5, 8, 3]).astype("uint8")
+    return {"images": images, "labels": make_labels(6, "integer")}
 
 
 def make_labels(size, kind):

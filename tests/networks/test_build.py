@@ -1,5 +1,6 @@
-"""A network by its name: endpoints, stages, precision, compiling, saving."""
+"""A network by its name: endpoints, stages, precision, compiling, saving; Keras', the user's."""
 
+import inspect
 import random
 
 import keras
@@ -8,75 +9,53 @@ import pytest
 import tensorflow as tf
 
 from tests.networks.small_networks import (
+    SCALES,
     assert_equal_outputs,
     between,
     pixels,
     small_network,
 )
+from tests.tiny_peers import tiny_peer
 from tf_cutnmix import build_network
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.networks import stages
-
-# A small member of each family, and what divides the resolution at the end of each stage.
-SCALES = {
-    "resnet8": {"stem": 1, "stage1": 1, "stage2": 2, "stage3": 4},
-    "resnet8_projection": {"stem": 1, "stage1": 1, "stage2": 2, "stage3": 4},
-    "resnet11_bottleneck": {"stem": 1, "stage1": 1, "stage2": 2, "stage3": 4},
-    "wide_bottleneck11_2": {"stem": 1, "stage1": 1, "stage2": 2, "stage3": 4},
-    "wrn10_2": {"stem": 1, "stage1": 1, "stage2": 2, "stage3": 4},
-    "vgg11": {"stage1": 2, "stage2": 4, "stage3": 8, "stage4": 16, "stage5": 32},
-    "vgg11_linear": {"stage1": 2, "stage2": 4, "stage3": 8, "stage4": 16, "stage5": 32},
-    "densenet_bc10_4": {"stem": 1, "stage1": 2, "stage2": 4, "stage3": 4},
-    "mobilenet_v2_x0.1": {"stem": 1, "stage1": 1, "stage2": 2, "stage3": 4, "stage4": 8},
-    "shufflenet_v2_x0.5": {"stem": 1, "stage1": 2, "stage2": 4, "stage3": 8},
-}
-# One of each family.
-FAMILIES = [
-    "resnet8_projection",
-    "resnet11_bottleneck",
-    "wrn10_2",
-    "vgg11",
-    "densenet_bc10_4",
-    "mobilenet_v2_x0.1",
-    "shufflenet_v2_x0.5",
-]
+from tf_cutnmix.networks import build, stages
+from tf_cutnmix.networks.build import find
 
 
-@pytest.mark.parametrize("num_classes", [2, 37])
-def test_images_of_any_size_and_any_number_of_classes(num_classes):
-    outputs = build_network("resnet8", (28, 20, 1), num_classes)(pixels((2, 28, 20, 1)))
-    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
-        "stem": (2, 28, 20, 16),
-        "stage1": (2, 28, 20, 16),
-        "stage2": (2, 14, 10, 32),
-        "stage3": (2, 7, 5, 64),
-        "features": (2, 64),
-        "logits": (2, num_classes),
-    }
-
-
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 7), (8, 8)])
 @pytest.mark.parametrize("name", SCALES)
-def test_endpoints_come_in_order_and_in_the_resolution_of_their_stage(name, height, width):
-    network = build_network(name, (height, width, 3), 10)
+def test_endpoints_come_in_order_and_in_the_resolution_of_their_stage(name):
+    height, width = 33, 7
+    network = build_network(name, (height, width, 1), 2)
     expected = {
         stage: (-(-height // scale), -(-width // scale)) for stage, scale in SCALES[name].items()
     }
     assert list(network.output) == [*expected, "features", "logits"]
-    assert {stage: network.output[stage].shape[1:3] for stage in expected} == expected
     assert stages(network) == tuple(expected)
-    outputs = network(pixels((2, height, width, 3)))
-    for endpoint, symbolic in network.output.items():
-        assert outputs[endpoint].shape[1:] == symbolic.shape[1:]
+    outputs = network(pixels((2, height, width, 1)))
+    assert {stage: outputs[stage].shape[1:3] for stage in expected} == expected
+    assert outputs["logits"].shape == (2, 2)
+    if name != "vgg11":
+        mean = np.mean(outputs[list(expected)[-1]], axis=(1, 2))
+        np.testing.assert_allclose(outputs["features"], mean, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in SCALES if name != "vgg11"])
-def test_features_are_the_mean_of_the_last_stage(name):
-    outputs = small_network(name)(pixels())
-    last = outputs[list(SCALES[name])[-1]]
-    np.testing.assert_allclose(
-        outputs["features"], np.mean(last, axis=(1, 2)), rtol=1e-4, atol=1e-5
-    )
+@pytest.mark.parametrize("name", SCALES)
+def test_each_stage_is_a_cut_and_a_gradient_reaches_every_weight(name):
+    network = small_network(name)
+    expected = network(pixels())
+    for stage in stages(network):
+        found = between(network, stage, "logits")(expected[stage])
+        np.testing.assert_allclose(found, expected["logits"], rtol=1e-4, atol=1e-5)
+    weights = network.trainable_variables
+    with tf.GradientTape() as tape:
+        logits = network(pixels(), training=True)["logits"]
+        loss = keras.losses.sparse_categorical_crossentropy(np.arange(4), logits, from_logits=True)
+    gradients = tape.gradient(loss, [weight.value for weight in weights])
+    for weight, gradient in zip(weights, gradients, strict=True):
+        assert gradient is not None, weight.path
+        # BatchNormalization takes back what a bias before it adds.
+        if "conv" not in weight.path or "bias" not in weight.path:
+            assert np.abs(gradient).max() > 0, weight.path
 
 
 def test_a_stage_of_ten_follows_a_stage_of_nine():
@@ -93,41 +72,6 @@ def test_a_network_without_stages_knows_none():
     assert stages(keras.Model(images, features)) == ()
 
 
-@pytest.mark.parametrize("name", SCALES)
-def test_each_stage_is_a_cut(name):
-    network = small_network(name)
-    expected = network(pixels())
-    for stage in stages(network):
-        found = between(network, stage, "logits")(expected[stage])
-        np.testing.assert_allclose(found, expected["logits"], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("name", "nearest"),
-    [
-        ("resnett20", "resnet20"),
-        ("ResNet-56", "resnet56"),
-        ("vgg-19", "vgg19"),
-        ("wrn_28_10", "wrn28_10"),
-        ("mobilenetv2", "mobilenet_v2"),
-        ("densenet40_12", "densenet_bc40_12"),
-        ("shufflenet_x1", "shufflenet_v2_x1"),
-    ],
-)
-def test_an_unknown_name_is_refused_with_the_nearest_one(name, nearest):
-    with pytest.raises(InputError, match="did you mean") as error:
-        build_network(name, (8, 8, 3), 10)
-    assert repr(name) in str(error.value)
-    assert repr(nearest) in str(error.value)
-
-
-def test_a_name_that_is_near_none_is_refused_with_all_of_them():
-    with pytest.raises(InputError) as error:
-        build_network("mlp", (8, 8, 3), 10)
-    for family in ("resnet8", "wrn28_10", "vgg16", "densenet", "mobilenet_v2", "shufflenet"):
-        assert family in str(error.value)
-
-
 def test_fewer_than_two_classes_are_refused():
     with pytest.raises(ValueError, match="num_classes=1"):
         build_network("resnet8", (8, 8, 3), 1)
@@ -141,23 +85,9 @@ def test_pixels_are_normalised_by_mean_and_deviation_of_each_channel():
     np.testing.assert_allclose(found, (pixels() - mean) / deviation, rtol=1e-5, atol=1e-5)
 
 
-def test_logits_depend_on_pixels_only_through_their_normalised_values(network):
-    mean, deviation = np.array([100.0, 120.0, 140.0]), np.array([50.0, 60.0, 70.0])
-    other = build_network("resnet8", (8, 8, 3), 10, mean=mean, deviation=deviation)
-    other.set_weights(network.get_weights())
-    normalised = (pixels() - 127.5) / 63.75
-    found = other((normalised * deviation + mean).astype("float32"))["logits"]
-    np.testing.assert_allclose(found, network(pixels())["logits"], rtol=1e-3, atol=1e-4)
-
-
-def test_uint8_and_float_pixels_give_equal_outputs(network):
-    expected, found = network(pixels()), network(pixels().astype("float32"))
-    for name in expected:
-        np.testing.assert_array_equal(found[name], expected[name])
-
-
-@pytest.mark.parametrize("name", ["resnet8", *FAMILIES])
+@pytest.mark.parametrize("name", ["resnet8", "shufflenet_v2_x0.5"])
 def test_a_saved_network_gives_equal_outputs(name, tmp_path):
+    """These have operations of Keras, not layers alone."""
     network = small_network(name)
     network.save(tmp_path / "network.keras")
     loaded = keras.models.load_model(tmp_path / "network.keras")
@@ -165,25 +95,9 @@ def test_a_saved_network_gives_equal_outputs(name, tmp_path):
     assert_equal_outputs(loaded, network)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "densenet_bc10_4", "shufflenet_v2_x0.5"])
-def test_a_copy_gives_equal_outputs(name):
-    network = small_network(name)
-    copy = keras.models.clone_model(network)
-    copy.set_weights(network.get_weights())
-    assert stages(copy) == stages(network)
-    assert_equal_outputs(copy, network)
-
-
-def test_a_network_compiles_under_xla(network):
-    compiled = tf.function(lambda images: network(images), jit_compile=True)(pixels())
-    expected = network(pixels())
-    for name in expected:
-        np.testing.assert_allclose(compiled[name], expected[name], rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ["resnet8", "vgg11", "densenet_bc10_4", "shufflenet_v2_x0.5"])
 def test_the_last_stage_and_its_gradients_compile_under_xla(name):
-    """It has all kinds of layers of its family; DenseNet's transitions come before it."""
+    """These have all kinds of layers; DenseNet's transitions come before its last stage."""
     network = small_network(name)
     start = "stem" if name.startswith("densenet") else stages(network)[-2]
     part = between(network, start, "logits")
@@ -202,21 +116,6 @@ def test_the_last_stage_and_its_gradients_compile_under_xla(name):
         np.testing.assert_allclose(one, other, rtol=1e-2, atol=1e-3 * np.abs(other).max() + 1e-7)
 
 
-@pytest.mark.parametrize("name", SCALES)
-def test_a_gradient_reaches_every_weight(name):
-    network = small_network(name)
-    weights = network.trainable_variables
-    with tf.GradientTape() as tape:
-        logits = network(pixels(), training=True)["logits"]
-        loss = keras.losses.sparse_categorical_crossentropy(np.arange(4), logits, from_logits=True)
-    gradients = tape.gradient(loss, [weight.value for weight in weights])
-    for weight, gradient in zip(weights, gradients, strict=True):
-        assert gradient is not None, weight.path
-        # BatchNormalization takes back what a bias before it adds.
-        if "conv" not in weight.path or "bias" not in weight.path:
-            assert np.abs(gradient).max() > 0, weight.path
-
-
 def test_the_same_seed_gives_the_same_weights_and_two_networks_differ():
     def build() -> list[np.ndarray]:
         return build_network("resnet8", (8, 8, 3), 10).get_weights()
@@ -229,32 +128,15 @@ def test_the_same_seed_gives_the_same_weights_and_two_networks_differ():
     assert not np.array_equal(first[0], second[0])
 
 
-def test_mixed_precision_computes_in_bfloat16_and_keeps_weights_and_normalisation_in_float32(
-    network,
-):
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        half = build_network("resnet8", (8, 8, 3), 10)
-    finally:
-        keras.config.set_dtype_policy(policy)
-    half.set_weights(network.get_weights())
-    expected, found = network(pixels()), half(pixels())
-    assert found["logits"].dtype == tf.bfloat16
-    assert {variable.dtype for variable in half.variables} == {"float32"}
-    assert half.get_layer("normalisation").compute_dtype == "float32"
-    np.testing.assert_allclose(
-        tf.cast(found["logits"], "float32"), expected["logits"], rtol=0.1, atol=0.2
-    )
-    from_floats = half(pixels().astype("float32"))
-    np.testing.assert_array_equal(from_floats["logits"], found["logits"])
-
-
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [(name, "mixed_bfloat16") for name in FAMILIES] + [("mobilenet_v2_x0.1", "mixed_float16")],
+    [
+        ("resnet8", "mixed_bfloat16"),
+        ("shufflenet_v2_x0.5", "mixed_bfloat16"),
+        ("mobilenet_v2_x0.1", "mixed_float16"),
+    ],
 )
-def test_every_family_computes_in_mixed_precision(name, precision):
+def test_a_network_computes_in_mixed_precision_but_weights_and_normalisation(name, precision):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -265,7 +147,159 @@ def test_every_family_computes_in_mixed_precision(name, precision):
     expected, found = small_network(name)(pixels()), half(pixels())
     for endpoint, value in found.items():
         assert value.dtype == precision.removeprefix("mixed_"), endpoint
+    assert {variable.dtype for variable in half.variables} == {"float32"}
+    assert half.get_layer("normalisation").compute_dtype == "float32"
     scale = np.abs(expected["logits"]).max()
     np.testing.assert_allclose(
         tf.cast(found["logits"], "float32"), expected["logits"], atol=0.1 * scale
     )
+    from_floats = half(pixels().astype("float32"))
+    np.testing.assert_array_equal(from_floats["logits"], found["logits"])
+
+
+# Keras'
+
+
+SMALLEST = {"keras_inception_v3": 75, "keras_inception_resnet_v2": 75, "keras_xception": 71}
+# What takes minutes to build here.
+HUGE = ("keras_convnext_large", "keras_convnext_xlarge", "keras_nasnet_large")
+
+
+def test_names_are_those_of_keras_in_small_letters():
+    assert len(build.KERAS_NAMES) == 40  # docs/own_model.md has them all
+    assert {
+        *("keras_convnext_tiny", "keras_densenet121", "keras_efficientnet_v2_b0"),
+        *("keras_inception_resnet_v2", "keras_mobilenet_v3_small", "keras_nasnet_mobile"),
+        *("keras_resnet50_v2", "keras_vgg16", "keras_xception"),
+    } <= set(build.KERAS_NAMES)
+
+
+def check(name: str) -> None:
+    """It gives the features of Keras' own function and can be cut at its stages."""
+    size = SMALLEST.get(name, 32)
+    images = pixels((2, size, size, 3))
+    network = build_network(name, (size, size, 3), 7)
+    function = build.KERAS_NAMES[name]
+    original = function(include_top=False, weights=None, input_shape=(size, size, 3))
+    module = function.__module__.rpartition(".")[2]
+    preprocess = getattr(keras.applications, module).preprocess_input
+    original.set_weights(network.get_weights()[:-2])
+    outputs = network(images)
+    expected = np.mean(original(preprocess(images.astype("float32"))), axis=(1, 2))
+    np.testing.assert_allclose(outputs["features"], expected, rtol=1e-3, atol=1e-3)
+    assert outputs["logits"].shape == (2, 7)
+    heights = [outputs[stage].shape[1] for stage in stages(network)]
+    assert heights == sorted(set(heights), reverse=True)
+    assert len(heights) >= 2
+    found = between(network, "stage1", "logits")(outputs["stage1"])
+    np.testing.assert_allclose(found, outputs["logits"], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["keras_mobilenet_v3_small", "keras_vgg16"])
+def test_a_network_is_keras_own_with_its_preprocessing(name):
+    check(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in build.KERAS_NAMES if name not in HUGE])
+def test_each_network_is_keras_own_with_its_preprocessing(name):
+    check(name)
+    keras.utils.clear_session()
+
+
+def test_images_that_are_too_small_are_refused_with_the_smallest_size():
+    with pytest.raises(InputError, match=r"at least 75x75.*pass --image_size"):
+        build_network("keras_inception_v3", (32, 32, 3), 10)
+
+
+def test_weights_that_cannot_be_downloaded_are_one_line(tmp_path, monkeypatch):
+    module = inspect.getmodule(inspect.unwrap(keras.applications.MobileNetV3Small))
+    # A port on which nothing listens.
+    monkeypatch.setattr(module, "BASE_WEIGHT_PATH", "http://127.0.0.1:9/")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(InputError, match="imagenet weights of keras_mobilenet_v3_small cannot"):
+        build_network("keras_mobilenet_v3_small", (32, 32, 3), 10, weights="imagenet")
+
+
+@pytest.mark.parametrize("name", ["resnet8", "my_networks:f"])
+def test_other_networks_have_no_imagenet_weights(name):
+    with pytest.raises(
+        InputError, match="no imagenet weights: networks that have begin with keras"
+    ):
+        find(name, "imagenet")
+
+
+# The user's
+
+
+MODULE = """
+import keras
+from tests.tiny_peers import tiny_peer
+
+number = 3
+
+def backbone(input_shape, num_classes):
+    layers = [keras.layers.Conv2D(4, 3, name="only"), keras.layers.GlobalAveragePooling2D()]
+    return keras.Sequential([keras.Input(input_shape), *layers])
+
+def peer(input_shape, num_classes):
+    return tiny_peer()
+
+def with_classifier(input_shape, num_classes):
+    return keras.Sequential([backbone(input_shape, 0), keras.layers.Dense(num_classes)])
+
+def without_logits(input_shape, num_classes):
+    whole = tiny_peer()
+    return keras.Model(whole.input, {"features": whole.output["features"]})
+
+def failing(input_shape, num_classes):
+    raise KeyError("no such size\\nof images")
+
+def nothing(input_shape, num_classes):
+    pass
+
+def rows(input_shape, num_classes):
+    return keras.Sequential([keras.Input((8, 3)), keras.layers.Flatten()])
+"""
+
+
+@pytest.fixture
+def _module(tmp_path, monkeypatch):
+    (tmp_path / "my_networks.py").write_text(MODULE)
+    (tmp_path / "my_broken.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("_module")
+def test_a_function_builds_the_network_of_its_name():
+    random.seed(3)
+    network = build_network("my_networks:backbone", (8, 8, 3), 7)
+    assert network.output["features"].shape == (None, 4)
+    assert network.output["logits"].shape == (None, 7)
+    assert stages(network) == ("stage1",)
+    layers = (network.get_layer("only"), keras.layers.GlobalAveragePooling2D())
+    expected = keras.Sequential(layers)(pixels().astype("float32"))
+    np.testing.assert_array_equal(network(pixels())["features"], expected)
+    whole = build_network("my_networks:peer", (8, 8, 3), 10)
+    assert list(whole.output) == list(tiny_peer().output)
+
+
+@pytest.mark.usefixtures("_module")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no_such_module:f", "cannot import 'no_such_module': No module named"),
+        ("my_broken:f", "cannot import 'my_broken': No module named 'no_such_package'"),
+        ("my_networks:", "my_networks has no function ''"),
+        ("my_networks:number", "my_networks has no function 'number'"),
+        ("my_networks:failing", r"failed for \(8, 8, 3\) and 10 classes: KeyError"),
+        ("my_networks:nothing", "returned a NoneType, not a keras.Model"),
+        ("my_networks:with_classifier", "ends in 10 numbers.*without its classifier"),
+        ("my_networks:without_logits", 'returned the endpoints features.*"logits"'),
+        ("my_networks:rows", r"adapt needs a functional model from one input \[B, H, W, C\]"),
+    ],
+)
+def test_what_a_name_does_not_say_is_refused_in_one_line(name, words):
+    with pytest.raises(InputError, match=words) as caught:
+        build_network(name, (8, 8, 3), 10)
+    assert "\n" not in str(caught.value)

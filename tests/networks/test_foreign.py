@@ -6,17 +6,12 @@ import keras
 import numpy as np
 import pytest
 
-from tests.networks.small_networks import (
-    assert_equal_outputs,
-    between,
-    noise,
-    pixels,
-)
+from tests.networks.small_networks import assert_equal_outputs, between, noise, pixels
 from tf_cutnmix.networks import adapt, stages
 from tf_cutnmix.networks.foreign import find_stages
 
 
-def user_model(**settings) -> keras.Model:
+def user_model() -> keras.Model:
     """One with a branch, a BatchNormalization that has seen data, dropout and a frozen layer."""
     random.seed(1)
     images = keras.Input((8, 8, 3))
@@ -29,31 +24,6 @@ def user_model(**settings) -> keras.Model:
     model = keras.Model(images, x, name="mine")
     model.get_layer("statistics").moving_mean.assign(noise((6,)))
     return model
-
-
-@pytest.mark.long
-def test_a_model_of_keras_becomes_a_peer_with_its_weights(tmp_path):
-    keras.utils.clear_session()  # its layer is called "activation" in a new process alone
-    model = keras.applications.MobileNetV3Small((32, 32, 3), include_top=False, weights=None)
-    peer = adapt(model, 7, stages={"stem": "activation", "stage1": "expanded_conv_project_bn"})
-    images = pixels((2, 32, 32, 3))
-    outputs = peer(images)
-    expected = np.mean(model(images), axis=(1, 2))
-    np.testing.assert_allclose(outputs["features"], expected, rtol=1e-4, atol=1e-6)
-    assert list(peer.output) == ["stem", "stage1", "features", "logits"]
-    assert stages(peer) == ("stem", "stage1")
-    assert outputs["stem"].shape == (2, 16, 16, 16)
-    assert outputs["logits"].shape == (2, 7)
-    peer.save(tmp_path / "peer.keras")
-    loaded = keras.models.load_model(tmp_path / "peer.keras")
-    np.testing.assert_array_equal(loaded(images)["logits"], outputs["logits"])
-
-
-def test_a_model_that_pools_itself_gives_the_same_features():
-    model = user_model()
-    pooling = keras.layers.GlobalAveragePooling2D()(model.output)
-    found = adapt(keras.Model(model.input, pooling), 10)(pixels())["features"]
-    np.testing.assert_array_equal(found, adapt(model, 10)(pixels())["features"])
 
 
 def test_an_adapted_model_is_flat_and_can_be_cut_at_its_stages():
@@ -98,8 +68,6 @@ def test_peers_of_one_model_share_nothing_with_each_other_or_with_it():
 @pytest.mark.parametrize(
     ("preprocess", "reference"),
     [
-        (keras.applications.mobilenet_v2.preprocess_input, lambda x: x / 127.5 - 1),
-        (keras.applications.mobilenet_v3.preprocess_input, lambda x: x),
         (
             keras.applications.vgg16.preprocess_input,
             lambda x: x[..., ::-1] - np.array([103.939, 116.779, 123.68]),
@@ -107,7 +75,9 @@ def test_peers_of_one_model_share_nothing_with_each_other_or_with_it():
         (keras.layers.Rescaling(1 / 255), lambda x: x / 255),
     ],
 )
-def test_pixels_are_preprocessed_before_the_model(preprocess, reference, tmp_path):
+def test_pixels_are_preprocessed_before_the_model_whose_map_is_pooled(
+    preprocess, reference, tmp_path
+):
     model = user_model()
     peer = adapt(model, 10, stages={"stem": "first"}, preprocess=preprocess)
     expected = np.mean(model(reference(pixels().astype("float64"))), axis=(1, 2))
@@ -147,7 +117,7 @@ def with_a_shortcut_around(size: int) -> keras.Model:
             return keras.Model(images, added)
         x, before = keras.layers.MaxPooling2D(name=f"down{end}")(added), x
         if end == size:
-            x = keras.layers.Add(name=f"joined{end}")([x, keras.layers.MaxPooling2D()(before)])
+            x = keras.layers.Add(name=f"joined{end}")([keras.layers.MaxPooling2D()(before), x])
     raise AssertionError
 
 
@@ -159,16 +129,6 @@ def test_stages_end_before_the_maps_shrink_where_no_path_leads_around():
     }
     # Around the 8 pixels' end there is a path: of that size nothing is alone on the way.
     assert find_stages(with_a_shortcut_around(8)) == {"stage1": "end4", "stage2": "end2"}
-
-
-@pytest.mark.parametrize("size", [0, 8, 4])
-def test_a_model_can_be_cut_at_the_stages_that_are_found(size):
-    model = with_a_shortcut_around(size)
-    peer = adapt(model, 10, stages=find_stages(model))
-    outputs = peer(pixels())
-    for stage in stages(peer):
-        found = between(peer, stage, "logits")(outputs[stage])
-        np.testing.assert_allclose(found, outputs["logits"], rtol=1e-4, atol=1e-4)
 
 
 def test_padding_before_a_stage_is_not_the_end_of_the_one_before():
@@ -191,47 +151,35 @@ class Subclassed(keras.Model):
         return images
 
 
-def unfit_model(kind: str) -> keras.Model:
-    images, others, rows = keras.Input((8, 8, 3)), keras.Input((8, 8, 3)), keras.Input((8, 3))
-    return {
-        "subclassed": Subclassed,
-        "unbuilt": lambda: keras.Sequential([keras.layers.Flatten()]),
-        "two inputs": lambda: keras.Model([images, others], images + others),
-        "no images": lambda: keras.Model(rows, keras.layers.Flatten()(rows)),
-        "two outputs": lambda: keras.Model(images, {"one": images, "two": -images}),
-        "volumes": lambda: keras.Model(images, keras.layers.Reshape((2, 2, 6, 8))(images)),
-    }[kind]()
+IMAGES, OTHERS = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
 
 
 @pytest.mark.parametrize(
-    "kind", ["subclassed", "unbuilt", "two inputs", "no images", "two outputs", "volumes"]
+    "model",
+    [
+        Subclassed(),
+        keras.Sequential([keras.layers.Flatten()]),
+        keras.Model([IMAGES, OTHERS], IMAGES + OTHERS),
+        keras.Model(IMAGES, keras.layers.Reshape((2, 2, 6, 8))(IMAGES)),
+    ],
+    ids=["subclassed", "unbuilt", "two inputs", "volumes"],
 )
-def test_a_model_that_is_not_from_images_to_features_is_refused(kind):
+def test_a_model_that_is_not_from_images_to_features_is_refused(model):
     with pytest.raises(ValueError, match=r"one input \[B, H, W, C\] to one output"):
-        adapt(unfit_model(kind), 10)
+        adapt(model, 10)
 
 
 @pytest.mark.parametrize(
     ("stage_ends", "message"),
     [
         ({"stage2": "first"}, "without a gap.* Received: stage2"),
-        ({"stem": "first", "stage2": "join"}, "without a gap"),
         ({"stage1": "first", "block": "join"}, "without a gap.* Received: stage1, block"),
-        ({"stage1": "second"}, "stage1 ends at the layer 'second', which.*'first', 'inside'"),
+        ({"stage1": "second"}, "No such layer: second. Existing layers are: .*'first', 'inside'"),
         ({"stage1": "inside"}, "stage1 cannot end at the layer 'inside'"),
-        ({"stem": "inside", "stage1": "join"}, "stem cannot end at the layer 'inside'"),
         ({"stage1": "join", "stage2": "first"}, "stage1 cannot end at the layer 'join'"),
         ({"stem": "first", "stage1": "first"}, "stem cannot end at the layer 'first'"),
-        ({"stage1": "flat"}, "stage1 must end at a map"),
     ],
 )
 def test_a_stage_that_is_no_cut_is_refused(stage_ends, message):
-    model = user_model()
-    flat = keras.Model(model.input, keras.layers.Flatten(name="flat")(model.output))
     with pytest.raises(ValueError, match=message):
-        adapt(flat, 10, stages=stage_ends)
-
-
-def test_an_adapted_model_tells_apart_two_classes_or_more():
-    with pytest.raises(ValueError, match="num_classes=1"):
-        adapt(user_model(), 1)
+        adapt(user_model(), 10, stages=stage_ends)

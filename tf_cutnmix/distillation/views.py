@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tf_cutnmix.mixing.batch import CLASS_NUMBERS, require
+from tf_cutnmix.mixing.batch import CLASS_NUMBERS, dimensions, require, sides
 from tf_cutnmix.mixing.draws import SteppedLayer
 from tf_cutnmix.mixing.layers import CutNMix, Mixing
-from tf_cutnmix.mixing.pasting import dimensions, sides
 
 
 def unpack(data: Any, num_classes: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:

@@ -1,8 +1,8 @@
 """What happens to a batch before the networks see it: augmented, and samples mixed.
 
-Sampling is apart from applying: `sampling` makes a draw from (seed, step), `pasting` has pure
-functions of a batch and a draw. Read `draws` (random numbers that are equal everywhere), `augment`,
-`sampling`, `pasting`, `batch` (what a batch must be), `layers`, `dataset`.
+A draw is apart from what it does: `Mixing.draw` makes it from (seed, step), `Mixing.apply` is a
+pure function of a batch and a draw. Read `draws` (random numbers that are equal everywhere),
+`augment`, `batch` (what a batch must be), `sampling`, `layers`, `dataset`.
 """
 
 from tf_cutnmix.mixing.augment import CropAndFlip

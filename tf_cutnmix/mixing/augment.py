@@ -15,42 +15,31 @@ from tf_cutnmix.mixing import draws
 # From float32 images [B, H, W, C] in 0..255, seed and step to such images.
 Transform = Callable[[tf.Tensor, int, Any], tf.Tensor]
 
+# Operations of Keras.
 _SHAPES_AND_TONES = (
-    "random_shear",
-    "random_translation",
-    "random_rotation",
-    "random_posterization",
-    "solarization",
-    "auto_contrast",
-    "equalization",
+    *("random_shear", "random_translation", "random_rotation", "random_posterization"),
+    *("solarization", "auto_contrast", "equalization"),
 )
 _COLOURS = ("random_brightness", "random_color_degeneration", "random_contrast", "random_sharpness")
-_LEVELS = 2**16
 
 
 def shift(images: tf.Tensor, offsets: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:
-    """Move each image by whole pixels, zeros coming in, and mirror it if asked.
+    """Move each image by whole pixels, zeros coming in, and then mirror it if asked.
 
     Args:
-      images: `[B, H, W, C]`, any dtype.
+      images: `[B, H, W, C]`, of any dtype, which they keep.
       offsets: `[B, 2]` int32, how many pixels the window moves down and to the right.
       mirrored: `[B]` bool.
-
-    Returns:
-      Images of the same shape and dtype. Mirroring comes after moving.
     """
     height, width = images.shape[1:3]
     rows = tf.range(height) + offsets[:, :1]
     across = tf.range(width)
     columns = tf.where(mirrored[:, None], width - 1 - across, across) + offsets[:, 1:]
-    seen = _inside(rows, height)[:, :, None, None] & _inside(columns, width)[:, None, :, None]
+    seen_rows, seen_columns = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    seen = seen_rows[:, :, None, None] & seen_columns[:, None, :, None]
     moved = tf.gather(images, tf.clip_by_value(rows, 0, height - 1), axis=1, batch_dims=1)
     moved = tf.gather(moved, tf.clip_by_value(columns, 0, width - 1), axis=2, batch_dims=1)
     return tf.where(seen, moved, tf.zeros([], images.dtype))
-
-
-def _inside(positions: tf.Tensor, size: int) -> tf.Tensor:
-    return (positions >= 0) & (positions < size)
 
 
 @keras.saving.register_keras_serializable("tf_cutnmix")
@@ -95,9 +84,8 @@ class CropAndFlip(draws.SteppedLayer):
 def randaugment(factor: float = 0.5, num_ops: int = 2) -> Transform:
     """RandAugment (Cubuk et al. 2020): operations one after the other, of Keras' strengths.
 
-    The operations are drawn for the batch, their strengths for each sample, up to `factor`,
-    as of `keras.layers.RandAugment`, whose operations these are. That layer computes all of
-    its 11 operations each time; here those alone are run that were drawn.
+    The operations are drawn for the batch, their strengths for each sample, up to `factor`, as of
+    `keras.layers.RandAugment`, which computes all of its 11 operations each time.
     """
     operations = _operations(factor, _SHAPES_AND_TONES + _COLOURS)
     operate = _switch(operations)
@@ -117,20 +105,17 @@ def augmix(factor: float = 0.3, num_chains: int = 3, chain_depth: int = 3) -> Tr
 
     `m x + (1 - m) sum_i w_i chain_i(x)`, `w` of Dirichlet(1, ..., 1) and `m` of Beta(1, 1) for
     each sample; each chain is 1 to `chain_depth` operations, drawn for the batch, their
-    strengths for each sample. The operations are the paper's, as `keras.layers.AugMix` makes
-    them; that layer chooses them when it is traced and keeps them for the whole run, so they
-    are chosen here.
+    strengths for each sample. The operations are those of `keras.layers.AugMix`, which chooses
+    them when it is traced and keeps them for the whole run.
     """
     operations = [lambda images, first: images, *_operations(factor, _SHAPES_AND_TONES)]
     operate = _switch(operations)
     places = [num_chains, chain_depth]
 
     def transform(images: tf.Tensor, seed: int, step: Any) -> tf.Tensor:
-        operation_key = draws.key(seed, step, draws.Stream.OPERATION)
-        depth_key = draws.key(seed, step, draws.Stream.DEPTH)
-        weight_key = draws.key(seed, step, draws.Stream.WEIGHT)
-        chosen = 1 + draws.integers(operation_key, places, len(operations) - 1)
-        depths = 1 + draws.integers(depth_key, [num_chains, 1], chain_depth)
+        key = functools.partial(draws.key, seed, step)
+        chosen = 1 + draws.integers(key(draws.Stream.OPERATION), places, len(operations) - 1)
+        depths = 1 + draws.integers(key(draws.Stream.DEPTH), [num_chains, 1], chain_depth)
         chosen = tf.where(tf.range(chain_depth) < depths, chosen, 0)
         firsts = iter(_firsts(seed, step, num_chains * chain_depth))
         chains = []
@@ -140,8 +125,9 @@ def augmix(factor: float = 0.3, num_chains: int = 3, chain_depth: int = 3) -> Tr
                 mixed = operate(one, mixed, next(firsts))
             chains.append(mixed)
 
-        levels = draws.integers(weight_key, [1 + num_chains, tf.shape(images)[0], 1, 1, 1], _LEVELS)
-        uniform = (tf.cast(levels, tf.float32) + 0.5) / _LEVELS
+        shape = [1 + num_chains, tf.shape(images)[0], 1, 1, 1]
+        levels = draws.integers(key(draws.Stream.WEIGHT), shape, draws.LEVELS)
+        uniform = (tf.cast(levels, tf.float32) + 0.5) / draws.LEVELS
         kept, exponential = uniform[0], -tf.math.log(uniform[1:])
         weights = exponential / tf.reduce_sum(exponential, axis=0)
         return kept * images + (1 - kept) * tf.reduce_sum(weights * tf.stack(chains), axis=0)
@@ -189,11 +175,8 @@ class Augment(CropAndFlip):
     Its draws are a function of (seed, step) too, equal in eager execution and in a graph. XLA
     has no kernel for shears, translations and rotations, so none of the augmentations compiles.
 
-    Args:
+    Args, beside those of `CropAndFlip`:
       augmentation: a name of `AUGMENTATIONS` but "none".
-      crop: as of `CropAndFlip`.
-      flip: as of `CropAndFlip`.
-      seed: draws are a function of (seed, step).
 
     Call it with images `[B, H, W, C]` in 0..255 of 1 or 3 channels, of any dtype, which they
     keep: whole numbers are rounded to nearest.
@@ -202,15 +185,8 @@ class Augment(CropAndFlip):
       InputError: there is no such augmentation.
     """
 
-    def __init__(
-        self,
-        augmentation: str,
-        crop: float = 0.125,
-        flip: bool = True,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(crop, flip, seed, **kwargs)
+    def __init__(self, augmentation: str, crop: float = 0.125, *args: Any, **kwargs: Any) -> None:
+        super().__init__(crop, *args, **kwargs)
         if augmentation not in _TRANSFORMS:
             raise unknown("augmentation", augmentation, _TRANSFORMS)
         self.supports_jit = False
@@ -233,13 +209,7 @@ class Augment(CropAndFlip):
 
 
 def build(name: str, *, crop: float, flip: bool, seed: int | None = None) -> CropAndFlip:
-    """The layer that augments the training images.
-
-    Args:
-      name: of `AUGMENTATIONS`; "none" for crops and mirror images alone.
-      crop: as of `CropAndFlip`.
-      flip: as of `CropAndFlip`.
-      seed: as of `CropAndFlip`.
+    """The layer of a name of `AUGMENTATIONS`, "none" for crops and mirror images alone.
 
     Raises:
       InputError: there is no such augmentation.

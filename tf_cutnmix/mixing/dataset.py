@@ -7,9 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix.mixing.batch import MIXED, WEIGHTS, unweigh, weigh
+from tf_cutnmix.mixing.batch import WEIGHTS, sides, weigh
 from tf_cutnmix.mixing.layers import Mixing
-from tf_cutnmix.mixing.pasting import sides
 
 
 def mix_dataset(
@@ -32,8 +31,7 @@ def mix_dataset(
 
     Args:
       mixing: the layer; its own count of calls is neither used nor changed.
-      device: "auto" for the GPU when there is one and the host if not, or a device's name,
-        such as "/gpu:0" or "/cpu:0".
+      device: "auto" for the GPU when there is one and the host if not, or a name as "/cpu:0".
       jit_compile: whether XLA compiles the map.
       num_parallel_calls: as of `tf.data.Dataset.map`; of use on the host only.
 
@@ -63,7 +61,8 @@ def mix_dataset(
         draw = mixing.draw(step, (tf.shape(batch["images"])[0], *size))
         mixed = mixing.apply({**batch, "labels": weigh(batch["labels"], weights)}, draw)
         weights = mixing.mix_labels(weights[:, None], draw, *size)[:, 0]
-        return {**mixed, "labels": unweigh(mixed["labels"], weights), WEIGHTS: weights}
+        labels = tf.math.divide_no_nan(mixed["labels"], weights[:, None])
+        return {**mixed, "labels": labels, WEIGHTS: weights}
 
     def mix_named(step: tf.Tensor, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         # XLA would drop the check of the labels' range, and compiles no strings.
@@ -71,7 +70,7 @@ def mix_dataset(
         if WEIGHTS in checked:
             weights = tf.cast(checked[WEIGHTS], tf.float32)
             checked[WEIGHTS] = tf.reshape(weights, tf.shape(checked["labels"])[:1])
-        names = [name for name in (*MIXED, WEIGHTS) if name in checked]
+        names = [name for name in ("images", "labels", WEIGHTS) if name in checked]
         return {**checked, **mix_checked(step, {name: checked[name] for name in names})}
 
     def mix(step: tf.Tensor, batch: Any) -> Any:

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 # As many numbers stand for a distribution that XLA cannot sample: a uniform integer draws one.
 LEVELS = 2**16
+_MIDDLES = (np.arange(LEVELS) + 0.5) / LEVELS
 
 
 class Stream(enum.IntEnum):
@@ -42,23 +43,12 @@ def key(seed: tf.Tensor | int, step: tf.Tensor | int, stream: Stream) -> tf.Tens
       seed: a whole number from 0 to 2^55, or a tensor that holds such.
       step: number of the step.
       stream: what the draw is for.
-
-    Raises:
-      ValueError: the seed is a number and out of range.
     """
-    if not tf.is_tensor(seed):
-        _check_seed(seed)
     return tf.stack([tf.cast(seed, tf.int64) * 2**8 + stream, tf.cast(step, tf.int64)])
 
 
 def integers(key: tf.Tensor, shape: Any, bound: tf.Tensor | int) -> tf.Tensor:
-    """Uniform int32 in `[0, bound)`.
-
-    Args:
-      key: from `key`.
-      shape: of the result.
-      bound: at least 1, at most 2^31; a number or a tensor that broadcasts to `shape`.
-    """
+    """Uniform int32 of a shape in `[0, bound)`; the bound, up to 2^31, broadcasts to the shape."""
     bits = tf.random.stateless_uniform(shape, key, None, None, tf.uint32, alg="philox")
     scaled = tf.cast(bits, tf.int64) * tf.cast(bound, tf.int64)
     return tf.cast(tf.bitwise.right_shift(scaled, tf.constant(32, tf.int64)), tf.int32)
@@ -71,22 +61,20 @@ def permutation(key: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
 
 @functools.lru_cache
 def beta_quantiles(alpha: float) -> np.ndarray:
-    """The 2^16 equally likely ratios that stand for Beta(alpha, alpha), ascending, float32.
+    """The 2^16 equally likely ratios that stand for Beta(alpha, alpha), and what is left of 1.
 
-    They are the inverse CDF at (i + 1/2) / 2^16, so that a uniform integer draws a ratio, on
-    any device and inside XLA, which has no sampler of its own for this distribution.
+    Returns:
+      `[2, 2^16 + 1]` float32: the ratios, ascending, and below each of them 1 - ratio in full
+      precision, as the distribution is symmetric. Last come 1 and 0, which nothing draws.
     """
-    quantiles = scipy.special.betaincinv(alpha, alpha, _levels()).astype(np.float32)
-    quantiles.flags.writeable = False
-    return quantiles
+    ratios = scipy.special.betaincinv(alpha, alpha, _MIDDLES)
+    return np.stack([np.append(ratios, 1.0), np.append(ratios[::-1], 0.0)]).astype(np.float32)
 
 
 @functools.lru_cache
 def normal_quantiles() -> np.ndarray:
-    """The 2^16 equally likely numbers that stand for the normal distribution, as above."""
-    quantiles = scipy.special.ndtri(_levels()).astype(np.float32)
-    quantiles.flags.writeable = False
-    return quantiles
+    """The 2^16 equally likely numbers that stand for the normal distribution, float32."""
+    return scipy.special.ndtri(_MIDDLES).astype(np.float32)
 
 
 class SteppedLayer(keras.layers.Layer):
@@ -96,15 +84,20 @@ class SteppedLayer(keras.layers.Layer):
     step of its own passes it and leaves the count alone: a parallel `tf.data` map must.
 
     Args:
-      seed: a whole number of 0 or more; drawn from Python's `random` if None.
+      seed: a whole number from 0 to 2^55; drawn from Python's `random` if None.
+
+    Raises:
+      ValueError: the seed is out of range.
     """
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         # Autocasting would round labels and change the dtype of images.
         super().__init__(autocast=False, **kwargs)
-        if seed is not None:
-            _check_seed(seed)
-        self.seed = random.randrange(2**31) if seed is None else int(seed)
+        if seed is None:
+            seed = random.randrange(2**31)
+        if not 0 <= seed < 2**55 or seed != int(seed):
+            raise ValueError(f"seed must be from 0 to 2^55, and whole. Received: seed={seed}")
+        self.seed = int(seed)
         self.calls = self.add_weight(
             shape=(), initializer="zeros", dtype="int64", trainable=False, name="calls"
         )
@@ -120,12 +113,3 @@ class SteppedLayer(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "seed": self.seed}
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**55 or seed != int(seed):
-        raise ValueError(f"seed must be from 0 to 2^55, and whole. Received: seed={seed}")
-
-
-def _levels() -> np.ndarray:
-    return (np.arange(LEVELS) + 0.5) / LEVELS

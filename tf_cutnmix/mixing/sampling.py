@@ -1,12 +1,11 @@
-"""What is drawn for a batch, a function of (seed, step): ratios, partners, boxes or masks."""
+"""Boxes and masks: how they are drawn, what is pasted by them, and how much they overlap."""
 
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.mixing import draws
-from tf_cutnmix.mixing.draws import LEVELS, beta_quantiles, normal_quantiles
+from tf_cutnmix.mixing.batch import dimensions
 
 _SPREAD_CANDIDATES = 8
 
@@ -15,7 +14,8 @@ class Draw(NamedTuple):
     """What was drawn for one batch of `B` images and `n` peers.
 
     Attributes:
-      ratio: `[B]` float32 in [0, 1], Beta distributed: about how much of the image stays.
+      ratio: `[B]` float32 in [0, 1], Beta distributed: about how much of the image stays; 1 for
+        samples that are not mixed.
       partner: `[B]` int32, a permutation: the image that each one is mixed with.
       boxes: `[B, n, 4]` int32: top, left, height, width of the region that each peer sees
         of the partner. Boxes lie inside the image; those of one image are of one size.
@@ -25,58 +25,87 @@ class Draw(NamedTuple):
     partner: tf.Tensor
     boxes: tf.Tensor
 
-    def only(self, mixed: tf.Tensor) -> "Draw":
-        """With ratio 1 and empty boxes for all samples but `mixed`, `[B]` bool."""
-        sizes = tf.where(mixed[:, None, None], self.boxes[..., 2:], 0)
-        boxes = tf.concat([self.boxes[..., :2], sizes], axis=-1)
-        return self._replace(ratio=tf.where(mixed, self.ratio, 1.0), boxes=boxes)
 
+class MaskDraw(NamedTuple):
+    """What was drawn for one batch of `B` images of `H` rows and `W` columns.
 
-def sample(
-    seed: int,
-    step: tf.Tensor | int,
-    shape: tuple[Any, Any, Any],
-    *,
-    alpha: float,
-    num_peers: int,
-    ratio_per: str = "sample",
-    regions: str = "uniform",
-) -> Draw:
-    """Draw ratios, partners and boxes; equal in eager, graph and XLA.
-
-    Args:
-      seed: a Python integer.
-      step: number of the batch, a scalar.
-      shape: batch size, height and width, numbers or scalar tensors.
-      alpha: of Beta(alpha, alpha), above 0.
-      num_peers: `n`, boxes per image.
-      ratio_per: "sample" or "batch".
-      regions: "uniform" corners, or "spread": of 8 uniform sets of corners the one whose
-        boxes overlap least (an extension; uniform boxes have a mean pair IoU near 1/2).
+    Attributes:
+      ratio: as of `Draw`.
+      partner: as of `Draw`.
+      mask: `[B, H, W]` bool: the pixels that come from the partner.
     """
-    batch, height, width = shape
-    level = _ratio_levels(seed, step, batch, ratio_per)
-    quantiles = beta_quantiles(alpha)
-    # The distribution is symmetric: reversed, the table holds 1 - ratio in full precision.
-    side = tf.gather(np.sqrt(quantiles[::-1]), level)
-    size = tf.stack([_scaled(side, height), _scaled(side, width)], axis=-1)  # (B, 2)
 
-    room = tf.stack([height, width]) - size + 1
+    ratio: tf.Tensor
+    partner: tf.Tensor
+    mask: tf.Tensor
+
+
+def boxes(
+    key: tf.Tensor, size: tf.Tensor, height: Any, width: Any, num_peers: int, regions: str
+) -> tf.Tensor:
+    """Boxes of given sizes, `[B, 2]` int32, in places of images: `[B, n, 4]` int32.
+
+    Regions are "uniform" or "spread", see `CutNMix`.
+    """
     candidates = 1 if regions == "uniform" else _SPREAD_CANDIDATES
-    corners = draws.integers(
-        draws.key(seed, step, draws.Stream.CORNER),
-        [batch, candidates, num_peers, 2],
-        room[:, None, None, :],
-    )
+    room = tf.stack([height, width]) - size + 1
+    shape = [tf.shape(size)[0], candidates, num_peers, 2]
+    corners = draws.integers(key, shape, room[:, None, None, :])
     shared = tf.reduce_sum(_shared_pixels(corners, size), axis=[-2, -1])  # (B, candidates)
     best = tf.argmin(shared, axis=-1, output_type=tf.int32)
     corners = tf.gather(corners, best, axis=1, batch_dims=1)  # (B, n, 2)
-    sizes = tf.broadcast_to(size[:, None, :], tf.shape(corners))
-    return Draw(
-        ratio=tf.gather(quantiles, level),
-        partner=draws.permutation(draws.key(seed, step, draws.Stream.PARTNER), batch),
-        boxes=tf.concat([corners, sizes], axis=-1),
-    )
+    return tf.concat([corners, tf.broadcast_to(size[:, None, :], tf.shape(corners))], axis=-1)
+
+
+def paste(images: tf.Tensor, draw: Draw) -> tf.Tensor:
+    """Each peer's view: the partner's pixels inside the peer's box, the image's own outside.
+
+    Args:
+      images: `[B, H, W, C]`, or a view for each peer `[B, n, H, W, C]`; any dtype.
+      draw: with boxes for `n` peers; with one box for all of them where there are views.
+
+    Returns:
+      `[B, n, H, W, C]` of the same dtype, every value one of the input's, bit for bit; view
+      k is mixed with the partner's view k.
+    """
+    batch, *several, height, width, channels = dimensions(images)
+    count = several[0] if several else 1
+    boxes = tf.unstack(draw.boxes, axis=1)
+    # Columns and channels in one axis, and a select for each box: XLA copies memory in long
+    # runs then, in a third of the time.
+    rows = tf.reshape(images, [batch, count, height, width * channels])
+    partners = tf.gather(rows, draw.partner)
+    views = []
+    for k, box in enumerate(boxes):
+        own = slice(k, k + 1) if several and len(boxes) > 1 else slice(None)
+        inside = _inside(box, height, width, channels)[:, None]
+        views.append(tf.where(inside, partners[:, own], rows[:, own]))
+    number = len(boxes) if len(boxes) > 1 else count
+    return tf.reshape(tf.concat(views, axis=1), [batch, number, height, width, channels])
+
+
+def mask(
+    key: tf.Tensor, pasted: tf.Tensor, height: Any, width: Any, decay_power: float
+) -> tf.Tensor:
+    """Masks of FMix (Harris et al. 2020) of given numbers of pixels, `[B]`: `[B, H, W]` bool.
+
+    A mask holds the highest pixels of low-frequency noise: of the real part of the inverse
+    Fourier transform of complex Gaussian noise that is divided by
+    `max(frequency, 1 / max(H, W)) ** decay_power`. The number of pixels is equal in eager,
+    graph and XLA; so are the pixels themselves, but where the Fourier transform of another
+    device or compiler rounds two nearly equal ones the other way round.
+    """
+    batch = tf.shape(pasted)[0]
+    noise = draws.integers(key, [2, batch, height, width], draws.LEVELS)
+    real, imaginary = tf.unstack(tf.gather(draws.normal_quantiles(), noise))
+    rows, columns = _frequencies(height), _frequencies(width)
+    frequency = tf.sqrt(rows[:, None] ** 2 + columns**2)
+    lowest = 1 / tf.cast(tf.maximum(height, width), tf.float32)
+    # Of the paper's weights this is a multiple that cannot overflow; ranks are the same.
+    weight = (lowest / tf.maximum(frequency, lowest)) ** decay_power
+    smooth = tf.math.real(tf.signal.ifft2d(tf.complex(weight * real, weight * imaginary)))
+    highest = _highest(tf.reshape(smooth, [batch, height * width]), pasted)
+    return tf.reshape(highest, [batch, height, width])
 
 
 def overlap(draw: Draw) -> tf.Tensor:
@@ -95,93 +124,22 @@ def overlap(draw: Draw) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(of_others), tf.cast(pairs, tf.float32))
 
 
-class MaskDraw(NamedTuple):
-    """What was drawn for one batch of `B` images of `H` rows and `W` columns.
-
-    Attributes:
-      ratio: `[B]` float32 in [0, 1], Beta distributed: about how much of the image stays.
-      partner: `[B]` int32, a permutation: the image that each one is mixed with.
-      mask: `[B, H, W]` bool: the pixels that come from the partner.
-    """
-
-    ratio: tf.Tensor
-    partner: tf.Tensor
-    mask: tf.Tensor
-
-    def only(self, mixed: tf.Tensor) -> "MaskDraw":
-        """With ratio 1 and empty masks for all samples but `mixed`, `[B]` bool."""
-        mask = self.mask & mixed[:, None, None]
-        return self._replace(ratio=tf.where(mixed, self.ratio, 1.0), mask=mask)
-
-
-def sample_mask(
-    seed: int,
-    step: tf.Tensor | int,
-    shape: tuple[Any, Any, Any],
-    *,
-    alpha: float,
-    decay_power: float = 3.0,
-    ratio_per: str = "sample",
-) -> MaskDraw:
-    """Draw ratios, partners and the masks of FMix (Harris et al. 2020).
-
-    A mask holds the `round((1 - ratio) H W)` highest pixels of low-frequency noise: of the
-    real part of the inverse Fourier transform of complex Gaussian noise that is divided by
-    `max(frequency, 1 / max(H, W)) ** decay_power`. The number of pixels is equal in eager,
-    graph and XLA; so are the pixels themselves, but where the Fourier transform of another
-    device or compiler rounds two nearly equal ones the other way round.
-
-    Args:
-      seed: a Python integer.
-      step: number of the batch, a scalar.
-      shape: batch size, height and width, numbers or scalar tensors.
-      alpha: of Beta(alpha, alpha), above 0.
-      decay_power: 0 or more; the higher, the fewer and smoother the pieces of a mask.
-      ratio_per: "sample" or "batch".
-    """
-    batch, height, width = shape
-    level = _ratio_levels(seed, step, batch, ratio_per)
-    quantiles = beta_quantiles(alpha)
-    noise_key = draws.key(seed, step, draws.Stream.NOISE)
-    noise = draws.integers(noise_key, [2, batch, height, width], LEVELS)
-    real, imaginary = tf.unstack(tf.gather(normal_quantiles(), noise))
-
-    rows, columns = _frequencies(height), _frequencies(width)
-    frequency = tf.sqrt(rows[:, None] ** 2 + columns**2)
-    lowest = 1 / tf.cast(tf.maximum(height, width), tf.float32)
-    # Of the paper's weights this is a multiple that cannot overflow; ranks are the same.
-    weight = (lowest / tf.maximum(frequency, lowest)) ** decay_power
-    smooth = tf.math.real(tf.signal.ifft2d(tf.complex(weight * real, weight * imaginary)))
-
-    pixels = height * width
-    pasted = _scaled(tf.gather(quantiles[::-1], level), pixels)
-    highest = _highest(tf.reshape(smooth, [batch, pixels]), pasted)
-    return MaskDraw(
-        ratio=tf.gather(quantiles, level),
-        partner=draws.permutation(draws.key(seed, step, draws.Stream.PARTNER), batch),
-        mask=tf.reshape(highest, [batch, height, width]),
-    )
-
-
-def _ratio_levels(
-    seed: int, step: tf.Tensor | int, batch: tf.Tensor | int, ratio_per: str
-) -> tf.Tensor:
-    """Which of the 2^16 ratios each sample has: `[B]` int32."""
-    level_key = draws.key(seed, step, draws.Stream.RATIO)
-    level = draws.integers(level_key, [batch if ratio_per == "sample" else 1], LEVELS)
-    return tf.broadcast_to(level, [batch])
-
-
-def _scaled(part: tf.Tensor, pixels: tf.Tensor | int) -> tf.Tensor:
-    """A part of so many pixels, rounded to nearest, int32."""
-    return tf.cast(tf.round(part * tf.cast(pixels, tf.float32)), tf.int32)
-
-
 def _shared_pixels(corners: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Pixels that two boxes share: corners `[B, c, n, 2]`, size `[B, 2]` to `[B, c, n, n]`."""
     distance = tf.abs(corners[:, :, :, None, :] - corners[:, :, None, :, :])
     shared = tf.maximum(size[:, None, None, None, :] - distance, 0)
     return tf.reduce_prod(shared, axis=-1)
+
+
+def _inside(
+    box: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int, channels: tf.Tensor | int
+) -> tf.Tensor:
+    """Which values lie in one box of each image: `[B, 4]` int32 -> `[B, H, W * C]` bool."""
+    top, left, box_height, box_width = tf.unstack(box[..., None], axis=1)
+    rows, columns = tf.range(height), tf.range(width * channels)
+    in_rows = (rows >= top) & (rows < top + box_height)
+    in_columns = (columns >= left * channels) & (columns < (left + box_width) * channels)
+    return in_rows[:, :, None] & in_columns[:, None, :]
 
 
 def _frequencies(size: tf.Tensor | int) -> tf.Tensor:

@@ -11,9 +11,9 @@ A stage's endpoint is the map at the end of the stage. Whatever comes after it d
 images through this map alone, so that peers can be cut there and share what comes before.
 The last stage's endpoint is the last map before global pooling.
 
-Read `families`, `foreign` (any other Keras model), `build` (a network by its name), `sharing`
-(peers that have their first stages in common), `served` (an export as a network), `pretrained`
-(weights to start from, and what of them stays).
+Read `blocks`, `families`, `foreign` (any other Keras model), `build` (a network by its name),
+`sharing` (peers that have their first stages in common), `served` (an export as a network),
+`pretrained` (weights to start from, and what of them stays).
 """
 
 from tf_cutnmix.networks.build import build_network

@@ -2,64 +2,29 @@
 
 import functools
 import importlib
+import inspect
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from tf_cutnmix.errors import InputError, first_line, unknown
-from tf_cutnmix.networks.families import (
-    densenet,
-    mobilenet,
-    resnet,
-    shufflenet,
-    vgg,
-    wide_resnet,
-)
+from tf_cutnmix.networks.families import FAMILIES, NAMES, Backbone
 from tf_cutnmix.networks.foreign import adapt, check_classes, find_stages, head
-
-_FAMILIES = (resnet, wide_resnet, vgg, densenet, mobilenet, shufflenet)
-_PREFIX = "keras_"
-
-# The names by the module whose `preprocess_input` they need.
-_MODULES = {
-    "convnext": (
-        "ConvNeXtTiny",
-        "ConvNeXtSmall",
-        "ConvNeXtBase",
-        "ConvNeXtLarge",
-        "ConvNeXtXLarge",
-    ),
-    "densenet": ("DenseNet121", "DenseNet169", "DenseNet201"),
-    "efficientnet": tuple(f"EfficientNetB{number}" for number in range(8)),
-    "efficientnet_v2": tuple(f"EfficientNetV2{size}" for size in ("B0", "B1", "B2", "B3", *"SML")),
-    "inception_resnet_v2": ("InceptionResNetV2",),
-    "inception_v3": ("InceptionV3",),
-    "mobilenet": ("MobileNet",),
-    "mobilenet_v2": ("MobileNetV2",),
-    "mobilenet_v3": ("MobileNetV3Small", "MobileNetV3Large"),
-    "nasnet": ("NASNetMobile", "NASNetLarge"),
-    "resnet": ("ResNet50", "ResNet101", "ResNet152"),
-    "resnet_v2": ("ResNet50V2", "ResNet101V2", "ResNet152V2"),
-    "vgg16": ("VGG16",),
-    "vgg19": ("VGG19",),
-    "xception": ("Xception",),
-}
-
-Build = Callable[[tuple[int, int, int], int], keras.Model]
 
 
 def _in_small_letters(name: str) -> str:
-    """`MobileNetV3Small` as `mobilenet_v3_small`."""
+    """`MobileNetV3Small` as `keras_mobilenet_v3_small`."""
     brand = name.replace("Net", "net").replace("NeXt", "next")
-    return re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", brand).lower()
+    return "keras_" + re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", brand).lower()
 
 
 KERAS_NAMES = {
-    _PREFIX + _in_small_letters(name): (module, name)
-    for module, names in _MODULES.items()
-    for name in names
+    _in_small_letters(name): function
+    for name, function in vars(keras.applications).items()
+    if inspect.isfunction(function) and "include_top" in inspect.signature(function).parameters
 }
 
 
@@ -69,18 +34,20 @@ def find(name: str, weights: str | None = None) -> Callable[..., keras.Model]:
     Raises:
       InputError: nothing knows the name, it has no such weights, or it cannot be imported.
     """
-    if builder := _of_keras(name, weights):
-        return _normalised_by_itself(builder)
+    if name.startswith("keras_"):
+        if name not in KERAS_NAMES:
+            raise unknown("--arch", name, KERAS_NAMES)
+        return functools.partial(_build_of_keras, name, weights)
     if weights:
         raise InputError(
             f"--arch={name} has no {weights} weights: networks that have begin with keras_"
         )
-    if builder := _of_the_user(name):
-        return _normalised_by_itself(builder)
-    for family in _FAMILIES:
-        if backbone := family.backbone(name):
+    if ":" in name:
+        return functools.partial(_build_of_the_user, name, _function(name))
+    for family in FAMILIES:
+        if backbone := family(name):
             return functools.partial(_build, name, backbone)
-    raise unknown("--arch", name, [known for family in _FAMILIES for known in family.NAMES])
+    raise unknown("--arch", name, NAMES)
 
 
 def build_network(
@@ -125,13 +92,9 @@ def build_network(
     return find(name, weights)(input_shape, num_classes, mean=mean, deviation=deviation)
 
 
-def _normalised_by_itself(build: Build) -> Callable[..., keras.Model]:
-    return lambda input_shape, num_classes, **_: build(input_shape, num_classes)
-
-
 def _build(
     name: str,
-    backbone: Callable[[keras.KerasTensor], dict[str, keras.KerasTensor]],
+    backbone: Backbone,
     input_shape: tuple[int, int, int],
     num_classes: int,
     *,
@@ -151,58 +114,35 @@ def _build(
     return keras.Model(images, {**endpoints, "logits": logits}, name=name)
 
 
-def _of_keras(name: str, weights: str | None = None) -> Build | None:
-    """What builds a network of `keras.applications`; None for names without the prefix.
-
-    It has the preprocessing of its own, from pixels, a new classifier, and a stage for each size
-    of its maps.
-
-    Args:
-      name: "keras_" and the name in small letters, its words apart.
-      weights: "imagenet" or None, for fresh ones.
+def _build_of_keras(
+    name: str, weights: str | None, input_shape: tuple[int, int, int], num_classes: int, **_: Any
+) -> keras.Model:
+    """One of `keras.applications`, with its own preprocessing and a stage for each size of maps.
 
     Raises:
-      InputError: there is no such network; later, if the images are too small for it or the
-        weights cannot be downloaded.
+      InputError: the images are too small for it, or the weights cannot be downloaded.
     """
-    if not name.startswith(_PREFIX):
-        return None
-    if name not in KERAS_NAMES:
-        raise unknown("--arch", name, KERAS_NAMES)
-    module, application = KERAS_NAMES[name]
-
-    def build(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-        function = getattr(keras.applications, application)
-        try:
-            model = function(include_top=False, weights=weights, input_shape=input_shape)
-        except ValueError as error:
-            raise InputError(f"--arch={name}: {first_line(error)}: pass --image_size") from error
-        # What keras.utils.get_file raises when it has no connection.
-        except Exception as error:
-            raise InputError(
-                f"the {weights} weights of {name} cannot be downloaded: {first_line(error)}"
-            ) from error
-        preprocess = getattr(keras.applications, module).preprocess_input
-        stages = find_stages(model)
-        return adapt(model, num_classes, stages=stages, preprocess=preprocess, name=name)
-
-    return build
+    function = KERAS_NAMES[name]
+    try:
+        model = function(include_top=False, weights=weights, input_shape=input_shape)
+    except ValueError as error:
+        raise InputError(f"--arch={name}: {first_line(error)}: pass --image_size") from error
+    # What keras.utils.get_file raises when it has no connection.
+    except Exception as error:
+        raise InputError(
+            f"the {weights} weights of {name} cannot be downloaded: {first_line(error)}"
+        ) from error
+    preprocess = importlib.import_module(function.__module__).preprocess_input
+    return adapt(model, num_classes, stages=find_stages(model), preprocess=preprocess, name=name)
 
 
-def _of_the_user(name: str) -> Build | None:
-    """What builds the peer that `module:function` names; None for names of another form.
-
-    The function is called with the images' shape `(H, W, C)` and the number of classes. What it
-    returns is a model as `adapt` takes it, from pixels to a map or features, without a
-    classifier; or a whole peer, from pixels to the endpoints by name, with "features" and
-    "logits" among them.
+def _function(name: str) -> Callable[[tuple[int, int, int], int], object]:
+    """The function that `module:function` names.
 
     Raises:
-      InputError: there is no such module or function; later, if it fails or returns another.
+      InputError: there is no such module or function.
     """
-    module_name, colon, function_name = name.partition(":")
-    if not colon:
-        return None
+    module_name, _, function_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
     # Importing runs the user's module, which may raise anything.
@@ -214,22 +154,28 @@ def _of_the_user(name: str) -> Build | None:
     function = getattr(module, function_name, None)
     if not callable(function):
         raise InputError(f"--arch={name}: {module_name} has no function {function_name!r}")
-
-    def build(input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-        try:
-            model = function(input_shape, num_classes)
-        except Exception as error:
-            raise InputError(
-                f"--arch={name}: {function_name}({input_shape}, {num_classes}) failed: "
-                f"{type(error).__name__}: {first_line(error)}"
-            ) from error
-        return _peer(name, model, num_classes)
-
-    return build
+    return function
 
 
-def _peer(name: str, model: object, num_classes: int) -> keras.Model:
-    """The model itself if it is a whole peer, else one that is made of it."""
+def _build_of_the_user(
+    name: str,
+    function: Callable[[tuple[int, int, int], int], object],
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    **_: Any,
+) -> keras.Model:
+    """The whole peer that the function returns, or one that is made of its model.
+
+    Raises:
+      InputError: the function fails, or returns neither.
+    """
+    try:
+        model = function(input_shape, num_classes)
+    except Exception as error:
+        raise InputError(
+            f"--arch={name}: the function failed for {input_shape} and {num_classes} classes: "
+            f"{type(error).__name__}: {first_line(error)}"
+        ) from error
     if not isinstance(model, keras.Model):
         raise InputError(f"--arch={name} returned a {type(model).__name__}, not a keras.Model")
     output = getattr(model, "output", None)  # a Sequential has none

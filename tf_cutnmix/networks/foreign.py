@@ -26,11 +26,6 @@ def adapt(
 ) -> keras.Model:
     """Make a peer of a model from elsewhere, with a copy of its weights and a new classifier.
 
-    ```python
-    model = keras.applications.MobileNetV3Small(include_top=False, input_shape=(32, 32, 3))
-    peer = adapt(model, 10, stages={"stage1": "expanded_conv_2_add"})
-    ```
-
     The model itself stays as it is: adapted twice, it makes two peers that share nothing.
 
     Args:
@@ -142,7 +137,7 @@ def _bottlenecks(model: keras.Model) -> list[keras.layers.Layer]:
     }
     inputs = [[id(t) for t in keras.tree.flatten(operation.input)] for operation in operations]
     used = {tensor for tensors in inputs for tensor in tensors} | {id(model.outputs[0])}
-    if not used <= maker.keys():  # A layer that is used twice tells of its first use alone.
+    if not used <= maker.keys():  # A layer that is used twice knows its first use alone.
         return []
     last_use = np.zeros(len(operations), int)
     for position, tensors in enumerate(inputs):
@@ -180,7 +175,7 @@ def _stage_maps(model: keras.Model, layers: Mapping[str, str]) -> dict[str, kera
             'stages must be "stage1", "stage2", ... without a gap, and "stem" before them if '
             f"there is one. Received: {', '.join(layers)}"
         )
-    maps = {stage: _layer_map(model, stage, layers[stage]) for stage in ordered}
+    maps = {stage: model.get_layer(layers[stage]).output for stage in ordered}
     ends = [*maps.values(), model.outputs[0]]
     if len(ends) > 1 and ends[-2] is ends[-1]:
         ends.pop()  # the last stage ends where the model does
@@ -194,19 +189,3 @@ def _stage_maps(model: keras.Model, layers: Mapping[str, str]) -> dict[str, kera
                 "and list the stages in the order in which images pass them"
             ) from error
     return maps
-
-
-def _layer_map(model: keras.Model, stage: str, layer: str) -> keras.KerasTensor:
-    try:
-        output = model.get_layer(layer).output
-    except ValueError as error:
-        known = ", ".join(repr(known.name) for known in model.layers)
-        raise ValueError(
-            f"{stage} ends at the layer {layer!r}, which the model has not. It has {known}"
-        ) from error
-    if not isinstance(output, keras.KerasTensor) or len(output.shape) != 4:
-        raise ValueError(
-            f"{stage} must end at a map [B, h, w, channels]. Received: the layer {layer!r} with "
-            f"output {output!r}"
-        )
-    return output

@@ -39,11 +39,10 @@ def load(networks: Sequence[keras.Model], source: str) -> None:
     except Exception as error:
         raise InputError(f"--weights_from={source} cannot be used: {first_line(error)}") from error
     found = [array for array in found if np.issubdtype(array.dtype, np.floating)]
-    counts = [len(_floats(network)) for network in networks]
-    ends = np.cumsum(counts)
-    for network, count, end in zip(networks, counts, ends, strict=True):
-        own = found[end - count : end] if len(found) == ends[-1] else found
-        _assign(network, own, source)
+    ends = np.cumsum([len(_floats(network)) for network in networks])
+    own = np.split(np.arange(len(found)), ends[:-1])
+    for network, numbers in zip(networks, own, strict=True):
+        _assign(network, [found[i] for i in numbers] if len(found) == ends[-1] else found, source)
 
 
 def freeze(networks: Sequence[keras.Model], part: str) -> None:
@@ -72,18 +71,16 @@ def _trunk(network: keras.Model) -> keras.Model:
 
 def _assign(network: keras.Model, found: Sequence[np.ndarray], source: str) -> None:
     """Set all weights, or all but the classifier's where that is another one or missing."""
-    weights = _floats(network)
-    below = {id(variable) for variable in backbone(network)}
-    chosen = [variable for variable in weights if id(variable) in below]
-    if _shapes(found) == _shapes(weights):
-        chosen = weights
-    elif len(found) == len(weights):
-        pairs = zip(found, weights, strict=True)
-        found = [array for array, variable in pairs if id(variable) in below]
+    chosen, below = _floats(network), _floats(_trunk(network))
+    if len(found) == len(chosen) and _shapes(found) != _shapes(chosen):
+        kept = {id(variable) for variable in below}
+        found = [array for array, v in zip(found, chosen, strict=True) if id(v) in kept]
+    if len(found) != len(chosen):
+        chosen = below
     if _shapes(found) != _shapes(chosen):
         raise InputError(
             f"--weights_from={source} holds {len(found)} arrays that are not those of "
-            f"{network.name}, which has {len(weights)}: name weights of the same network"
+            f"{network.name}, which has {len(network.weights)}: name weights of the same network"
         )
     for variable, array in zip(chosen, found, strict=True):
         variable.assign(array)

@@ -3,18 +3,16 @@
 import json
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from itertools import permutations
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tf_cutnmix import files
-from tf_cutnmix.errors import InputError, listed
+from tf_cutnmix.errors import InputError, first_line, listed
 from tf_cutnmix.escaping import composed
 
 _NAMED = 5
-_LONGEST_REASON = 300
 
 
 class Served(NamedTuple):
@@ -47,7 +45,6 @@ def load(folder: str, flag: str) -> Served:
       InputError: the folder is no export of this package.
     """
     path = _export_of(pathlib.Path(folder), flag)
-    names = path / "assets" / "class_names.txt"
     if not path.is_dir():
         raise InputError(f"--{flag}={folder}: there is no such folder")
     if not (path / "saved_model.pb").is_file():
@@ -58,24 +55,20 @@ def load(folder: str, flag: str) -> Served:
         with files.no_pattern(path) as place:
             model = tf.saved_model.load(str(place))
         predict = model.signatures["serving_default"]
-        class_names = tuple(names.read_text().splitlines())
+        class_names = tuple((path / "assets" / "class_names.txt").read_text().splitlines())
         if "images" not in predict.structured_input_signature[1]:
             raise ValueError("its serving signature takes no images")
         if "probabilities" not in predict.structured_outputs:
             raise ValueError("its serving signature answers without probabilities")
-        image_size = _image_size(path / "assets" / "export.json")
+        record, size = path / "assets" / "export.json", 0
+        if record.exists():
+            sides = json.loads(record.read_text())["input"]
+            size = int(sides["height"]) if sides["height"] == sides["width"] else 0
     # Whatever a file of somebody else's has TensorFlow raise.
     except Exception as error:
-        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        reason = first_line(error)
         raise InputError(f"--{flag}={folder} is no export of tf_cutnmix: {reason}") from error
-    return Served(model, predict, class_names, image_size)
-
-
-def _image_size(record: pathlib.Path) -> int:
-    if not record.exists():
-        return 0
-    size = json.loads(record.read_text())["input"]
-    return int(size["height"]) if size["height"] == size["width"] else 0
+    return Served(model, predict, class_names, size)
 
 
 def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[int]:
@@ -90,18 +83,15 @@ def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[in
       InputError: the two do not name the same classes.
     """
     ours, theirs = list(map(composed, found)), list(map(composed, wanted))
-    more, missing = (_listed(a - b) for a, b in permutations((Counter(ours), Counter(theirs))))
+    more, missing = Counter(ours) - Counter(theirs), Counter(theirs) - Counter(ours)
     if more or missing:
+        has, have = (listed(list(map(repr, sorted(names))), _NAMED) for names in (more, missing))
         raise InputError(
-            f"{export} and the data name their classes otherwise: it has {more or 'no others'}, "
-            f"they have {missing or 'no others'}; rename them, or pass --classes_by_position if "
+            f"{export} and the data name their classes otherwise: it has {has or 'no others'}, "
+            f"they have {have or 'no others'}; rename them, or pass --classes_by_position if "
             "they are the same in the same order"
         )
     return [ours.index(name) for name in theirs]
-
-
-def _listed(names: Collection[str]) -> str:
-    return listed(list(map(repr, sorted(names))), _NAMED)
 
 
 def _export_of(folder: pathlib.Path, flag: str) -> pathlib.Path:

@@ -59,15 +59,12 @@ def share_stages(
       mean_gradient: whether the shared part gets the mean of the peers' gradients; else the sum.
 
     Raises:
-      TypeError: a peer is no model.
-      ValueError: there are no peers.
+      TypeError: a peer is no model, or there are no peers.
       InputError: a peer does not know the stage, or the peers differ in shape at its end.
     """
-    if not peers:
-        raise ValueError("peers must hold at least one network. Received: none")
+    if not (peers and all(isinstance(peer, keras.Model) for peer in peers)):
+        raise TypeError(f"peers must be one or more models. Received: {peers!r}")
     for number, peer in enumerate(peers, start=1):
-        if not isinstance(peer, keras.Model):
-            raise TypeError(f"peers must be models, as of build_network. Received: {peer!r}")
         known = stages(peer)
         if stage not in known:
             raise InputError(
@@ -80,8 +77,7 @@ def share_stages(
             f"--share={stage}: the peers' maps at its end are of unlike shapes {shapes}; share an "
             "earlier stage, or name one architecture"
         )
-    first = peers[0]
-    known = stages(first)
+    first, known = peers[0], stages(peers[0])
     shared = {name: first.output[name] for name in known[: known.index(stage) + 1]}
     end = MeanGradient(len(peers))(shared[stage]) if mean_gradient else shared[stage]
     branches = [_branch(peer, stage, end, f"peer{k}") for k, peer in enumerate(peers, start=1)]
@@ -93,12 +89,13 @@ def share_stages(
 
 def shared_stage(peers: Sequence[keras.Model]) -> str | None:
     """The last stage that all peers have in common, or None."""
+    first, *others = peers
     common = [
         name
-        for name in stages(peers[0])
-        if all(peer.output.get(name) is peers[0].output[name] for peer in peers)
+        for name in stages(first)
+        if all(peer.output.get(name) is first.output[name] for peer in others)
     ]
-    return common[-1] if common and len(peers) > 1 else None
+    return common[-1] if common and others else None
 
 
 def join(peers: Sequence[keras.Model]) -> keras.Model | None:
@@ -158,14 +155,12 @@ def _branch(
 ) -> dict[str, keras.KerasTensor]:
     """The outputs of a peer after a stage, computed from another tensor by copied layers."""
     known = stages(peer)
-    before = known[: known.index(stage) + 1]
-    outputs = {name: tensor for name, tensor in peer.output.items() if name not in before}
+    shared = known[: known.index(stage) + 1]
+    outputs = {name: tensor for name, tensor in peer.output.items() if name not in shared}
     rest = keras.Model(peer.output[stage], outputs)
-
-    def renamed(layer: keras.Operation) -> keras.Operation:
-        return copy_layer(layer, name=f"{prefix}_{layer.name}")
-
-    branch = keras.models.clone_model(rest, clone_function=renamed)
+    branch = keras.models.clone_model(
+        rest, clone_function=lambda layer: copy_layer(layer, name=f"{prefix}_{layer.name}")
+    )
     branch.set_weights(rest.get_weights())
     # Not branch(start), which would nest a model in the model.
     return branch.call(start)

@@ -1,53 +1,13 @@
-"""What the families of networks share: their layers, and the arithmetic of their depths."""
+"""The layers that the families of networks share."""
 
 import keras
-import numpy as np
 import tensorflow as tf
-
-from tf_cutnmix.errors import InputError
-
-_DEEPEST = 2000
-
-
-def blocks_per_stage(
-    name: str, form: str, depth: int, each: int, rest: int, *, hint: str = ""
-) -> int:
-    """The n of a depth `each * n + rest`.
-
-    Args:
-      name: the network's, as it was passed.
-      form: the name with `{}` in place of the depth.
-      depth: layers with weights.
-      each: of them, those that each step of n adds.
-      rest: of them, those that are there for any n.
-      hint: ends the message of the error.
-
-    Raises:
-      InputError: no n of 1 or more gives the depth, or it would take hours to build.
-    """
-    if depth > _DEEPEST:
-        raise InputError(f"--arch={name}: the depth must be at most {_DEEPEST}")
-    n = max(1, (depth - rest) // each)
-    if depth != each * n + rest:
-        lower, upper = (form.format(each * m + rest) for m in (n, n + 1))
-        raise InputError(
-            f"--arch={name}: the depth must be {each}n+{rest}, such as {lower} or {upper}{hint}"
-        )
-    return n
 
 
 def convolution(
-    x: keras.KerasTensor,
-    filters: int,
-    size: int = 3,
-    strides: int = 1,
-    *,
-    use_bias: bool = False,
+    x: keras.KerasTensor, filters: int, size: int = 3, strides: int = 1, *, use_bias: bool = False
 ) -> keras.KerasTensor:
-    """`[B, h, w, C]` to `[B, ceil(h / strides), ceil(w / strides), filters]`.
-
-    Initialised as in He et al., "Delving Deep into Rectifiers" (2015), equation 10.
-    """
+    """One that pads, initialised as in He et al., "Delving Deep into Rectifiers" (2015)."""
     return keras.layers.Conv2D(
         filters,
         size,
@@ -110,19 +70,16 @@ def _of_all_devices(maps: tf.Tensor) -> list[tf.Tensor]:
     """Mean and biased variance `[C]` float32 of each channel, of the maps of all devices."""
     maps = tf.cast(maps, tf.float32)
     sums = [tf.reduce_sum(values, axis=[0, 1, 2]) for values in (maps, tf.square(maps))]
-    own = tf.stack([*sums, tf.fill(tf.shape(sums[0]), tf.cast(_count(maps), tf.float32))])
+    own = tf.stack([*sums, tf.fill(tf.shape(sums[0]), _count(maps))])
     context = tf.distribute.get_replica_context()
     total, squares, count = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.SUM, own))
     mean = total / count
     return [mean, tf.maximum(squares / count - tf.square(mean), 0.0)]
 
 
-def _count(maps: tf.Tensor) -> tf.Tensor | np.float32:
-    """How many values each channel has; known when the graph is made where the batch is."""
-    count = maps.shape.num_elements()
-    if count is None:
-        return tf.cast(tf.size(maps) // maps.shape[-1], tf.float32)
-    return np.float32(count // maps.shape[-1])
+def _count(maps: tf.Tensor) -> tf.Tensor:
+    """How many values each channel has, float32."""
+    return tf.cast(tf.size(maps) // maps.shape[-1], tf.float32)
 
 
 def batch_normalisation(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_cutnmix.networks.families.layers import BatchNormalization
+from tf_cutnmix.networks.blocks import BatchNormalization
 
 EPSILON = np.finfo(np.float32).eps
 
@@ -34,9 +34,13 @@ def normalise(layer, maps, training, jit_compile):
     return [np.asarray(value, np.float32) for value in [*found, *layer.get_weights()[2:]]]
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    ("policy", "training", "jit_compile"),
+    [
+        *(("float32", training, jit) for training in (True, False) for jit in (True, False)),
+        *(("mixed_bfloat16", True, False), ("mixed_float16", True, True)),
+    ],
+)
 def test_batch_normalization_is_that_of_keras(maps, policy, training, jit_compile):
     settings = {"momentum": 0.9, "epsilon": 1e-5, "dtype": policy}
     ours = normalise(BatchNormalization(**settings), maps, training, jit_compile)
