@@ -1,10 +1,9 @@
 """Exports are loaded and evaluated."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -108,30 +107,18 @@ def test_what_is_no_export_is_refused_in_a_line(folder, words, exports, tmp_path
     assert "\n" not in message
 
 
-@pytest.mark.long
-def test_evaluate_prints_the_scores_as_json(exports, tmp_path) -> None:
+def test_evaluate_prints_the_scores_as_json(exports, tmp_path, capsys) -> None:
     write_folder(tmp_path, *(f"class_{i}" for i in range(4)))
     images = data.load(str(tmp_path), "train[:3]")
-    arguments = [
-        f"--savedmodel={exports / '1'}",
-        f"--dataset={tmp_path}",
-        "--split=train[:3]",
-        "--batch_size=3",
-        "--classes_by_position",
-    ]
-    process = subprocess.run(
-        [sys.executable, "-m", "tf_cutnmix.evaluate", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    capsys.readouterr()
+    settings = dataclasses.replace(settings_of(exports, tmp_path), split="train[:3]", batch_size=3)
+    evaluate.main(dataclasses.replace(settings, classes_by_position=True))
+    printed = capsys.readouterr()
     (absent,) = set(range(4)) - set(images.labels.tolist())
     lacking = f"train[:3] has no images of 1 of the 4 classes: class_{absent}\n"
-    assert process.stderr == f"{tmp_path}: 8 pictures of 4 classes\n{lacking}"
-    assert process.returncode == 0
+    assert printed.err == f"{tmp_path}: 8 pictures of 4 classes\n{lacking}"
     expected = scores.scores(brightness_probabilities(images.pixels), images.labels)
-    assert json.loads(process.stdout) == pytest.approx(expected, abs=1e-5)
+    assert json.loads(printed.out) == pytest.approx(expected, abs=1e-5)
 
 
 def test_classes_are_found_by_their_names(exports, tmp_path, capsys) -> None:

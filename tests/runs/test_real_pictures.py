@@ -41,10 +41,12 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("eagerly")
 def test_a_real_folder_is_trained_on_and_its_export_reads_its_files(photos, tmp_path, capsys):
     config = Config(
         dataset=str(photos),
         image_size=32,
+        arch="tiny_networks:tiny",
         num_peers=1,
         epochs=1,
         balance="weights",

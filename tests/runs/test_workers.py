@@ -63,12 +63,12 @@ def differ(one: pathlib.Path, other: pathlib.Path) -> float:
 )
 def test_two_workers_make_the_run_that_one_process_makes(environment, tmp_path):
     folders = [tmp_path / "chief", tmp_path / "other"]
-    workers = start(folders, environment(2), epochs=2)
+    workers = start(folders, environment(2), epochs=1)
     printed = [worker.communicate(timeout=300) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], printed
     assert printed[1] == ("", "")
     assert list(folders[1].iterdir()) == []
-    run(tmp_path / "alone", SMOOTH, epochs=2)
+    run(tmp_path / "alone", SMOOTH, epochs=1)
     assert differ(tmp_path / "alone", folders[0] / "run") < 1e-5
     assert (folders[0] / "run" / "result.json").exists()
 
