@@ -62,7 +62,7 @@ def test_images_of_unknown_rank_are_refused():
 
 @pytest.mark.parametrize(
     ("label", "dtype"),
-    [(-1, "int8"), (NUM_CLASSES, "int32"), (2**40, "int64"), (2**63 + 3, "uint64")],
+    [(-1, "int8"), (2**40, "int64"), (2**63 + 3, "uint64")],
 )
 def test_label_out_of_range_is_named_eagerly_in_a_graph_and_in_a_dataset(label, dtype):
     labels = np.array([0, 1, 2, 3, 4, label], dtype)

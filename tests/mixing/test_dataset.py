@@ -32,8 +32,10 @@ def assert_mixed_in_order(mixed, dataset, layer):
         harness.assert_same(after, layer(before, step=step), rounded=["labels"])
 
 
-@pytest.mark.parametrize("options", [{"num_parallel_calls": 1}, {"device": "/cpu:0"}], ids=str)
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(
+    ("layer", "options"),
+    [(CutNMix, {"num_parallel_calls": 1}), *((layer, {"device": "/cpu:0"}) for layer in LAYERS)],
+)
 def test_first_pass_is_mixed_as_the_layer_mixes(dataset, layer, options):
     layer = layer(num_classes=NUM_CLASSES, seed=0)
     mixed = dataset.apply(mix_dataset(layer, jit_compile=False, **options))

@@ -95,12 +95,11 @@ def test_mixup_refuses_what_it_cannot_blend(dtype):
 @pytest.mark.parametrize(
     ("layer", "dtype"),
     [
-        (CutNMix(num_classes=NUM_CLASSES, seed=1), "uint8"),
-        (CutNMix(3, 0.2, NUM_CLASSES, regions="spread", probability=0.5, seed=1), "float16"),
+        (CutNMix(3, 0.2, NUM_CLASSES, regions="spread", probability=0.5, seed=1), "uint8"),
         (CutMix(0.2, ratio_per="batch", until_step=9), "float64"),
         (MixUp(num_classes=NUM_CLASSES, seed=1), "float32"),
     ],
-    ids=["CutNMix", "spread", "CutMix", "MixUp"],
+    ids=["CutNMix", "CutMix", "MixUp"],
 )
 def test_layer_passes_the_harness(layer, dtype, tmp_path):
     batch = photos(labels="integer" if layer.num_classes else "soft", sample_weight=np.ones(6))
@@ -190,9 +189,7 @@ def test_each_view_is_mixed_as_images_are(layer):
     np.testing.assert_array_equal(layer(batch, training=False)["images"], batch["images"])
 
 
-@pytest.mark.parametrize(
-    ("layer", "jit_compile"), [(CutNMix, True), *((layer, False) for layer in LAYERS)]
-)
+@pytest.mark.parametrize(("layer", "jit_compile"), [(CutNMix, True), (MixUp, False), (FMix, False)])
 def test_shapes_need_not_be_known(layer, jit_compile):
     layer = of_three_peers(layer)
     for batch in (photos(), views()):

@@ -95,11 +95,11 @@ def test_a_saved_network_gives_equal_outputs(name, tmp_path):
     assert_equal_outputs(loaded, network)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "vgg11", "densenet_bc10_4", "shufflenet_v2_x0.5"])
+@pytest.mark.parametrize("name", ["resnet8", "shufflenet_v2_x0.5"])
 def test_the_last_stage_and_its_gradients_compile_under_xla(name):
-    """These have all kinds of layers; DenseNet's transitions come before its last stage."""
+    """These have operations of Keras, not layers alone."""
     network = small_network(name)
-    start = "stem" if name.startswith("densenet") else stages(network)[-2]
+    start = stages(network)[-2]
     part = between(network, start, "logits")
     weights = [weight.value for weight in part.trainable_variables]
 
@@ -130,11 +130,7 @@ def test_the_same_seed_gives_the_same_weights_and_two_networks_differ():
 
 @pytest.mark.parametrize(
     ("name", "precision"),
-    [
-        ("resnet8", "mixed_bfloat16"),
-        ("shufflenet_v2_x0.5", "mixed_bfloat16"),
-        ("mobilenet_v2_x0.1", "mixed_float16"),
-    ],
+    [("resnet8", "mixed_bfloat16"), ("mobilenet_v2_x0.1", "mixed_float16")],
 )
 def test_a_network_computes_in_mixed_precision_but_weights_and_normalisation(name, precision):
     policy = keras.config.dtype_policy()
@@ -195,9 +191,8 @@ def check(name: str) -> None:
     np.testing.assert_allclose(found, outputs["logits"], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["keras_mobilenet_v3_small", "keras_vgg16"])
-def test_a_network_is_keras_own_with_its_preprocessing(name):
-    check(name)
+def test_a_network_is_keras_own_with_its_preprocessing():
+    check("keras_mobilenet_v3_small")
 
 
 @pytest.mark.slow

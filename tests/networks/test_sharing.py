@@ -48,8 +48,7 @@ def after(peer: keras.Model, stage: str) -> keras.Model:
     return keras.Model(peer.output[stage], later)
 
 
-@pytest.mark.parametrize("stage", ["stem", "stage1"])
-@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(("stage", "training"), [("stem", True), ("stage1", False)])
 def test_a_peers_outputs_are_the_first_ones_trunk_and_its_own_tail(
     stage: str, training: bool
 ) -> None:
@@ -124,15 +123,12 @@ def test_the_shared_stage_is_the_last_one_in_common() -> None:
 
 
 @pytest.mark.parametrize("mean_gradient", [False, True])
-@pytest.mark.parametrize("saved", [False, True])
-def test_peers_come_back_from_being_joined_with_what_they_share(
-    saved: bool, mean_gradient: bool, tmp_path: pathlib.Path
+def test_joined_peers_that_were_saved_come_back_with_what_they_share(
+    mean_gradient: bool, tmp_path: pathlib.Path
 ) -> None:
     peers = share_stages(tiny_peers(), "stage1", mean_gradient=mean_gradient)
-    model = join(peers)
-    if saved:
-        model.save(tmp_path / "peers.keras")
-        model = keras.models.load_model(tmp_path / "peers.keras")
+    join(peers).save(tmp_path / "peers.keras")
+    model = keras.models.load_model(tmp_path / "peers.keras")
     kinds = (MeanGradient,)
     assert [x.number for x in model.layers if isinstance(x, kinds)] == [3] * mean_gradient
     copies = split(model)
