@@ -66,12 +66,12 @@ def run(name: str, summary: str, settings: type, main: Callable[[Any], None]) ->
 
 
 def _ended(words: str, code: int) -> int:
-    """The exit code, when the reason is printed and nothing is left that could fail at the end."""
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-    with contextlib.suppress(OSError):
-        print(words, end="\n" if words else "", file=sys.stderr, flush=True)
-    output.drop(sys.stdout, sys.stderr)
+    """The exit code, when the reason is printed and no stream is left to fail at Python's end."""
+    for stream, text in ((sys.stdout, ""), (sys.stderr, words)):
+        try:
+            print(text, end="\n" if text else "", file=stream, flush=True)
+        except OSError:
+            output.drop(stream)
     return code
 
 

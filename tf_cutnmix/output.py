@@ -19,11 +19,10 @@ def open_what_is_closed() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def drop(*streams: IO[str]) -> None:
-    """Have all that is still printed to these streams, as at Python's end, lead nowhere."""
+def drop(stream: IO[str]) -> None:
+    """Have all that is still printed to a stream, as at Python's end, lead nowhere."""
     with open(os.devnull, "w") as nowhere:
-        for stream in streams:
-            os.dup2(nowhere.fileno(), stream.fileno())
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 @contextlib.contextmanager
