@@ -36,6 +36,18 @@ class Brightness(tf.Module):
     def double(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"y": 2 * x}
 
+    @tf.function(input_signature=[tf.TensorSpec([None, 6, 6, 3], tf.float32, name="images")])
+    def floats(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": tf.reduce_mean(images, axis=[1, 2])}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    def channels(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": tf.reduce_mean(tf.cast(images, tf.float32), axis=[1, 2])}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    def numbers(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": tf.reduce_sum(tf.cast(images, tf.int64), axis=[1, 2])}
+
 
 def brightness_probabilities(pixels: np.ndarray) -> np.ndarray:
     brightness = pixels.mean(axis=(1, 2, 3)) / 255
@@ -51,13 +63,15 @@ def write_folder(folder: pathlib.Path, *classes: str) -> None:
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Versions 1 (an export), 2 (no class names), 10 (no signature), 11 (another) of a model."""
+    """Versions 1 (an export), 2 (no class names), 10 (no signature), 11 to 14 (others)."""
     folder = tmp_path_factory.mktemp("exports")
     names = folder / "class_names.txt"
     names.write_text("one\ntwo words\nthree\nfour\n")
     model = Brightness(names)
     default = "serving_default"
-    for version, signature in (("1", model.serve), ("11", model.double)):
+    signatures = {"1": model.serve, "11": model.double, "12": model.floats}
+    signatures |= {"13": model.channels, "14": model.numbers}
+    for version, signature in signatures.items():
         tf.saved_model.save(model, str(folder / version), {default: signature})
     shutil.copytree(folder / "1", folder / "2")
     (folder / "2" / "assets" / "class_names.txt").unlink()
@@ -84,10 +98,13 @@ def test_an_export_is_loaded_and_answers_the_same_in_batches_of_any_size(exports
         ("nowhere", "no such folder"),
         ("1/saved_model.pb", ""),
         ("1/assets", "no saved_model.pb"),
-        ("", "name a version in it: 1, 2, 10, 11"),
-        ("2", "no export of tf_cutnmix"),
+        ("", "name a version in it: 1, 2, 10, 11, 12, 13, 14"),
+        ("2", "is no export of tf_cutnmix: assets/class_names.txt names 0 classes"),
         ("10", "no export of tf_cutnmix"),
-        ("11", "takes no images"),
+        ("11", "takes no images [N, H, W, C] uint8"),
+        ("12", "takes no images [N, H, W, C] uint8"),
+        ("13", "names 4 classes for probabilities (None, 3)"),
+        ("14", "answers without probabilities [N, K] float32"),
         ("damaged", ""),
         ("without_weights", ""),
     ],

@@ -143,7 +143,7 @@ def test_a_picture_that_would_fill_the_memory_is_refused(photos, exports, monkey
         (("photos",), "--savedmodel is missing"),
         (("--savedmodel=exports/1",), "PICTURES is missing"),
         (("--savedmodel=exports/2", "photos"), "no signature serve_bytes"),
-        (("--savedmodel=exports/3", "photos/0.png"), "3 classes apart and names 1"),
+        (("--savedmodel=exports/3", "photos/0.png"), "names 1 classes for probabilities"),
         (("--savedmodel=nowhere", "photos"), "--savedmodel=nowhere"),
         (("--savedmodel=exports/1", "photos", "--csv=nowhere/a.csv"), "--csv=nowhere/a.csv"),
         (("--savedmodel=exports/1", "photos", "--out=photos"), "--out=photos cannot be written"),

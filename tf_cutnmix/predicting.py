@@ -84,11 +84,6 @@ def ask(
             if isinstance(answer, RunError):
                 yield Answer(path, problem=str(answer))
                 continue
-            if len(export.class_names) != len(answer):
-                raise InputError(
-                    f"--savedmodel tells {len(answer)} classes apart and names "
-                    f"{len(export.class_names)}: its assets/class_names.txt was changed"
-                )
             order = np.argsort(-answer, kind="stable")[:top]
             yield Answer(path, tuple((export.class_names[k], float(answer[k])) for k in order))
 

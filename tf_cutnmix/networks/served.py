@@ -55,11 +55,9 @@ def load(folder: str, flag: str) -> Served:
         with files.no_pattern(path) as place:
             model = tf.saved_model.load(str(place))
         predict = model.signatures["serving_default"]
-        class_names = tuple((path / "assets" / "class_names.txt").read_text().splitlines())
-        if "images" not in predict.structured_input_signature[1]:
-            raise ValueError("its serving signature takes no images")
-        if "probabilities" not in predict.structured_outputs:
-            raise ValueError("its serving signature answers without probabilities")
+        names = path / "assets" / "class_names.txt"
+        class_names = tuple(names.read_text().splitlines() if names.is_file() else ())
+        _check_signature(predict, len(class_names))
         record, size = path / "assets" / "export.json", 0
         if record.exists():
             sides = json.loads(record.read_text())["input"]
@@ -69,6 +67,20 @@ def load(folder: str, flag: str) -> Served:
         reason = first_line(error)
         raise InputError(f"--{flag}={folder} is no export of tf_cutnmix: {reason}") from error
     return Served(model, predict, class_names, size)
+
+
+def _check_signature(predict: Any, classes: int) -> None:
+    """Raise a `ValueError` unless it takes images and answers with probabilities of the classes."""
+    images = predict.structured_input_signature[1].get("images")
+    if images is None or images.dtype != tf.uint8 or images.shape.rank != 4:
+        raise ValueError("its serving signature takes no images [N, H, W, C] uint8")
+    answer = predict.structured_outputs.get("probabilities")
+    if answer is None or answer.dtype != tf.float32 or answer.shape.rank != 2:
+        raise ValueError("its serving signature answers without probabilities [N, K] float32")
+    if not classes or answer.shape[1] not in (None, classes):
+        raise ValueError(
+            f"assets/class_names.txt names {classes} classes for probabilities {answer.shape}"
+        )
 
 
 def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[int]:
