@@ -15,6 +15,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
     "sklearn": "scikit-learn",
+    "tensorflow_serving": "tensorflow-serving-api",
 }
 DOORS = ("train", "evaluate", "predict", "export", "sweep", "report")
 # The order in which the package is read: names of wings, and of files outside of any.
@@ -119,11 +120,12 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
         lines = [line for text in requirements for line in text.split("\n") if line]
         return {re.split(r"[<>=~!; ]", line)[0] for line in lines}
 
-    optional = declared(*(extras[name] for name in ("litert", "onnx", "openvino")))
+    optional = declared(*(extras[name] for name in ("litert", "onnx", "openvino", "serving")))
     needed = declared(setup["options"]["install_requires"])
     for module in FILES:
         imported = {DISTRIBUTIONS.get(n, n).replace("_", "-") for n in other_imports(module)}
-        assert imported <= needed | (optional if module == "serving.formats" else set()), module
+        is_optional = module in ("serving.formats", "serving.savedmodel")
+        assert imported <= needed | (optional if is_optional else set()), module
 
 
 def test_every_file_and_all_that_is_public_in_it_has_a_docstring() -> None:

@@ -48,13 +48,15 @@ def exif_segment(content: bytes) -> bytes:
     return b"\xff\xe1" + struct.pack(">H", len(content) + 8) + b"Exif\x00\x00" + content
 
 
-def tiff(*tags: tuple[int, int, int], count: int | None = None) -> bytes:
+def tiff(*tags: tuple[int, int, int], count: int | None = None, big: bool = False) -> bytes:
     """A directory of (number, type, value), which may lie about how many it has."""
+    order, start = (">", b"MM\x00\x2a") if big else ("<", b"II\x2a\x00")
+    forms = {4: "I", 9: "i"}
     entries = b"".join(
-        struct.pack(f"<HHI{'I' if kind == 4 else 'Hxx'}", n, kind, 1, value)
+        struct.pack(f"{order}HHI{forms.get(kind, 'Hxx')}", n, kind, 1, value)
         for n, kind, value in tags
     )
-    return b"II\x2a\x00" + struct.pack("<IH", 8, count or len(tags)) + entries
+    return start + struct.pack(f"{order}IH", 8, count or len(tags)) + entries
 
 
 ANIMATED = {"save_all": True, "append_images": [PIL.ImageOps.flip(RGB)]}
@@ -216,19 +218,29 @@ def test_junk_in_exif_is_upright_and_never_fails(
     assert in_a_graph(file).shape == ((30, 20, 3) if expected == 6 else (20, 30, 3))
 
 
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("tags", [[(3, 3), (3, 6)], [(4, 6)], [(8, 6)], [(9, 6)], [(4, 65542)]])
+def test_an_orientation_of_any_whole_type_is_taken_as_pillow_takes_it(tags, big) -> None:
+    plain, numbered = encoded(RGB, "JPEG"), [(0x112, *tag) for tag in tags]
+    content = tiff(*numbered, (0x10F, 3, 7), big=big) + bytes(4)
+    file = plain[:2] + exif_segment(content) + plain[2:]
+    turned = PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(file)))
+    assert turned.size == ((20, 30) if tags[0][1] == 6 else (30, 20))
+    assert decode.decode(file).shape == (*turned.size[::-1], 3)
+
+
 def test_exif_is_found_after_other_segments_and_not_after_the_pixels_begin(orientation) -> None:
     plain, exif = encoded(RGB, "JPEG"), exif_segment(tiff((0x112, 3, 6)))
     comment = b"\xff\xfe\x00\x06abcd"
     assert orientation(plain[:2] + comment * 3 + exif + plain[2:]) == 6
-    for fill in (b"\xff", b"\xff" * 100):
-        file = plain[:2] + comment + fill + exif + plain[2:]
+    for between in (b"\xff", b"\xff" * 1000, b"junk", bytes(70), b"\xff\x00"):
+        file = plain[:2] + comment + between + exif + plain[2:]
         assert PIL.ImageOps.exif_transpose(PIL.Image.open(io.BytesIO(file))).size == (20, 30)
         assert orientation(file) == 6
     for file in (
         b"\xff\xd8" + b"\xff" * 100,
         plain[:-2] + exif + plain[-2:],
         plain[:2] + b"\xff\xe0\xff\xff" + exif,
-        plain[:2] + b"junk" + exif,
         encoded(RGB, "PNG"),
         b"",
     ):

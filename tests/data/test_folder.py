@@ -156,6 +156,9 @@ def test_names_that_differ_in_their_code_points_alone_are_one_class(folders, tmp
     put(tmp_path, *(f"{f.format(c=COMPOSED, d=DECOMPOSED)}/{i}.png" for i, f in enumerate(folders)))
     found = layout(tmp_path)
     assert found.class_names == (COMPOSED, "dog")
+    assert found.notes[-1] == (
+        f"{tmp_path}: one class each, although Unicode writes them twice: {COMPOSED!r}"
+    )
     cups = {file.parent.name for part in found.splits.values() for file, k in part if k == 0}
     assert cups == {COMPOSED, DECOMPOSED}
 

@@ -177,8 +177,20 @@ def test_an_export_says_what_it_is(version, two):
     assert record["versions"]["tensorflow"] == tf.__version__
     assert list(record["formats"]) == ["savedmodel"]
     on_disk = [p for p in version.rglob("*") if p.is_file() and p.name != "export.json"]
+    on_disk = [p for p in on_disk if p.parent.name != "assets.extra"]
     size = sum(path.stat().st_size for path in on_disk)
     assert record["formats"]["savedmodel"]["bytes"] == size
+
+
+def test_the_request_for_tensorflow_serving_is_one_that_it_reads(version):
+    logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    content = (version / "assets.extra" / "tf_serving_warmup_requests").read_bytes()
+    # A record is its length in 8 bytes, 4 to check that, itself, and 4 to check it.
+    log = logs.PredictionLog.FromString(content[12:-4])
+    request = log.predict_log.request
+    assert request.model_spec.signature_name == "serving_default"
+    images = tf.make_ndarray(request.inputs["images"])
+    np.testing.assert_array_equal(images, random_images(3)[:1])
 
 
 def test_a_grey_network_trained_in_bfloat16_is_exported_in_float32_as_the_highest_version(

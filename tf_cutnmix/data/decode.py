@@ -8,11 +8,12 @@ _APP1 = 0xE1
 # Markers after which no metadata come: the end of the file, and the start of its pixels.
 _LAST_MARKERS = (0xD9, 0xDA)
 _ORIENTATION = 0x0112
-_SHORT = 3
+# The types that hold one whole number: 2 bytes long, and 4.
+_SHORTS, _LONGS = (3, 8), (4, 9)
 # An empty segment by Adobe, as it precedes CMYK: version 100, no flags, no transformation.
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
-# Bytes before the metadata of a JPEG file's segment: its marker, its length, "Exif", two zeros.
-_SEGMENT = 10
+# Bytes of a JPEG file that are looked at together.
+_WINDOW = 64
 # Files of all kinds but JPEG state their size in so many bytes.
 _HEADER = 34
 
@@ -72,24 +73,26 @@ def orientation(file: tf.Tensor) -> tf.Tensor:
 
     It is 1, upright, where the file is no JPEG, or does not say or says it in a wrong way.
     """
+
     length = tf.strings.length(file, "BYTE")
 
     def goes_on(at: tf.Tensor) -> tf.Tensor:
-        segment = _bytes(file, at, _SEGMENT)
+        segment = _bytes(file, at, _WINDOW)
         last = tf.reduce_any(segment[1] == tf.constant(_LAST_MARKERS, tf.int64))
-        is_segment = (segment[0] == _MARKER) & ~last & ~_is_exif(segment)
-        return (at < tf.cast(length, tf.int64)) & is_segment
+        ends = _is_segment(segment)[0] & (last | _is_exif(segment))
+        return (at < tf.cast(length, tf.int64)) & ~ends
 
     def next_segment(at: tf.Tensor) -> tuple[tf.Tensor]:
-        segment = _bytes(file, at, _SEGMENT)
-        # Any number of fill bytes may come before a marker, and look like one.
-        own = 2 + _number(segment[2:4], big=True)
-        return (at + tf.where(segment[1] == _MARKER, tf.ones_like(own), own),)
+        begins = _is_segment(_bytes(file, at, _WINDOW))
+        # Bytes between the segments, which fill or are junk, may be many.
+        first = tf.argmax(tf.concat([begins, [True]], axis=0))
+        own = 2 + _number(_bytes(file, at + 2, 2), big=True)
+        return (at + tf.where(begins[0], own, first),)
 
     def search() -> tf.Tensor:
         (at,) = tf.while_loop(goes_on, next_segment, [tf.constant(2, tf.int64)])
-        found = _is_exif(_bytes(file, at, _SEGMENT))
-        return tf.cond(found, lambda: _orientation_in(file, at + _SEGMENT), lambda: upright)
+        found = _is_exif(_bytes(file, at, _WINDOW))
+        return tf.cond(found, lambda: _orientation_in(file, at + 10), lambda: upright)
 
     upright = tf.ones([], tf.int64)
     return tf.cond(_is_jpeg(file), search, lambda: upright)
@@ -108,14 +111,14 @@ def _stated(header: tf.Tensor) -> tf.Tensor:
     # The height of a BMP file is negative where its first row is the upper one.
     bmp = _pair(header[22:26], header[18:22])
     lossless = _number(header[21:25])
-    variant, animated = header[8:], header[20] // 2 % 2 == 1
+    variant = header[8:]
     kinds = [
         (_is(header, b"\x89PNG\r\n\x1a\n"), _pair(header[20:24], header[16:20], big=True)),
         (_is(header, b"GIF8"), _pair(header[8:10], header[6:8])),
         (_is(header, b"BM") & _bmp_has_colours(header), tf.minimum(bmp, 2**32 - bmp)),
         (_is(variant, b"WEBPVP8 "), _pair(header[28:30], header[26:28]) % 2**14),
         (_is(variant, b"WEBPVP8L"), 1 + tf.stack([lossless // 2**14, lossless]) % 2**14),
-        (_is(variant, b"WEBPVP8X") & ~animated, 1 + _pair(header[27:30], header[24:27])),
+        (_is(variant, b"WEBPVP8X") & _still(header), 1 + _pair(header[27:30], header[24:27])),
     ]
     is_it, sizes = zip(*kinds, strict=True)
     return tf.reduce_sum(tf.where(tf.stack(is_it)[:, tf.newaxis], tf.stack(sizes), 0), axis=0)
@@ -125,6 +128,11 @@ def _bmp_has_colours(header: tf.Tensor) -> tf.Tensor:
     """Whether a BMP file stores the colours themselves: others TensorFlow reads as if they were."""
     length, bits, packing = (_number(header[a:b]) for a, b in [(14, 18), (28, 30), (30, 34)])
     return (length >= 40) & ((bits == 24) & (packing == 0) | (bits == 32) & (packing % 3 == 0))
+
+
+def _still(header: tf.Tensor) -> tf.Tensor:
+    """Whether a WebP file with features is not animated."""
+    return header[20] // 2 % 2 == 0
 
 
 def _is_jpeg(file: tf.Tensor) -> tf.Tensor:
@@ -140,6 +148,12 @@ def _by_adobe(file: tf.Tensor) -> tf.Tensor:
         return tf.cond(cmyk, lambda: tf.strings.join(parts), lambda: file)
 
     return tf.cond(_is_jpeg(file), marked, lambda: file)
+
+
+def _is_segment(window: tf.Tensor) -> tf.Tensor:
+    """Where in a part of a JPEG file a segment may begin, `[_WINDOW - 1]`: at its marker."""
+    after = window[1:]
+    return (window[:-1] == _MARKER) & (after != _MARKER) & (after != 0)
 
 
 def _is_exif(segment: tf.Tensor) -> tf.Tensor:
@@ -162,8 +176,15 @@ def _orientation_in(file: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     tags = tf.cast(tf.reshape(tags[: tf.size(tags) // 12 * 12], [-1, 6, 2]), tf.int64)
     first, second = tf.unstack(tags, axis=-1)
     numbers = tf.where(big, 256 * first + second, first + 256 * second)
-    is_it = (numbers[:, 0] == _ORIENTATION) & (numbers[:, 1] == _SHORT)
-    found = tf.concat([numbers[is_it][:, 4], tf.ones([1], tf.int64)], axis=0)[0]
+    short, long = (
+        tf.reduce_any(numbers[:, 1:2] == tf.constant(types, tf.int64), axis=1)
+        for types in (_SHORTS, _LONGS)
+    )
+    first, second = numbers[:, 4], numbers[:, 5]
+    wide = tf.where(big, 2**16 * first + second, first + 2**16 * second)
+    values = tf.where(long, wide, first)
+    is_it = (numbers[:, 0] == _ORIENTATION) & (short | long)
+    found = tf.concat([values[is_it], tf.ones([1], tf.int64)], axis=0)[0]
     known = (big | _is(header, b"II\x2a\x00")) & (found >= 1) & (found <= 8)
     return tf.where(known, found, 1)
 

@@ -16,7 +16,7 @@ from tf_cutnmix import files
 from tf_cutnmix.data import pictures
 from tf_cutnmix.data.images import Source
 from tf_cutnmix.data.splits import in_proportion, select
-from tf_cutnmix.errors import InputError, RunError
+from tf_cutnmix.errors import InputError, RunError, listed
 from tf_cutnmix.escaping import composed
 
 _ENDINGS = (
@@ -34,6 +34,7 @@ _ROLES = {
 _NO_CLASSES = ("__MACOSX",)
 # So many for each thread are read before the first of them is needed: all lie in memory then.
 _FILES_A_THREAD = 8
+_NAMED = 10
 
 Classes = dict[str, list[pathlib.Path]]
 _Made = TypeVar("_Made")
@@ -149,6 +150,11 @@ def layout(path: pathlib.Path) -> Layout:
             "train": {c: [f for i, f in enumerate(fs) if i % 5 != 4] for c, fs in classes.items()},
             "test": {c: fs[4::5] for c, fs in classes.items()},
         }
+    written = {own.name for place in folders.values() or [path] for own in _subfolders(place)}
+    spellings = collections.Counter(map(composed, written))
+    if twice := [repr(name) for name, number in sorted(spellings.items()) if number > 1]:
+        which = listed(twice, _NAMED)
+        notes.append(f"{path}: one class each, although Unicode writes them twice: {which}")
     class_names = tuple(splits["train"])
     for role, classes in splits.items():
         if odd := sorted(set(classes) ^ set(class_names)):

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import importlib.util
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from tf_cutnmix.serving.signatures import signatures
 
 _TOLERANCE = 1e-4
 _COMPARED = 32
+_WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 
 def export(
@@ -78,6 +80,7 @@ def export(
             predict = functools.partial(_probabilities, networks)
             figures = convert(formats, written, predict, examples, labels, calibration)
             _write_record(written, networks, figures)
+            _write_warmup(written, examples[:1])
             for name, content in (more or {}).items():
                 (written / name).write_bytes(content)
             return _in_place(written, folder)
@@ -200,3 +203,20 @@ def _normalisation(network: keras.Model) -> dict[str, list[float]] | None:
             mean, variance = np.ravel(layer.mean), np.ravel(layer.variance)
             return {"mean": mean.tolist(), "deviation": np.sqrt(variance).tolist()}
     return None
+
+
+def _write_warmup(savedmodel: pathlib.Path, images: np.ndarray) -> None:
+    """Write a request to `serving_default`, where the extra `serving` is installed."""
+    if importlib.util.find_spec("tensorflow_serving") is None:
+        return
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "serving_default"
+    request.inputs["images"].CopyFrom(tf.make_tensor_proto(images))
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.CopyFrom(request)
+    place = savedmodel / _WARMUP
+    place.parent.mkdir()
+    with tf.io.TFRecordWriter(str(place)) as writer:
+        writer.write(log.SerializeToString())
