@@ -205,6 +205,7 @@ CALLS = {
     "fit": lambda model, x, y, w=None: model.fit(x, y, 2, verbose=0, sample_weight=w),
     "evaluate": lambda model, x, y, w=None: model.evaluate(x, y, 2, 0, sample_weight=w),
     "train_on_batch": lambda model, x, y, w=None: model.train_on_batch(x, y, w),
+    "predict": lambda model, x, y, w=None: model.predict(x, 2, 0),
     "test_on_batch": lambda model, x, y, w=None: model.test_on_batch(x, y, w),
 }
 
@@ -294,7 +295,7 @@ def warned(model: OnlineDistiller, images: np.ndarray, call: str = "train_on_bat
     return [str(one.message) for one in caught if "255" in str(one.message)]
 
 
-@pytest.mark.parametrize("call", ["fit", "train_on_batch"])
+@pytest.mark.parametrize("call", ["fit", "train_on_batch", "evaluate", "predict"])
 def test_pixels_of_0_to_1_are_warned_of_once(call):
     model = independent(run_eagerly=True)
     (line,) = warned(model, IMAGES / 255, call)

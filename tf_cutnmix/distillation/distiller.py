@@ -298,8 +298,13 @@ class OnlineDistiller(keras.Model):
         singles = zip(self.networks, (*averages, *peers), strict=True)
         return {"teacher": _mean(averages), "ensemble": _mean(peers), **dict(singles)}
 
+    def predict_step(self, data: Any) -> tf.Tensor:
+        self.brightness.observe(keras.utils.unpack_x_y_sample_weight(data)[0])
+        return super().predict_step(data)
+
     def test_step(self, data: Any) -> Mapping[str, tf.Tensor]:
         images, labels, weights = unpack(data, self.num_classes)
+        self.brightness.observe(images)
         classes = tf.argmax(soft_labels(labels, self.num_classes), axis=-1)
         predictions = self.predict_each(images)
         likelihood = tf.gather(predictions["teacher"], classes, batch_dims=1)
@@ -375,6 +380,7 @@ class OnlineDistiller(keras.Model):
 
     test_on_batch = checked(keras.Model.test_on_batch)
     evaluate = checked(keras.Model.evaluate)
+    predict = checked(keras.Model.predict)
 
     def make_train_function(self, force: bool = False) -> None:
         if self.train_function is not None and not force:

@@ -95,16 +95,18 @@ class Guard:
 
 
 def checked(call: Callable) -> Callable:
-    """A method that raises what `mixing.batch.require` says in a graph as it says it eagerly.
+    """A method that warns of pixels, and raises what `mixing.batch.require` says as in no graph.
 
     Raises:
       ValueError: in place of pages of where in the graph it was.
     """
 
     @functools.wraps(call)
-    def method(*args: Any, **kwargs: Any) -> Any:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return call(*args, **kwargs)
+            result = call(self, *args, **kwargs)
+            self.brightness.warn()
+            return result
         except tf.errors.InvalidArgumentError as error:
             reason = re.search(r"assertion failed: \[(.*\. Received:)\] \[(.*?)\]", error.message)
             if not reason:
@@ -115,7 +117,7 @@ def checked(call: Callable) -> Callable:
 
 
 class Brightness:
-    """Warns once where networks expect pixels of 0 to 255 and are trained on those of 0 to 1.
+    """Warns once where networks expect pixels of 0 to 255 and get those of 0 to 1.
 
     Dark pictures are no such pixels: they are whole numbers.
     """
@@ -132,7 +134,9 @@ class Brightness:
             self._brightest.assign(tf.maximum(self._brightest, brightest))
 
     def warn(self) -> None:
-        if self._watches and -np.inf < self._brightest.numpy() <= 1:
+        brightest = self._brightest.numpy() if self._watches else np.inf
+        self._brightest.assign(-np.inf)
+        if -np.inf < brightest <= 1:
             self._watches = False
             warnings.warn(
                 "no pixel of an image is above 1, and the networks expect pixels of 0 to 255: "
