@@ -347,14 +347,22 @@ def test_tensorboard_shows_each_epoch_of_a_resumed_run_once(resumed):
         assert steps == [0, 1, 2]
 
 
-def test_a_finished_run_is_resumed_without_training(resumed):
+def test_a_finished_run_is_resumed_without_training_and_its_figures_are_of_the_whole_run(
+    resumed, tmp_path
+):
     before = state(resumed.folder), metrics(resumed.folder)
-    again = run(resumed.folder, resume=True)
+    exports = {"export": "peer", "export_dir": str(tmp_path / "exports")}
+    again = run(resumed.folder, resume=True, **exports)
     np.testing.assert_equal(state(resumed.folder), before[0])
     assert metrics(resumed.folder) == before[1]
+    once_more = run(resumed.folder, resume=True, **exports)
+    assert once_more.result["exports"] == again.result["exports"]
+    assert [path.name for path in (tmp_path / "exports").glob("*/*")] == ["1"]
     for moment in ("last", "best_on_validation", "best_peer"):
         assert again.result[moment] == resumed.result[moment]
-    assert again.result["images_per_second"] is None
+    rates = [row["images_per_second"] for row in before[1][1:]]
+    assert again.result["images_per_second"] == round(float(np.median(rates)), 1)
+    assert again.result["wall_seconds"] > before[0].facts["seconds"] > 0
 
 
 @pytest.mark.usefixtures("eagerly")

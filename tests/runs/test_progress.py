@@ -237,10 +237,3 @@ def test_a_second_writer_is_refused_with_the_name_of_the_first_one(how, copied):
     ):
         run(copied, BASE, **how)
     assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
-
-
-def test_a_run_of_before_there_were_checkpoints_of_this_kind_is_refused(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "last.npz").touch()
-    with pytest.raises(RunError, match=r"earlier version, last\.npz and best\.npz: .*--overwrite"):
-        run(tmp_path / "run", BASE, resume=True)

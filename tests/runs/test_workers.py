@@ -1,8 +1,11 @@
 """Runs of several processes: as one of one process, written by one of them."""
 
+import json
 import os
 import pathlib
+import re
 import signal
+import socket
 import subprocess
 import time
 
@@ -66,7 +69,9 @@ def test_two_workers_make_the_run_that_one_process_makes(environment, tmp_path):
     workers = start(folders, environment(2), epochs=1)
     printed = [worker.communicate(timeout=300) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], printed
-    assert printed[1] == ("", "")
+    line = r"worker 1 of 2, at localhost:\d+, waits for the others\n"
+    assert re.fullmatch(line, printed[1][0])
+    assert printed[1][1] == ""
     assert list(folders[1].iterdir()) == []
     run(tmp_path / "alone", SMOOTH, epochs=1)
     assert differ(tmp_path / "alone", folders[0] / "run") < 1e-5
@@ -137,3 +142,14 @@ def test_a_command_that_slurm_did_not_start_is_refused(monkeypatch):
     monkeypatch.delenv("SLURM_STEP_NODELIST")
     with pytest.raises(InputError, match=r"NODELIST not found.* Start the command with srun"):
         Workers("multi_worker")
+
+
+@pytest.mark.long
+def test_a_port_that_another_program_has_is_one_line(tmp_path):
+    first, _ = by_tf_config(2)
+    port = json.loads(first["TF_CONFIG"])["cluster"]["worker"][0].rpartition(":")[2]
+    with socket.create_server(("localhost", int(port))):
+        (worker,) = start([tmp_path / "chief"], [first])
+        _, stderr = worker.communicate(timeout=100)
+    assert worker.returncode == 1
+    assert re.fullmatch(r"error: worker 0 cannot listen at localhost:\d+: .* port: .*\n", stderr)

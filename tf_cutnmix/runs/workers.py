@@ -42,7 +42,7 @@ class Workers:
 
     Raises:
       InputError: there are no several devices, or `TF_CONFIG` does not say which.
-      RunError: the port of this process is taken.
+      RunError: the port of this process is taken, or another process never came.
     """
 
     def __init__(self, distribute: str) -> None:
@@ -68,6 +68,11 @@ class Workers:
                 raise RunError(
                     f"worker {self.number} cannot listen at {address}: {first_line(error)}; "
                     "another program may have the port: name others, on all workers"
+                ) from error
+            except tf.errors.DeadlineExceededError as error:
+                raise RunError(
+                    f"worker {self.number} has waited for the others in vain: look there for the "
+                    "reason, and start all of them again"
                 ) from error
             self._add = _adding(self.strategy, self.processes)
 
