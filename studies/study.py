@@ -169,11 +169,15 @@ def collect(study: Study) -> None:
         begun = target.with_name(f".{target.name}")
         begun.mkdir(parents=True, exist_ok=True)
         for name in KEPT:
-            lines = (run_folder / name).read_text().splitlines(keepends=True)
-            kept = [line for line in lines if not line.startswith(PLACES)]
-            (begun / name).write_text("".join(kept))
+            (begun / name).write_text(without_places((run_folder / name).read_text()))
         begun.rename(target)
         print(f"collected {run_folder.parent.name}/{run_folder.name}", flush=True)
+
+
+def without_places(content: str) -> str:
+    """A file of a run without the flags that name places, which are a line each in all of them."""
+    lines = content.splitlines(keepends=True)
+    return "".join(line for line in lines if not line.lstrip(' "').startswith(PLACES))
 
 
 def running(workdir: pathlib.Path) -> psutil.Process | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import pathlib
 import sys
 import time
@@ -83,11 +84,15 @@ def test_results_are_kept_without_places_and_count_as_done_elsewhere(study, prog
     (here / name / "last.npz").touch()
     flags = here / name / "flags.cfg"
     flags.write_text(config.flagfile() + "--data_dir=/somewhere\n")
+    result = here / name / "result.json"
+    content = json.loads(result.read_text()) | {"flags": ["--workdir=/somewhere", "--seed=0"]}
+    result.write_text(json.dumps(content, indent=2))
     (here / "unfinished").mkdir()
     program.collect(study)
     kept = study.results / "train1000" / name
     assert sorted(path.name for path in kept.iterdir()) == sorted(program.KEPT)
     assert "/" not in (kept / "flags.cfg").read_text()
+    assert json.loads((kept / "result.json").read_text())["flags"] == ["--seed=0"]
     assert [path.name for path in kept.parent.iterdir()] == [name]
 
     study.workdir = there
