@@ -296,7 +296,7 @@ def test_a_step_that_is_not_finite_is_reported(
         ({"method": "kdcl_general"}, "held-out images outside"),
         ({"steps_per_call": 3}, "does not divide the 4 steps of an epoch: pass 2"),
         ({"steps_per_call": 8}, "does not divide the 4 steps of an epoch: pass 4"),
-        ({"batch_size": 65}, "larger than the training images"),
+        ({"batch_size": 65}, "larger than the 64 training images"),
     ],
     ids=str,
 )
