@@ -4,6 +4,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -59,3 +60,18 @@ def test_a_type_checker_sees_the_names_and_no_others(tmp_path) -> None:
     assert len(revealed) == len(tf_cutnmix.__all__), process.stdout
     assert "Any" not in revealed
     assert 'has no attribute "CutnMix"' in process.stdout
+
+
+def test_the_help_is_the_same_from_a_zip_file(tmp_path) -> None:
+    with zipfile.ZipFile(tmp_path / "package.zip", "w") as archive:
+        for path in (ROOT / "tf_cutnmix").rglob("*.py"):
+            archive.write(path, path.relative_to(ROOT))
+    code = (
+        f"import runpy, sys; sys.path.insert(0, {str(tmp_path / 'package.zip')!r})\n"
+        "sys.argv = ['train', '--help']\n"
+        "runpy.run_module('tf_cutnmix.train', run_name='__main__')"
+    )
+    text = run(tmp_path, "-P", "-c", code)
+    assert text == run(ROOT, "-m", "tf_cutnmix.train", "--help")
+    assert "kdcl_linear" in text
+    assert "litert_int8" in text

@@ -16,8 +16,8 @@ from tf_cutnmix.settings import check, setting
 SUMMARY = """\
 Compares finished runs: tables of accuracy, calibration, diversity and cost over seeds, paired
 differences to a baseline, learning curves, the best run of each group. Writes report.md,
-report.html, report.csv (a line for each run) and summary.csv (a line for each group of runs that
-differ in their seed alone), and a page for each best run that has none of its own.
+report.html, report.csv (a line for each run that is used) and summary.csv (a line for each group
+of runs that differ in their seed alone), and a page for each best run that has none of its own.
 
   python -m tf_cutnmix.report runs --out=report"""
 

@@ -105,7 +105,7 @@ def test_a_class_may_be_called_as_a_split_is(tmp_path) -> None:
         (both("Test", "trian"), "holds Test, trian and no train folder"),
         (both("train", "Training", "test"), "holds Training and train, which both mean train"),
         (both("train", COMPOSED, DECOMPOSED), f"which both mean {COMPOSED}: keep one"),
-        (["train/1.png", "test/1.png"], "test holds no class sub-folders"),
+        (["train/1.png", "test/1.png"], "if it is a class itself, call it otherwise than a split"),
         (["train/cat/1.png", "train/dog/1.png", "test/cat/1.png"], r"train and test .* \['dog'\]"),
         (["1.png"], "holds no class sub-folders"),
         (["cat/1.png", "dog/.a.png"], r"dog holds no images \(\.png"),

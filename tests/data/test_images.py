@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tests.data.pictures import noise
 from tf_cutnmix import data
+from tf_cutnmix.data.images import Source, collect
 from tf_cutnmix.errors import InputError
 
 
@@ -67,3 +68,24 @@ def test_resize_in_a_graph_for_any_size_resizes_only_images_of_another(shape: li
     if shape[1] is None:
         other = noise(12, 8)[None]
         np.testing.assert_array_equal(resize(other), data.resize(other, (8, 12)))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            tf.errors.NotFoundError(None, None, "x.tfrecord; No such file or directory"),
+            "x.tfrecord",
+        ),
+        (tf.errors.DataLossError(None, None, "corrupted record"), "it is no whole image"),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM"), "lower --image_size"),
+    ],
+)
+def test_what_cannot_be_read_says_why(error, reason) -> None:
+    def examples():
+        raise error
+        yield
+
+    source = Source("x", examples, 1, ("a", "b"), lambda i: f"image {i} of x", list)
+    with pytest.raises(InputError, match=f"^image 0 of x cannot be read: .*{reason}"):
+        collect(source, lambda shape: np.empty(shape, np.uint8))

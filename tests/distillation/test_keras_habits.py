@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tests.tiny_peers import tiny_peer
 from tf_cutnmix import CutMix, CutNMix, Method, OnlineDistiller, adapt, mix_dataset, share_stages
+from tf_cutnmix.serving import export
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype("uint8")
 CLASSES = np.arange(8) % 10
@@ -60,6 +61,15 @@ def test_labels_of_any_form_train_alike(mixing):
 def test_dictionaries_train_as_triples_do():
     found = made().fit(batches_of(NAMED), verbose=0).history["loss"]
     assert found == made().fit(batches_of(TRIPLES), verbose=0).history["loss"]
+
+
+@pytest.mark.long
+def test_a_model_goes_on_with_columns_after_plain_labels():
+    model = OnlineDistiller([tiny_peer(), tiny_peer()], CutNMix(2, num_classes=10, seed=0))
+    model.compile(keras.optimizers.SGD(0.0))
+    first = losses(model, IMAGES, CLASSES)
+    model.step.assign(0)
+    assert losses(model, IMAGES, CLASSES[:, None]) == pytest.approx(first, rel=1e-5)
 
 
 # Weights
@@ -178,14 +188,39 @@ def test_more_accuracy_is_better():
     assert callback.best >= 0
 
 
-def test_held_out_images_may_come_as_arrays_and_in_batches():
+def test_held_out_images_may_come_as_arrays_in_batches_and_as_a_part():
     learned = []
     for data in (TRIPLES, Batches()):
         model = made("kdcl_general")
         losses(model, IMAGES, CLASSES, validation_data=data)
         learned.append(model.parts[0].get_weights()[0])
+    model, weights = made("kdcl_general"), np.concatenate([np.ones(len(IMAGES)), TRIPLES[2]])
+    images, labels = (
+        np.concatenate([a, b]) for a, b in ((IMAGES, TRIPLES[0]), (CLASSES, TRIPLES[1]))
+    )
+    losses(model, images, labels, sample_weight=weights, validation_split=0.5)
+    learned.append(model.parts[0].get_weights()[0])
     assert np.ptp(learned[0]) > 1e-3
-    np.testing.assert_allclose(*learned, rtol=1e-4)
+    np.testing.assert_allclose(learned[1:], [learned[0]] * 2, rtol=1e-4)
+
+
+def lambda_peer() -> keras.Model:
+    images = keras.Input((8, 8, 3))
+    features = keras.layers.Lambda(lambda x: keras.ops.mean(x / 255.0, axis=(1, 2)))(images)
+    logits = keras.layers.Dense(10)(features)
+    return keras.Model(images, {"features": features, "logits": logits})
+
+
+@pytest.mark.long
+def test_a_peer_with_a_lambda_layer_is_trained_and_exported(tmp_path):
+    model = OnlineDistiller([lambda_peer(), lambda_peer()], method="cutnmix")
+    model.compile(keras.optimizers.SGD(0.05), run_eagerly=True)
+    assert np.isfinite(losses(model, IMAGES, CLASSES)).all()
+    peer, names = model.peers[0], [str(number) for number in range(10)]
+    version = export([peer], tmp_path / "lambda", names, IMAGES)
+    served = tf.saved_model.load(str(version)).signatures["serving_default"]
+    expected = tf.nn.softmax(peer(IMAGES)["logits"])
+    np.testing.assert_allclose(served(images=IMAGES)["probabilities"], expected, atol=1e-5)
 
 
 # What layers of the peers add to the loss by themselves

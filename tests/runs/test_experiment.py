@@ -25,7 +25,7 @@ from tests.runs.short_runs import (
 )
 from tf_cutnmix import evaluate, export, train
 from tf_cutnmix.errors import DivergenceError, RunError
-from tf_cutnmix.runs import experiment, loading, predictions
+from tf_cutnmix.runs import experiment, loading, predictions, results
 from tf_cutnmix.runs.config import Config
 
 pytestmark = pytest.mark.long
@@ -345,6 +345,19 @@ def test_tensorboard_shows_each_epoch_of_a_resumed_run_once(resumed):
         shown = [tf.compat.v1.Event.FromString(record.numpy()) for record in records]
         steps = [e.step for e in shown for value in e.summary.value if value.tag == "epoch_loss"]
         assert steps == [0, 1, 2]
+
+
+def test_kernels_of_other_last_bits_are_named_with_the_machine(monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    plain = results.versions()["machine"]
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert results.versions()["machine"] == f"{plain}, TF_ENABLE_ONEDNN_OPTS=0"
+
+
+def test_a_finished_run_whose_result_is_damaged_writes_it_anew(resumed):
+    (resumed.folder / "result.json").write_text('["another", "version"]')
+    again = run(resumed.folder, resume=True)
+    assert again.result["last"] == resumed.result["last"]
 
 
 def test_a_finished_run_is_resumed_without_training_and_its_figures_are_of_the_whole_run(

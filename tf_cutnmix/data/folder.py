@@ -261,7 +261,11 @@ def _list_classes(path: pathlib.Path, skipped: collections.Counter[str]) -> Clas
     """The pictures of each class; adds the other files by their endings."""
     folders = _subfolders(path)
     if not folders:
-        raise InputError(f"{path} holds no class sub-folders: put each class's images into one")
+        itself = composed(path.name).lower() in _ROLES
+        hint = ", or, if it is a class itself, call it otherwise than a split" if itself else ""
+        raise InputError(
+            f"{path} holds no class sub-folders: put each class's images into one{hint}"
+        )
     classes: Classes = collections.defaultdict(list)
     for folder in folders:
         # A class's name is a line of text in an export.

@@ -221,6 +221,8 @@ def _unreadable(source: Source, position: int, error: Exception) -> str:
         reason = error.strerror or first_line(error)
     elif isinstance(error, tf.errors.ResourceExhaustedError):
         reason = "the memory does not suffice, lower --image_size"
+    elif isinstance(error, tf.errors.NotFoundError | tf.errors.PermissionDeniedError):
+        reason = first_line(error)
     first = f"{source.name(position)} cannot be read: {reason}"
     # One at a time they would cost a run each.
     if len(broken := source.broken()) < 2:

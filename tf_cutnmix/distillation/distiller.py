@@ -364,10 +364,11 @@ class OnlineDistiller(keras.Model):
             # Keras looks for what is better among the metrics of `compile` alone.
             if monitor.endswith("accuracy") and getattr(callback, "mode", None) == "auto":
                 callback.mode = "max"
+        held_out_parts = [part for part in self.parts if isinstance(part, HeldOutPart)]
+        if held_out_parts:
+            given |= _held_out(given)
         held_out = [
-            LearnHeldOut(self, part, given.get("validation_data"))
-            for part in self.parts
-            if isinstance(part, HeldOutPart)
+            LearnHeldOut(self, part, given.get("validation_data")) for part in held_out_parts
         ]
         return super().fit(**given, callbacks=[StopAtDivergence(), *held_out, *others])
 
@@ -447,8 +448,11 @@ class LearnHeldOut(keras.callbacks.Callback):
             raise ValueError(
                 f"{model.method.name} learns from held-out images: pass validation_data"
             )
-        if isinstance(validation_data, tuple | list):
-            validation_data = tf.data.Dataset.from_tensor_slices(tuple(validation_data)).batch(500)
+        if isinstance(validation_data, tuple | list | dict):
+            arrays = (
+                tuple(validation_data) if isinstance(validation_data, list) else validation_data
+            )
+            validation_data = tf.data.Dataset.from_tensor_slices(arrays).batch(500)
         self.part, self.validation_data = part, validation_data
         self.predict = tf.function(model.predict_each, autograph=False)
 
@@ -463,6 +467,20 @@ class LearnHeldOut(keras.callbacks.Callback):
         self.part.learn(
             np.concatenate(probabilities, axis=1), np.concatenate(labels), np.concatenate(weights)
         )
+
+
+def _held_out(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `fit` with `validation_split` made a set, which Keras keeps to itself."""
+    split = given.get("validation_split")
+    names = [name for name in ("x", "y", "sample_weight") if given.get(name) is not None]
+    if not split or len(names) < 2 or given.get("validation_data") is not None:
+        return {}
+    start = int(len(given["x"]) * (1 - split))  # Keras holds out the last part, too
+    return {
+        **{name: given[name][:start] for name in names},
+        "validation_data": tuple(given[name][start:] for name in names),
+        "validation_split": 0.0,
+    }
 
 
 def _mean(predictions: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tf_cutnmix.mixing.batch import CLASS_NUMBERS, dimensions, require, sides
+from tf_cutnmix.mixing.batch import CLASS_NUMBERS, dimensions, require, sides, soft_labels
 from tf_cutnmix.mixing.draws import SteppedLayer
 from tf_cutnmix.mixing.layers import CutNMix, Mixing
 
@@ -36,20 +36,34 @@ def unpack(data: Any, num_classes: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor
             "dictionaries with 'images' and 'labels'"
         )
     images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
-    if labels.shape[1:] == [1]:
-        labels = labels[:, 0]
-    if labels.shape.rank == 1 and labels.dtype.is_floating:
-        numbers = tf.cast(labels, tf.float64)
-        known = (numbers == tf.round(numbers)) & (numbers >= 0) & (numbers < num_classes)
-        require(known, CLASS_NUMBERS.format(num_classes - 1), labels)
-        # XLA compiles no such check.
-        labels = tf.cast(tf.where(known, labels, -1), tf.int32)
+    if labels.shape.rank is None:
+        # Keras forgets the rank where it was fitted with [B] and then with [B, 1].
+        columns = tf.reshape(labels, [tf.shape(images)[0], -1])
+        padding = num_classes - tf.shape(columns)[1]
+        labels = tf.cond(
+            tf.equal(tf.shape(columns)[1], 1),
+            lambda: soft_labels(_class_numbers(columns[:, 0], num_classes), num_classes),
+            lambda: tf.pad(tf.cast(columns, tf.float32), [[0, 0], [0, padding]]),
+        )
+        labels = tf.ensure_shape(labels, [None, num_classes])
+    elif labels.shape.rank == 1 or labels.shape[1:] == [1]:
+        labels = _class_numbers(tf.reshape(labels, [-1]), num_classes)
     if weights is not None:
         weights = tf.cast(weights, tf.float32)
         if weights.shape.rank not in (None, 1) and weights.shape[1:] != [1]:
             raise ValueError(f"sample weights must be [B] or [B, 1]. Received: {weights.shape}")
         weights = tf.reshape(weights, [-1])
     return images, labels, weights
+
+
+def _class_numbers(labels: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """Class numbers `[B]` of any numeric dtype as integers, -1 for what XLA lets pass."""
+    if not labels.dtype.is_floating:
+        return labels
+    numbers = tf.cast(labels, tf.float64)
+    known = (numbers == tf.round(numbers)) & (numbers >= 0) & (numbers < num_classes)
+    require(known, CLASS_NUMBERS.format(num_classes - 1), labels)
+    return tf.cast(tf.where(known, labels, -1), tf.int32)
 
 
 class MixedBatch(NamedTuple):

@@ -328,8 +328,12 @@ def _point(group: Group, setting: str) -> dict[str, object]:
     counts = next(iter(group.runs.values())).counts.get(setting.removesuffix("_split"))
     if isinstance(value, int | float) and not isinstance(value, bool):
         point["place"] = float(value)
-    elif counts and setting.endswith("_split"):
-        point["place"] = float(sum(counts))
+    elif setting.endswith("_split"):
+        # Results of before have no counts.
+        slice_ = re.fullmatch(r"\w+\[(\d*):(\d+)\]", str(value))
+        if counts or slice_:
+            sliced = float(slice_[2]) - float(slice_[1] or 0) if slice_ else 0.0
+            point["place"] = float(sum(counts)) if counts else sliced
     for network in NETWORKS:
         values = 100 * recorded(group, f"best_{network}_accuracy")
         low, high, _ = student(values, size=values.max())

@@ -102,13 +102,13 @@ def made_before(config: Config) -> dict[str, str]:
     """Where the exports of a finished run are, by name, if they would be made the same again."""
     try:
         result = json.loads((pathlib.Path(config.folder) / "result.json").read_text())
-    except (OSError, ValueError):
+        before, exports = settings_in("\n".join(result["flags"])), dict(result["exports"])
+    except (OSError, ValueError, KeyError, TypeError):  # of another version, or damaged
         return {}
-    before = settings_in("\n".join(result["flags"]))
     now = settings_in(config.flagfile())
     if any(before[name] != now[name] for name in ("export_format", "export_dir", "max_pixels")):
         return {}
-    return {name: path for name, path in result["exports"].items() if pathlib.Path(path).is_dir()}
+    return {name: path for name, path in exports.items() if pathlib.Path(path).is_dir()}
 
 
 @fresh_process()
