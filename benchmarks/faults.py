@@ -215,16 +215,19 @@ def _close_the_pipe(process: subprocess.Popen, folder: pathlib.Path, epochs: int
     return Trial(as_said, _lost(folder, moment))
 
 
-def _change_a_picture(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
-    """A picture is another one when a killed run is gone on with, and then as it was."""
+def _change_pictures(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
+    """The pictures of a class are others when a killed run is gone on with, and then as before."""
     trial = _KILL(process, folder, epochs)
     if trial is None:
         return None
-    picture = next((folder.parent / "pictures" / "train").glob("*/*.png"))
-    before = picture.read_bytes()
-    Image.new("RGB", (8, 8), "red").save(picture)
+    # All of one class: which of them a slice holds is drawn.
+    pictures = list((folder.parent / "pictures" / "train" / "0").glob("*.png"))
+    before = [picture.read_bytes() for picture in pictures]
+    for picture in pictures:
+        Image.new("RGB", (8, 8), "red").save(picture)
     again = subprocess.run(_command(folder, epochs), capture_output=True, text=True, check=False)
-    picture.write_bytes(before)
+    for picture, content in zip(pictures, before, strict=True):
+        picture.write_bytes(content)
     return trial._replace(as_said=again.returncode == 1 and _SAID_CHANGED in again.stderr)
 
 
@@ -322,7 +325,7 @@ KINDS = {
     "full disk": Fault(_fill_the_disk),
     "damaged checkpoint": Fault(_damage),
     "closed pipe": Fault(_close_the_pipe, piped=True),
-    "changed picture": Fault(_change_a_picture),
+    "changed pictures": Fault(_change_pictures),
     "SIGTERM in an export": Fault(_end_an_export),
     "two writers": Fault(_write_twice),
     "clock set back": Fault(_set_the_clock_back),
