@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tf_cutnmix import command
+from tf_cutnmix.reporting.comparison import Group, collect
 from tf_cutnmix.reporting.runs import Run, read
 from tf_cutnmix.runs.config import Config
 
@@ -81,3 +82,8 @@ def make_runs(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Run]:
     """A run for each of `contents`, in folders of their own."""
     start = len(list(folder.iterdir())) if folder.exists() else 0
     return [make_run(folder / f"run{start + k}", **own) for k, own in enumerate(contents)]
+
+
+def make_groups(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:
+    """Runs as of `make_runs`, in groups."""
+    return collect(make_runs(folder, *contents))[0]

@@ -3,11 +3,9 @@
 What each wing refuses is tested there; here, that a command passes it on, a case of each kind.
 """
 
-import contextlib
 import json
 import os
 import pathlib
-import resource
 import shutil
 import subprocess
 import sys
@@ -16,6 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.data.pictures import noise, write
+from tests.processes import largest_file, python
 from tf_cutnmix import command, evaluate, export, predict, report, sweep, train
 from tf_cutnmix.runs import checkpoints
 from tf_cutnmix.runs.config import Config
@@ -123,41 +122,24 @@ LONG = "x" * 256
     [
         # What does not go with other settings.
         ("train --method=okddip --num_peers=2", "needs 3 peers or more and has 2"),
-        ("train --method=okddip --arch=resnet8,resnet8,vgg11", "unlike sizes [64, 64, 512]"),
-        ("train --method=kd", "needs --teacher"),
-        ("train --method=kd --teacher=nowhere", "--teacher=nowhere: there is no such folder"),
         ("train --method=kdcl_general --validation_fraction=0", "pass --validation_fraction above"),
         ("train --share=stage9", "peer 1, resnet8, has the stages stem, stage1, stage2, stage3"),
         (
             "train --share=stage9 --num_peers=1 --method=independent",
             "resnet8 has the stages stem, stage1",
         ),
-        ("train --share=stage1 --arch=resnet8,vgg11", "unlike shapes [(8, 8, 16), (4, 4, 64)]"),
-        ("train --weights=teachr=1", "did you mean 'teacher'?"),
         ("train --augment=augmix --jit=on", "XLA cannot compile --augment=augmix"),
         (f"train --method=kd --teacher={EXPORT} --jit=on", "XLA cannot compile --method=kd"),
-        ("train --resume --overwrite", "contradict each other"),
-        # A name that nothing knows.
-        ("train --dataset=cifar1", "did you mean 'cifar10'?"),
+        # A name that nothing knows, a number or a flag that is none.
         ("train --arch=resnet8,resnt8", "'resnt8': did you mean 'resnet8'?"),
-        ("train --arch=resnet9", "6n+2, such as resnet8 or resnet14"),
-        ("train --method=cutnmx", "'cutnmx': did you mean 'cutnmix'?"),
         ("train --mix=cutmx", "'cutmx': did you mean 'cutmix'?"),
-        ("train --schedule=cosin", "cosine"),
-        # A number, a flag or a flagfile that is none.
         ("train --epochs=99999999999999999999", "--epochs=99999999999999999999: must be "),
-        ("train --epochs=many", "--epochs=many"),
-        ("train --epoch=3", "'epoch'. Did you mean: epochs"),
-        ("train --flagfile=nothing.cfg", "No such file or directory: 'nothing.cfg'"),
         ("train stray", "unexpected argument 'stray': flags begin with --"),
-        # Data that are not there.
+        # Data and exports that are not there.
         ("train --batch_size=101 --train_split=train[:100]", "than the 90 training images"),
-        ("train --train_split=train[:0]", "selects no images"),
         ("train --test_split=tset", "'tset'"),
-        ("train --dataset=./nothing", "no such folder"),
         ("train --dataset=~nouser", "there is no such folder"),
-        # An export that is none.
-        ("evaluate", "--savedmodel is missing"),
+        ("train --method=kd --teacher=nowhere", "--teacher=nowhere: there is no such folder"),
         ("evaluate --savedmodel=nothing", "--savedmodel=nothing: there is no such folder"),
         # Names that no file can have.
         *((f"train --{flag}=./{LONG}", "") for flag in ("workdir", "dataset", "weights_from")),
@@ -213,14 +195,11 @@ def test_a_folder_that_cannot_be_written_is_refused(refuse, tmp_path, flag):
         line = refuse("train", f"--{flag}={folder}")
         assert folder in line
         assert line.endswith(("file is a file", "/dev/null is a file"))
+    if flag == "workdir":  # a folder that the system does not make
+        assert "/proc/inside cannot be written" in refuse("train", "--workdir=/proc/inside")
     if os.geteuid():  # every folder can be written by root
         (tmp_path / "locked").mkdir(mode=0o555)
         assert "locked is read-only" in refuse("train", f"--{flag}=locked/inside")
-
-
-def test_a_folder_that_the_system_does_not_make_is_refused(refuse):
-    line = refuse("train", "--workdir=/proc/inside", "--export=")
-    assert "/proc/inside cannot be written" in line
 
 
 # A folder that holds a run
@@ -242,23 +221,6 @@ def test_a_run_is_not_replaced_nor_resumed_with_other_settings(begun, refuse):
     assert "was begun with --dataset=digits" in refuse("train", *PETS, "--resume")
 
 
-def test_what_is_no_checkpoint_is_named(begun, refuse):
-    path = the_checkpoint(begun)
-    path.write_bytes(path.read_bytes()[:60])
-    line = refuse("train", *DIGITS, "--resume")
-    assert f"cannot read the checkpoint run/checkpoints/{path.name}" in line
-
-
-def test_evaluating_on_other_classes_or_what_is_damaged_is_refused(begun, refuse):
-    write_pets(begun, 5)
-    folder = "exports/digits_tiny_networks_tiny/1"
-    line = refuse("evaluate", f"--savedmodel={folder}", "--dataset=./pets")
-    assert "'cats', 'dogs'" in line
-    assert "'0', '1', '2', '3', '4' and 5 more" in line
-    shutil.rmtree(begun / folder / "variables")
-    assert f"{folder} is no export" in refuse("evaluate", f"--savedmodel={folder}")
-
-
 @pytest.mark.parametrize(
     ("result", "words"),
     [
@@ -276,17 +238,6 @@ def test_the_result_of_another_making_is_not_followed(refuse, tmp_path, result, 
 
 
 # A full disk
-
-
-@contextlib.contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file grows beyond so many bytes: the system refuses, as where a disk is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture
@@ -330,8 +281,7 @@ def test_a_resume_that_cannot_write_the_small_files_costs_no_run(begun):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
         "os.execv(sys.executable, [sys.executable, '-P', '-m', 'tf_cutnmix.train', *sys.argv[1:]])"
     )
-    launch = [sys.executable, "-P", "-c", limited, *DIGITS, "--resume", "--export="]
-    process = subprocess.run(launch, cwd=begun, capture_output=True, text=True, check=False)
+    process = python("-P", "-c", limited, *DIGITS, "--resume", "--export=", cwd=begun)
     assert process.returncode == 1
     # The temporary files of TensorFlow's AutoGraph are cut off too, and it warns of that first.
     assert the_line(process.stderr.splitlines(keepends=True)[-1])
@@ -339,6 +289,7 @@ def test_a_resume_that_cannot_write_the_small_files_costs_no_run(begun):
     assert call("train", *DIGITS, "--resume", "--export=", "--steps=1") == 0
 
 
+@pytest.mark.long
 def test_a_disk_without_any_room_costs_no_run(begun_once, small_disk, monkeypatch, capfd):
     shutil.copytree(begun_once, small_disk, dirs_exist_ok=True)
     monkeypatch.chdir(small_disk)
@@ -351,19 +302,3 @@ def test_a_disk_without_any_room_costs_no_run(begun_once, small_disk, monkeypatc
 
     pathlib.Path("filling").unlink()
     assert call("train", *DIGITS, "--resume", "--export=") == 0
-
-
-@pytest.mark.long
-def test_a_process_says_the_same_and_no_more(tmp_path):
-    process = subprocess.run(
-        [sys.executable, "-P", "-m", "tf_cutnmix.train", "--arch=resnt8"],
-        cwd=tmp_path,
-        env={key: value for key, value in os.environ.items() if not key.startswith("TF_CPP")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 1
-    assert "did you mean 'resnet8'?" in the_line(process.stderr)
-    assert process.stdout == ""
-    assert contents(tmp_path) == {}

@@ -14,7 +14,6 @@ import re
 import runpy
 import shlex
 import shutil
-import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.processes import python
 from tests.tiny_peers import tiny_peer
 from tf_cutnmix import (
     Config,
@@ -219,14 +219,9 @@ def test_the_file_that_contributors_are_shown_is_all_that_a_method_needs(tmp_pat
     shutil.copytree(ROOT / "tf_cutnmix", tmp_path / "tf_cutnmix")
     methods = tmp_path / "tf_cutnmix" / "distillation" / "methods"
     (methods / "consensus_of_all.py").write_text(example)
-    found = subprocess.run(
-        [sys.executable, "-c", "import tf_cutnmix; print(tf_cutnmix.Method('consensus_of_all'))"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    code = "import tf_cutnmix; print(tf_cutnmix.Method('consensus_of_all'))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    found = python("-c", code, cwd=tmp_path, env=environment)
     assert "temperature=2.0" in found.stdout
 
 

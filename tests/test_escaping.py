@@ -39,13 +39,6 @@ def test_numbers_and_other_texts_are_as_they_were(value: object) -> None:
     assert escaping.cell(value) is value
 
 
-def test_errors_are_caught_as_the_builtin_errors_that_they_are() -> None:
-    assert issubclass(errors.InputError, ValueError)
-    assert issubclass(errors.DivergenceError, ArithmeticError)
-    assert issubclass(errors.InputError, errors.RunError)
-    assert issubclass(errors.DivergenceError, errors.RunError)
-
-
 def test_an_error_is_the_end_of_what_a_process_printed_or_names_what_is_near() -> None:
     assert errors.last_line("Traceback:\n  File 'x'\nValueError: no\n\n") == "ValueError: no"
     assert errors.last_line("\n") == "it says nothing"

@@ -184,16 +184,3 @@ def test_images_are_resized_to_what_is_asked_or_what_the_export_takes(
         record.write_text(content)
         with pytest.raises(InputError, match=r"--image_size|is no export"):
             evaluate.main(settings_of(tmp_path / "exports", pictures))
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"savedmodel": ""}, "--savedmodel is missing"),
-        ({"savedmodel": "x", "batch_size": 0}, "--batch_size=0"),
-        ({"savedmodel": "x", "image_size": -1}, "--image_size=-1"),
-    ],
-)
-def test_evaluate_checks_its_settings(settings: dict, words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        evaluate.Settings(**settings)

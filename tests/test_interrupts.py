@@ -2,13 +2,13 @@
 
 import pathlib
 import signal
-import subprocess
 import sys
 import textwrap
 import types
 
 import pytest
 
+from tests.processes import python
 from tf_cutnmix.errors import Interrupted
 from tf_cutnmix.interrupts import Interrupts
 
@@ -91,7 +91,5 @@ def test_a_second_signal_ends_a_command_whatever_it_does(number, noted):
             exec(signals, {{"__name__": "tensorflow", "signal": signal}})
     """
     root = pathlib.Path(__file__).parents[1]
-    process = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], cwd=root, capture_output=True, check=False
-    )
-    assert (process.returncode, process.stderr) == (-number, b"")
+    process = python("-c", textwrap.dedent(code), cwd=root)
+    assert (process.returncode, process.stderr) == (-number, "")

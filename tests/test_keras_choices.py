@@ -1,14 +1,14 @@
 """What Keras is told in its own places, and this package cannot do, is refused before it begins."""
 
+import functools
 import json
-import os
 import pathlib
-import subprocess
 import sys
 
 import keras
 import pytest
 
+from tests.processes import python
 from tf_cutnmix import command, keras_choices
 from tf_cutnmix.errors import InputError
 
@@ -67,15 +67,7 @@ def test_doors_and_the_package_itself_say_so_and_help_and_reports_need_no_keras(
     with pytest.raises(InputError, match="KERAS_BACKEND has 'jax'"), command.quiet_tensorflow():
         pass
 
-    def run(*arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-P", *arguments],
-            cwd=tmp_path,
-            env=os.environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    run = functools.partial(python, "-P", cwd=tmp_path)
 
     refused = run("-m", "tf_cutnmix.train")
     assert refused.returncode == 1

@@ -18,7 +18,8 @@ def command(door: str, *flags: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    places = (str(ROOT), os.environ["PYTHONPATH"])  # the networks of tests are in the second one
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -56,8 +57,9 @@ def test_a_full_device_is_one_line_and_a_closed_stream_nothing(redirection, code
 @pytest.mark.long
 def test_a_run_whose_output_nobody_reads_any_longer_is_saved(tmp_path):
     flags = ("--epochs=500", "--num_peers=1", "--method=independent", "--mix=none", "--workdir=run")
+    small = ("--arch=tiny_networks:tiny", "--train_split=train[:160]", "--test_split=test[:32]")
     process = subprocess.Popen(
-        command("train", *flags, "--train_split=train[:160]", "--test_split=test[:32]"),
+        command("train", *flags, *small),
         cwd=tmp_path,
         env=environment(),
         stdout=subprocess.PIPE,
