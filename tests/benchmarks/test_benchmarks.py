@@ -68,17 +68,6 @@ def test_a_ratio_is_taken_in_each_round() -> None:
 # Tables
 
 
-def test_a_table_shows_texts_numbers_medians_and_gaps() -> None:
-    first = {"called": "xla", "n": 3, "ms": {"median": 1.23456, "min": 1.0, "max": 2.0}}
-    second = {"called": "map", "n": 12000, "ms": None, "images/s": 1234.5}
-    assert tables.markdown({"rows": [first, second]}).splitlines() == [
-        "| called | n | ms | images/s |",
-        "| --- | ---: | ---: | ---: |",
-        "| xla | 3 | 1.23 | — |",
-        "| map | 12,000 | — | 1,234 |",
-    ]
-
-
 def test_each_row_is_on_disk_before_the_next_is_measured(tmp_path: pathlib.Path) -> None:
     file = tmp_path / "new" / "some.json"
 
@@ -121,13 +110,6 @@ def test_the_document_shows_what_was_measured(file: pathlib.Path) -> None:
 
 
 # The command
-
-
-def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as stop:
-        command.main(["mixing", "mixin"])
-    assert stop.value.code == 2
-    assert "mixin" in capsys.readouterr().err
 
 
 def run_quickly(name: str, folder: pathlib.Path) -> dict:

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -391,55 +391,6 @@ def test_the_runner_takes_the_batches_of_a_run_in_their_order(digits: dict) -> N
         np.testing.assert_array_equal(found[1], labels)
 
 
-def test_an_error_of_the_runner_is_one_line(folder: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    failed = run(tmp_path, folder, "none.npz")
-    assert failed.returncode == 1
-    assert failed.stderr.startswith("error: none.npz cannot be unpacked")
-    assert failed.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("part", "spoil", "message"),
-    [
-        ("train", lambda x: x._replace(labels=x.labels + 1), "labels are 1 to 10, for 10 classes"),
-        ("test", lambda x: x._replace(pixels=x.pixels[:, :8]), "test images are"),
-        ("train", lambda x: x._replace(pixels=x.pixels[:40], labels=x.labels[:40]), "pack has 40"),
-    ],
-    ids=["labels", "size", "count"],
-)
-def test_data_that_do_not_fit_are_refused(
-    part: str, spoil: Callable, message: str, folder: pathlib.Path, packed: pathlib.Path
-) -> None:
-    index = json.loads((folder / "index.json").read_text())
-    splits = run_bundle.unpack(packed)
-    run_bundle.check(index, splits)
-    with pytest.raises(run_bundle.BundleError, match=message):
-        run_bundle.check(index, splits | {part: spoil(splits[part])})
-
-
-def test_a_batch_or_a_state_that_does_not_fit_is_refused(
-    bundle: run_bundle.Bundle, folder: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    with pytest.raises(run_bundle.BundleError, match="train_step takes"):
-        bundle.call("train_step", *random_batches(1, BATCH, 16)[0])
-    with np.load(folder / "state.npz") as file:
-        values = dict(file)
-    name = next(iter(values))
-    for wrong in ({}, values | {name: np.zeros(2)}, values | {"more": np.zeros(2)}):
-        np.savez(tmp_path / "wrong.npz", **wrong)
-        with pytest.raises(run_bundle.BundleError, match="of another bundle"):
-            run_bundle.Bundle(folder, tmp_path / "wrong.npz")
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"head": {}}'])
-def test_what_is_no_history_becomes_no_run(text: str, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "history.json").write_text(text)
-    settings = as_run.Settings((str(tmp_path / "history.json"),), str(tmp_path / "runs"))
-    with pytest.raises(InputError, match="is no history of run_bundle"):
-        as_run.main(settings)
-    assert not (tmp_path / "runs").exists()
-
-
 # Packs
 
 
@@ -461,11 +412,3 @@ def test_a_pack_of_cifar10_decodes_as_the_package_reads_it(
         difference = np.abs(images.pixels.astype(int) - expected.pixels)
         assert difference.mean() < 2
         assert difference.max() < 40
-
-
-def test_images_that_are_neither_jpeg_nor_png_are_refused(tmp_path: pathlib.Path) -> None:
-    good = pack.Encoded([png(np.zeros((4, 4, 3), np.uint8))], [0], "train")
-    bad = pack.Encoded([*good.images, b"GIF89a"], [0, 1], "test")
-    with pytest.raises(InputError, match="image 1 of the test split is neither"):
-        pack.write(tmp_path / "x.npz", {"train": good, "test": bad}, "ab")
-    assert not any(tmp_path.iterdir())

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -228,81 +227,6 @@ def test_views_paste_one_whole_box_of_the_partner(alpha):
     assert len(set(corners)) > len(corners) / 2
     np.testing.assert_allclose(mixed.sum(0), 1, atol=1)
     np.testing.assert_allclose(mixed.sum(1), 1, atol=1e-6)
-
-
-@pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
-def test_ratios_follow_the_beta_distribution(alpha):
-    images = torch.zeros(4000, 1, 200, 200, dtype=torch.uint8)
-    _, mixed = pytorch.cutnmix(images, torch.eye(4000), num_peers=1, alpha=alpha)
-    ratios = mixed.diagonal()
-    np.testing.assert_allclose(ratios.mean(), 0.5, atol=0.03)
-    np.testing.assert_allclose(ratios.var(), 1 / (4 * (2 * alpha + 1)), atol=0.01)
-
-
-def test_crops_are_windows_of_the_padded_image_and_some_are_mirrored():
-    images = torch.randint(1, 256, (200, 3, 12, 10), dtype=torch.uint8)
-    cropped = pytorch.crop_and_flip(images, padding=2)
-    assert cropped.dtype == torch.uint8
-    assert cropped.is_contiguous(memory_format=torch.channels_last)
-    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)))
-    found = set()
-    for image, window in zip(cropped.numpy(), padded, strict=True):
-        matches = {
-            (top, left, mirrored)
-            for top in range(5)
-            for left in range(5)
-            for mirrored in (False, True)
-            if np.array_equal(
-                image, window[:, top : top + 12, left : left + 10][..., :: 1 - 2 * mirrored]
-            )
-        }
-        assert len(matches) == 1
-        found |= matches
-    assert {m[0] for m in found} == {m[1] for m in found} == set(range(5))
-    assert {m[2] for m in found} == {False, True}
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
-def test_the_compiled_step_is_the_eager_one_and_compiles_once(monkeypatch):
-    monkeypatch.setattr("torch._dynamo.config.error_on_recompile", True)
-    settings = {"ramp_steps": 3, "augment": False, "mix": False}
-    eager = pytorch.Distiller(8, 2, CLASSES, **settings)
-    compiled = pytorch.Distiller(8, 2, CLASSES, compile_mode="default", **settings)
-    compiled.load_state_dict(eager.state_dict())
-    for number in range(4):
-        batch = to_torch(pixels(number)), torch.from_numpy(soft_labels(number))
-        expected = eager.step(*batch)
-        for name, value in compiled.step(*batch).items():
-            np.testing.assert_allclose(value, expected[name], rtol=1e-3, err_msg=name)
-
-
-def test_autocast_computes_in_bfloat16_and_keeps_float32_weights():
-    distiller = pytorch.Distiller(8, 2, CLASSES, precision="bfloat16", augment=False, mix=False)
-    exact = pytorch.Distiller(8, 2, CLASSES, augment=False, mix=False)
-    exact.load_state_dict(distiller.state_dict())
-    batch = to_torch(pixels(0)), torch.from_numpy(soft_labels(0))
-    rounded, terms = distiller.step(*batch), exact.step(*batch)
-    assert rounded["loss"].dtype == torch.float32
-    assert rounded["loss"] != terms["loss"]
-    np.testing.assert_allclose(rounded["loss"], terms["loss"], rtol=0.03)
-    assert all(weight.dtype == torch.float32 for weight in distiller.parameters())
-
-
-def test_the_usual_pipeline_passes_every_image_once_an_epoch():
-    images = np.arange(50, dtype="uint8")[:, None, None, None] + np.zeros((1, 32, 32, 3), "uint8")
-    loader = pytorch.usual_batches(images + 1, np.arange(50), 50, batch_size=16, num_workers=2)
-    for _ in range(2):
-        batches = list(loader)
-        assert [len(labels) for _, labels in batches] == [16, 16, 16, 2]
-        for seen, labels in batches:
-            assert seen.dtype == torch.uint8
-            assert seen.shape == (len(labels), 3, 32, 32)
-            assert labels.dtype == torch.float32
-            shown = set((seen[:, 0, 16, 16] - 1).tolist())
-            assert shown <= set(torch.nonzero(labels.sum(0)).flatten().tolist())
-        total = torch.cat([labels for _, labels in batches]).sum(0)
-        np.testing.assert_allclose(total, 1, atol=1e-5)
 
 
 @pytest.mark.long

@@ -4,11 +4,7 @@ import argparse
 import importlib.util
 import json
 import pathlib
-import sys
-import time
-from collections.abc import Callable
 
-import psutil
 import pytest
 
 from tests.run_folders import read_flags, write_run
@@ -107,34 +103,6 @@ def test_results_are_kept_without_places_and_count_as_done_elsewhere(study, prog
     assert begun.read_text() == "--seed=7\n"  # what was ended here is not replaced
 
 
-def test_the_study_stands_still_and_goes_on_with_all_of_its_processes(program, tmp_path):
-    def until(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    sleep = "import time; time.sleep(300)"
-    script = tmp_path / "study.py"
-    script.write_text(f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {sleep!r}])")
-    parent = psutil.Popen([sys.executable, str(script)])
-    both = [parent]
-    try:
-        until(parent.children)
-        both += parent.children()
-        (tmp_path / "study.pid").write_text(str(parent.pid))
-        program.signal_all(tmp_path, "pause")
-        until(lambda: all(process.status() == psutil.STATUS_STOPPED for process in both))
-        program.signal_all(tmp_path, "continue")
-        until(lambda: all(process.status() != psutil.STATUS_STOPPED for process in both))
-    finally:
-        for process in both:
-            process.kill()
-        parent.wait()
-    with pytest.raises(SystemExit, match="no study runs in"):
-        program.signal_all(tmp_path, "pause")
-
-
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -153,35 +121,3 @@ def test_what_the_study_has_not_is_refused_before_anything_runs(given, words, st
     assert not study.workdir.exists()
     with pytest.raises(SystemExit, match="there is no study few_picture in"):
         program.Study("few_picture", study.workdir)
-
-
-@pytest.mark.parametrize("content", ["", "1"])
-def test_a_file_that_names_no_study_stops_nothing(content, program, tmp_path):
-    """Process 1 is somebody else's."""
-    (tmp_path / "study.pid").write_text(content)
-    with pytest.raises(SystemExit, match="no study runs in"):
-        program.signal_all(tmp_path, "pause")
-
-
-def test_a_copy_that_was_broken_off_is_made_again(study, program):
-    write_run(study.workdir / "train1000" / "seed=0")
-    broken = study.results / "train1000" / ".seed=0"
-    broken.mkdir(parents=True)
-    (broken / "flags.cfg").write_text("--se")
-    program.collect(study)
-    kept = [path.name for path in (study.results / "train1000").iterdir()]
-    assert kept == ["seed=0"]
-    assert "--seed=0\n" in (study.results / "train1000" / "seed=0" / "flags.cfg").read_text()
-
-
-@pytest.mark.long
-def test_a_report_is_drawn_of_each_regime(study, program):
-    with pytest.raises(SystemExit, match="there are no results"):
-        program.report(study)
-    for seed in (0, 1):
-        write_run(study.results / "letters" / f"a{seed}", seed=seed)
-        write_run(study.results / "letters" / f"b{seed}", seed=seed, method="dml")
-    study.baseline = "method=dml"
-    program.report(study)
-    page = (study.workdir / "report" / "letters" / "report.md").read_text()
-    assert "defaults assumed" not in page
