@@ -1,24 +1,18 @@
 """Accuracy across one setting: which groups are on a line, where, and how high."""
 
 import math
-import pathlib
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.reporting.test_plots import texts
-from tests.run_folders import make_runs
+from tests.run_folders import make_groups
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.reporting import plots, report_page, tables
-from tf_cutnmix.reporting.comparison import Across, Group, across, choose_baseline, collect
+from tf_cutnmix.reporting import plots, tables
+from tf_cutnmix.reporting.comparison import Across, across
 
 SIZES = (500, 50, 2500)
 OURS = {"method": "cutnmix", "mix": "cutnmix"}
-
-
-def groups_of(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:
-    return collect(make_runs(folder, *contents))[0]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +28,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> Across:
         for rank, size in enumerate(SIZES)
         for seed in range(1 if method and size == 2500 else 3)
     ]
-    return across(groups_of(tmp_path_factory.mktemp("runs"), *contents), "train_split")
+    return across(make_groups(tmp_path_factory.mktemp("runs"), *contents), "train_split")
 
 
 def lines(found: Across) -> dict[str, list[str]]:
@@ -99,14 +93,14 @@ def test_a_plot_has_the_means_of_each_line_with_their_intervals(sizes):
 )
 def test_numbers_are_where_they_are_and_names_in_order(setting, values, ordered, numeric, tmp_path):
     contents = [{setting: value} for value in values]
-    found = across(groups_of(tmp_path, *contents), setting)
+    found = across(make_groups(tmp_path, *contents), setting)
     assert [*lines(found).values()] == [[*map(str, ordered)]]
     assert [*found.points["place"]] == (ordered if numeric else [0, 1, 2])
     plots.across(found)
 
 
 def test_the_steps_follow_from_the_setting_and_make_no_line_of_their_own(tmp_path):
-    groups = groups_of(tmp_path, *({"epochs": n} for n in (2, 4, 8)))
+    groups = make_groups(tmp_path, *({"epochs": n} for n in (2, 4, 8)))
     for group, steps in zip(groups, (20, 40, 80), strict=True):
         group.settings["steps trained"] = steps
     assert len(lines(across(groups, "epochs"))) == 1
@@ -115,7 +109,7 @@ def test_the_steps_follow_from_the_setting_and_make_no_line_of_their_own(tmp_pat
 def test_what_has_no_meaning_for_one_value_counts_as_the_default(tmp_path):
     contents = [{**OURS, "mix": mix} for mix in ("none", "cutmix", "cutnmix")]
     contents += [{**OURS, "mix": "cutnmix", "regions": "spread"}]
-    found = across(groups_of(tmp_path, *contents), "mix")
+    found = across(make_groups(tmp_path, *contents), "mix")
     assert [*lines(found).values()] == [["cutmix", "cutnmix", "none"]]
     assert len(found.short) == 1
     assert "regions=spread" in found.short[0]
@@ -136,21 +130,6 @@ def test_what_has_no_meaning_for_one_value_counts_as_the_default(tmp_path):
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(setting, contents, words, tmp_path):
     with pytest.raises(InputError) as caught:
-        across(groups_of(tmp_path, *contents), setting)
+        across(make_groups(tmp_path, *contents), setting)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_report_holds_the_table_and_on_its_page_the_plot(tmp_path):
-    contents = [{"epochs": n} for n in (2, 4, 8)] + [{**OURS, "epochs": n} for n in (2, 4)]
-    groups = groups_of(tmp_path, *contents)
-    found = across(groups, "epochs")
-    baselines = {group.name: choose_baseline(group, groups) for group in groups}
-    report = report_page.content(groups, baselines, [], tmp_path, found=5, along=found)
-    title = "Test accuracy at the best epoch across epochs"
-    assert [table.title for table in report["tables"]].count(title) == 1
-    ((svg, caption),) = ((svg, caption) for name, svg, caption in report["plots"] if name == title)
-    assert svg == plots.across(found)
-    assert "compared although they do" in caption
-    (short,) = [line for line in report["warnings"] if line.startswith("not drawn across epochs")]
-    assert "cutnmix + cutnmix, which has fewer than 3 values" in short

@@ -2,7 +2,6 @@
 
 import math
 import pathlib
-from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
@@ -11,7 +10,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from tests.run_folders import make_runs
+from tests.run_folders import make_groups, make_runs
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.reporting import comparison, report_page
 from tf_cutnmix.reporting.comparison import Group, choose_baseline, collect, corrected, student
@@ -24,10 +23,6 @@ OURS = {"method": "cutnmix", "mix": "cutnmix"}
 VALUES = st.lists(st.floats(-1, 1), min_size=2, max_size=12).filter(lambda v: np.std(v) > 1e-3)
 
 
-def collected(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:
-    return collect(make_runs(folder, *contents))[0]
-
-
 def warnings(groups: list[Group]) -> list[str]:
     return report_page._warnings(groups, {}, None)
 
@@ -37,7 +32,7 @@ def warnings(groups: list[Group]) -> list[str]:
 
 def test_runs_of_several_seeds_are_one_group(tmp_path: pathlib.Path) -> None:
     contents = [{**BASE, "seed": seed, "export_dir": f"out{seed}"} for seed in (4, 0, 2)]
-    (group,) = collected(tmp_path, *contents)
+    (group,) = make_groups(tmp_path, *contents)
     assert list(group.runs) == [0, 2, 4]
     assert [run.config.seed for run in group.runs.values()] == [0, 2, 4]
     assert group.name == "independent + cutmix"
@@ -61,7 +56,7 @@ def test_runs_of_several_seeds_are_one_group(tmp_path: pathlib.Path) -> None:
     ],
 )
 def test_runs_are_one_group_unless_they_learnt_otherwise(one, other, groups, tmp_path) -> None:
-    found = collected(tmp_path, {"seed": 0, **one}, {"seed": 1, **other})
+    found = make_groups(tmp_path, {"seed": 0, **one}, {"seed": 1, **other})
     assert len(found) == len({group.name for group in found}) == groups
 
 
@@ -79,11 +74,11 @@ def test_runs_are_one_group_unless_they_learnt_otherwise(one, other, groups, tmp
 def test_a_group_is_named_by_what_differs_and_is_not_the_default(
     settings: list[dict], names: list[str], tmp_path: pathlib.Path
 ) -> None:
-    assert [group.name for group in collected(tmp_path, *settings)] == names
+    assert [group.name for group in make_groups(tmp_path, *settings)] == names
 
 
 def test_networks_that_are_alike_may_be_named_or_counted(tmp_path: pathlib.Path) -> None:
-    (group,) = collected(tmp_path, {"arch": "resnet8"}, {"arch": "resnet8,resnet8", "seed": 1})
+    (group,) = make_groups(tmp_path, {"arch": "resnet8"}, {"arch": "resnet8,resnet8", "seed": 1})
     assert (group.settings["arch"], group.settings["num_peers"]) == ("resnet8", 2)
     assert comparison.settings_of(Config(arch="resnet8,resnet14"))["arch"] == "resnet8,resnet14"
 
@@ -114,7 +109,7 @@ def test_several_runs_of_one_seed_are_all_left_out(tmp_path: pathlib.Path) -> No
     ],
 )
 def test_groups_under_other_conditions_are_not_compared(change, tmp_path) -> None:
-    every = collected(tmp_path, BASE, {**OURS, **change})
+    every = make_groups(tmp_path, BASE, {**OURS, **change})
     assert [group.comparable_set for group in every] == [1, 2]
     (ours,) = (group for group in every if group.settings["method"] == "cutnmix")
     assert choose_baseline(ours, every) == (None, "not comparable")
@@ -140,7 +135,7 @@ def test_what_is_under_test_may_differ_and_the_set_with_the_most_groups_is_the_f
 ) -> None:
     longer = {**BASE, "epochs": 9}
     wider = {**OURS, "num_peers": 3, "peers": (0.1, 0.2, 0.3)}
-    every = collected(tmp_path, longer, BASE, {**OURS, "alpha": 0.5}, wider)
+    every = make_groups(tmp_path, longer, BASE, {**OURS, "alpha": 0.5}, wider)
     assert [group.comparable_set for group in every] == [1, 1, 1, 2]
     assert every[3].name == "independent + cutmix, epochs=9"
 
@@ -152,7 +147,7 @@ def test_the_baseline_is_independent_peers_of_the_same_mixing_or_the_only_ones(t
     contents = [
         {"method": m, "mix": x} for m in ("independent", "cutnmix") for x in ("none", "mixup")
     ]
-    every = {group.name: group for group in collected(tmp_path, *contents, OURS)}
+    every = {group.name: group for group in make_groups(tmp_path, *contents, OURS)}
     for mix in ("none", "mixup"):
         base = every[f"independent + {mix}"]
         ours = every[f"cutnmix + {mix}"]
@@ -165,7 +160,7 @@ def test_the_baseline_is_independent_peers_of_the_same_mixing_or_the_only_ones(t
 
 
 def test_a_baseline_may_be_asked_for(tmp_path: pathlib.Path) -> None:
-    every = collected(tmp_path, BASE, {**BASE, "mix": "none"}, OURS)
+    every = make_groups(tmp_path, BASE, {**BASE, "mix": "none"}, OURS)
     chosen = choose_baseline(every[0], every, {"method": "cutnmix"})
     assert chosen == (every[2], "cutnmix + cutnmix")
     with pytest.raises(InputError, match="no group of runs has these settings"):
@@ -183,7 +178,7 @@ def pair_of_groups(
     """Two groups whose teachers have these accuracies, by seed."""
     contents = [{"method": "cutnmix", "seed": s, "teacher": a} for s, a in own.items()]
     contents += [{"method": "independent", "seed": s, "teacher": a} for s, a in other.items()]
-    baseline, group = collected(folder, *contents)
+    baseline, group = make_groups(folder, *contents)
     return group, baseline
 
 

@@ -170,13 +170,6 @@ def test_a_figure_that_is_no_finite_number_breaks_the_run(value, tmp_path) -> No
     assert f"loss is {value}" in refusal(folder)
 
 
-def test_a_run_without_a_teacher_is_broken(tmp_path: pathlib.Path) -> None:
-    folder = write_run(tmp_path / "run")
-    text = (folder / "result.json").read_text()
-    (folder / "result.json").write_text(text.replace("teacher_accuracy", "accuracy"))
-    assert "teacher_accuracy" in refusal(folder)
-
-
 def test_classes_and_counts_are_read_where_they_were_recorded(tmp_path: pathlib.Path) -> None:
     result = {"class_names": ["a", "b"], "counts": {"test": [3, 4]}}
     run, older = make_run(tmp_path / "new", result=result), make_run(tmp_path / "old")

@@ -6,14 +6,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.run_folders import make_runs
+from tests.run_folders import make_groups
 from tf_cutnmix.reporting import tables
-from tf_cutnmix.reporting.comparison import Baseline, Group, choose_baseline, collect
+from tf_cutnmix.reporting.comparison import Baseline, Group, choose_baseline
 from tf_cutnmix.reporting.tables import Table
-
-
-def collected(folder: pathlib.Path, *contents: dict[str, Any]) -> list[Group]:
-    return collect(make_runs(folder, *contents))[0]
 
 
 def baselines(groups: list[Group]) -> dict[str, Baseline]:
@@ -40,7 +36,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[Group]:
     """Teachers 50, 52, 54 % and 51, 54, 57 %: deviations 2 and 3, differences 1, 2, 3."""
     ours = seeds("cutnmix", 0.51, 0.54, 0.57, peers=(0.5, 0.7))
     contents = [*seeds("independent", 0.50, 0.52, 0.54), *ours]
-    return collected(tmp_path_factory.mktemp("runs"), *contents)
+    return make_groups(tmp_path_factory.mktemp("runs"), *contents)
 
 
 def test_accuracies_are_mean_and_deviation_in_percent(two: list[Group]) -> None:
@@ -68,7 +64,7 @@ def test_accuracies_are_mean_and_deviation_in_percent(two: list[Group]) -> None:
 def test_a_missing_validation_split_is_noted_and_one_seed_has_no_deviation(
     settings, noted, tmp_path
 ) -> None:
-    table = tables.accuracy(collected(tmp_path, *seeds("independent", 0.5, **settings)), "best")
+    table = tables.accuracy(make_groups(tmp_path, *seeds("independent", 0.5, **settings)), "best")
     assert cell(table, 0, "Teacher") == "50.00"
     assert ("Without a validation split the last epoch" in table.notes[0]) == noted
 
@@ -79,9 +75,9 @@ def test_a_leader_is_shown_where_there_is_one(tmp_path: pathlib.Path) -> None:
         {"method": "cutnmix", "mix": "none", "result": {"leader": "peer2"}},
         {"method": "cutnmix", "mix": "mixup"},
     ]
-    cells = tables.accuracy(collected(tmp_path / "x", *contents), "best").cells
+    cells = tables.accuracy(make_groups(tmp_path / "x", *contents), "best").cells
     assert [*cells["Leader"]] == ["—", "—", "60.00"]
-    cells = tables.accuracy(collected(tmp_path / "y", {"mix": "none"}), "best").cells
+    cells = tables.accuracy(make_groups(tmp_path / "y", {"mix": "none"}), "best").cells
     assert "Leader" not in cells
 
 
@@ -106,22 +102,15 @@ def test_a_star_is_for_the_whole_table(tmp_path: pathlib.Path) -> None:
     pair = [*seeds("independent", *[0.5] * 4), *seeds("dml", 0.53, 0.515, 0.54, 0.52)]
     others = [*seeds("one", 0.6, 0.4, 0.5, 0.51), *seeds("kdcl", 0.5, 0.4, 0.5, 0.6)]
     for place, contents, shown in (("a", pair, "+2.63 *"), ("b", [*pair, *others], "+2.63")):
-        groups = collected(tmp_path / place, *contents)
+        groups = make_groups(tmp_path / place, *contents)
         table = tables.differences(groups, baselines(groups))
         (found,) = table.cells["Teacher"][table.cells["Group"] == "dml"]
         assert found == shown
 
 
-def test_too_few_common_seeds_have_no_interval_and_it_is_said(tmp_path: pathlib.Path) -> None:
-    groups = collected(tmp_path, *seeds("independent", 0.5), *seeds("cutnmix", 0.65))
-    table = tables.differences(groups, baselines(groups))
-    assert rows(table)[0][3:5] == ("+15.00", "too few seeds")
-    assert tables.differences(groups[1:], baselines(groups[1:])) is None
-
-
 def test_what_is_not_comparable_has_no_difference(tmp_path: pathlib.Path) -> None:
     contents = [*seeds("independent", 0.5), *seeds("cutnmix", 0.6)]
-    groups = collected(tmp_path, *contents, *seeds("cutnmix", 0.9, epochs=9))
+    groups = make_groups(tmp_path, *contents, *seeds("cutnmix", 0.9, epochs=9))
     table = tables.differences(groups, baselines(groups))
     assert [row[1:4] for row in rows(table)] == [
         ("1", "independent, epochs=2", "0"),
@@ -150,15 +139,15 @@ def test_calibration_and_diversity_are_means(tmp_path: pathlib.Path) -> None:
         }
         for seed, value in enumerate((0.1, 0.3))
     ]
-    (row,) = rows(tables.calibration(collected(tmp_path, *contents)))
+    (row,) = rows(tables.calibration(make_groups(tmp_path, *contents)))
     figures = ("20.00 %", "40.00 %", "40.00 %", "1.250", "20.00 %", "0.200", "20.00 %")
     assert row[1:] == figures
 
 
 def test_what_no_run_recorded_is_never_zero(tmp_path: pathlib.Path) -> None:
-    groups = collected(tmp_path / "some", {"seed": 0}, {"seed": 1, "test": {"distance": 0.5}})
+    groups = make_groups(tmp_path / "some", {"seed": 0}, {"seed": 1, "test": {"distance": 0.5}})
     assert cell(tables.calibration(groups), 0, "Distance") == "0.500 (1 of 2 seeds)"
-    groups = collected(tmp_path / "none", {"mix": "cutnmix"})
+    groups = make_groups(tmp_path / "none", {"mix": "cutnmix"})
     table = tables.calibration(groups)
     unknown = ("Teacher ECE", "Ensemble ECE", "Mean peer ECE", "Disagreement", "Region overlap")
     assert {cell(table, 0, name) for name in unknown} == {"—"}
@@ -182,7 +171,7 @@ def test_costs_are_means_and_multiples_of_the_baseline(tmp_path: pathlib.Path) -
         {"method": "cutnmix", "seed": 0, "result": result(1)},
         {"method": "cutnmix", "seed": 1, "result": result(2)},
     ]
-    groups = collected(tmp_path, *contents)
+    groups = make_groups(tmp_path, *contents)
     base, ours = rows(tables.cost(groups, baselines(groups)))
     assert base[1:] == ("200", "5,000", "1,500.0", "1,024 MiB", "1,000 s", "1.00", "1.00")
     assert ours[1:] == ("200", "5,000", "2,250.0", "1,536 MiB", "1,500 s", "1.50", "1.50")
@@ -229,5 +218,5 @@ def test_balanced_accuracy_stands_beside_accuracy_where_classes_are_unbalanced(
     test = {"teacher_balanced_accuracy": 0.375}
     for counts, shown in (([9, 1], ["37.50"]), ([5, 5], [])):
         content = {"test": test, "result": {"counts": {"test": counts}}}
-        cells = tables.accuracy(collected(tmp_path / str(counts), content), "best").cells
+        cells = tables.accuracy(make_groups(tmp_path / str(counts), content), "best").cells
         assert [*cells.get("Teacher, balanced", [])] == shown
