@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import resource
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.data.pictures import plain, values, write
+from tests.processes import largest_file
 from tf_cutnmix import data
 from tf_cutnmix.errors import InputError
 
@@ -102,13 +102,9 @@ def test_a_disk_without_room_is_named_before_an_image_is_read(pets, cache, monke
 
 
 def test_a_file_that_the_system_refuses_is_one_line(pets, cache) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
-    try:
-        with pytest.raises(InputError, match="cannot be written: File too large"):
-            load(pets, cache)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    words = "cannot be written: File too large"
+    with largest_file(500), pytest.raises(InputError, match=words):
+        load(pets, cache)
     assert not entries(cache)
 
 
@@ -133,6 +129,7 @@ def test_what_is_held_out_is_not_copied(pets, cache) -> None:
 
 READ = """
 import pathlib, sys, time
+from tests.processes import largest_file
 from tf_cutnmix import data
 from tf_cutnmix.data import cache
 plain = cache.collect

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ import tensorflow as tf
 from tests.data.pictures import noise, plain, values, write, write_class
 from tests.data.test_decode import CANON, DNG, EXACT, RGB, THUMBNAIL, encoded
 from tf_cutnmix import data
-from tf_cutnmix.data.folder import _each, has_validation, layout, pictures_below
+from tf_cutnmix.data.folder import has_validation, layout, pictures_below
 from tf_cutnmix.errors import InputError
 
 TRAIN = [*range(4), *range(5, 9), *range(10, 14), *range(15, 19)]
@@ -218,17 +217,6 @@ def test_many_files_keep_their_order(tmp_path: pathlib.Path) -> None:
         write(tmp_path / "ab"[value // 30] / f"{value:03}.png", plain(value, side, side))
     images = data.load(str(tmp_path), "train", image_size=2)
     assert values(images) == [value for value in range(60) if value % 5 != 4]
-
-
-def test_as_many_files_are_read_at_once_as_tensorflow_has_threads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    count = 1 + (os.cpu_count() or 1)
-    monkeypatch.setattr(tf.config.threading, "get_inter_op_parallelism_threads", lambda: count)
-    together = threading.Barrier(count, timeout=30)
-    paths = [pathlib.Path(str(number)) for number in range(1 + 2 * count)]
-    made = _each(lambda path: path.name == "0" or together.wait() >= 0, paths)
-    assert all(made)
 
 
 @pytest.mark.parametrize(

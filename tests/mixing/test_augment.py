@@ -207,15 +207,6 @@ def test_randaugment_runs_the_drawn_operations_one_after_the_other(monkeypatch):
     assert scipy.stats.chisquare(counts, np.array(pairs) * 16).pvalue > 1e-3
 
 
-def test_strengths_follow_the_seed_and_the_step(monkeypatch):
-    def telling(images, first):
-        return images + tf.cast((first[0] + first[1]) % 2**16, tf.float32)
-
-    make = functools.partial(augment.randaugment, num_ops=1)
-    drawn = [drawn_with([telling], make, 1, 20, monkeypatch, seed) for seed in (0, 1)]
-    assert len(np.unique(drawn)) == 40
-
-
 def test_augmix_mixes_chains_of_all_depths(monkeypatch):
     adder = [lambda images, first: images + 1]
     mixed = drawn_with(adder, lambda: augment.augmix(num_chains=1), 500, 60, monkeypatch)

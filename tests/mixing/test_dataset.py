@@ -128,12 +128,3 @@ def test_dataset_of_unknown_length_is_mixed(dataset, layer):
     mixed = unknown.apply(mix_dataset(layer, jit_compile=False))
     assert mixed.cardinality() == tf.data.UNKNOWN_CARDINALITY
     assert_mixed_in_order(mixed, dataset, layer)
-
-
-def test_keras_cutmix_can_be_replaced():
-    batch = photos(labels="one-hot") | {"labels": make_labels(6, "one-hot").astype("float32")}
-    ours, theirs = CutMix(seed=0)(batch), keras.layers.CutMix(seed=0)(batch, training=True)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert ours[name].shape == theirs[name].shape
-    assert ours["labels"].dtype == theirs["labels"].dtype

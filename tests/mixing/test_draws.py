@@ -94,7 +94,7 @@ def test_ratio_table_is_the_inverse_of_the_beta_distribution(alpha):
     assert (last, left) == (1, 0)
 
 
-@pytest.mark.parametrize("seed", [-1, 2**55])
+@pytest.mark.parametrize("seed", [-1, 2**55, 1.5])
 def test_seed_out_of_range_is_refused(seed):
     with pytest.raises(ValueError, match=f"seed must be from 0 to 2.*seed={seed}"):
         draws.SteppedLayer(seed)

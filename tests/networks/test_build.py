@@ -72,9 +72,18 @@ def test_a_network_without_stages_knows_none():
     assert stages(keras.Model(images, features)) == ()
 
 
-def test_fewer_than_two_classes_are_refused():
-    with pytest.raises(ValueError, match="num_classes=1"):
-        build_network("resnet8", (8, 8, 3), 1)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_classes": 1}, "num_classes=1"),
+        ({"name": None}, "a network is given by its name, such as 'resnet20'. Received: None"),
+        ({"input_shape": (0, 8, 3)}, "input_shape must be sizes of 1 or more"),
+        ({"deviation": float("nan")}, "deviation must be above 0. Received: nan"),
+    ],
+)
+def test_a_network_is_not_built_of_what_is_no_setting(changes, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        build_network(**{"name": "resnet8", "input_shape": (8, 8, 3), "num_classes": 10, **changes})
 
 
 def test_pixels_are_normalised_by_mean_and_deviation_of_each_channel():

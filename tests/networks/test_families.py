@@ -41,7 +41,7 @@ def silence(layers: list[keras.layers.Conv2D]) -> None:
 
 # Trainable parameters for 10 classes.
 SIZES = {
-    **{f"resnet{depth}": size_by_the_paper(depth, 10) for depth in (8, 20, 56)},
+    **{f"resnet{depth}": size_by_the_paper(depth, 10) for depth in (8, 20)},
     # Option A's 464,154 of ResNet-32, and two shortcuts: 16 * 32 + 64, 32 * 64 + 128.
     "resnet32_projection": 466_906,
     # The networks of the papers on online distillation, as their published code has them.
@@ -203,9 +203,7 @@ def test_depthwise_kernels_start_as_large_as_nine_inputs_ask_for(name):
     [
         ("resnet57", "6n+2, such as resnet56 or resnet62"),
         ("resnet0", "6n+2, such as resnet8 or resnet14"),
-        ("resnet33_projection", "6n+2, such as resnet32_projection or resnet38_projection"),
         ("resnet12_bottleneck", "9n+2, such as resnet11_bottleneck or resnet20_bottleneck"),
-        ("wide_bottleneck21_8", "9n+2, such as wide_bottleneck20_8 or wide_bottleneck29_8"),
         ("wrn20_8", "6n+4, such as wrn16_8 or wrn22_8; .*wide_bottleneck20_8"),
         ("wrn3_1", "6n+4, such as wrn10_1 or wrn16_1"),
         ("densenet_bc41_12", "6n+4, such as densenet_bc40_12 or densenet_bc46_12"),

@@ -201,6 +201,8 @@ def test_what_cannot_be_shared_is_refused() -> None:
     ):
         with pytest.raises(InputError, match=words):
             share_stages([tiny_peer(), second], stage)
+    with pytest.raises(TypeError, match=r"peers must be one or more models\. Received: 'resnet8'"):
+        share_stages("resnet8", "stem")
 
 
 @pytest.mark.slow
