@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiny_networks import tiny
 
 from tests.distillation.small_models import (
     BATCH,
@@ -153,10 +154,6 @@ def test_the_optimizer_holds_a_slot_for_peers_and_adapters_and_none_for_averages
     assert len(trained.optimizer.variables) == 2 + len(trained_ids)
 
 
-def test_a_method_without_features_makes_no_adapters():
-    assert small_distiller(method=Method(weights={"feature": 0})).parts == []
-
-
 def test_independent_peers_do_not_depend_on_each_other():
     """The first of two peers is trained as it is beside another peer, or alone."""
 
@@ -169,13 +166,6 @@ def test_independent_peers_do_not_depend_on_each_other():
 
     for found, expected in zip(first_peer(2), first_peer(0), strict=True):
         np.testing.assert_array_equal(found, expected)
-
-
-def test_a_single_peer_learns_from_its_own_average():
-    model = OnlineDistiller([small_network()], CutNMix(1, seed=0))
-    logs = compiled(model).fit(*batch_of(0), epochs=3, verbose=0).history
-    assert logs["feature"] == [0.0] * 3
-    assert logs["teacher"][-1] > 0
 
 
 # Its graph
@@ -333,6 +323,7 @@ class Subclassed(keras.Model):
         (lambda: [small_network()] * 2, {}, "different objects"),
         (lambda: [small_network(), small_network(num_classes=7)], {}, r"same classes.*\[5, 7\]"),
         (lambda: [small_network(num_classes=1)], {}, "2 or more classes"),
+        (lambda: [small_network(), tiny((16, 16, 3), CLASSES)], {}, "images of one size"),
         (lambda: [small_network(), without_dict()], {}, "peer 2 must be a functional model"),
         (lambda: [Subclassed()], {}, "peer 1 must be a functional model"),
         *[
@@ -341,7 +332,9 @@ class Subclassed(keras.Model):
                 ({"mixing": CutNMix(1, seed=0)}, "mixing makes 1 views for 2 peers"),
                 ({"mixing": CutNMix(3, seed=0)}, "mixing makes 3 views for 2 peers"),
                 ({"mixing": 3}, r"mixing must be a layer, or None\. Received: 3"),
+                ({"augment": 3}, r"augment must be a layer, or None\. Received: 3"),
                 ({"momentum": 1.0}, "momentum must be"),
+                ({"momentum": float("nan")}, "momentum must be"),
                 ({"momentum": -0.1}, "momentum must be"),
                 ({"weight_decay": -1e-4}, "weight_decay must be"),
                 ({"method": "cutmix"}, "did you mean 'cutnmix'"),

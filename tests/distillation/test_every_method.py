@@ -118,19 +118,6 @@ def test_steps_under_xla_are_those_of_eager_execution(name, eager):
     assert_close(compiled, eager(name)[0], tolerance=2e-3)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "name", [n if n == "dlb" else pytest.param(n, marks=pytest.mark.slow) for n in METHODS]
-)
-def test_mixed_precision_trains(name, policy):
-    policy("mixed_bfloat16")
-    model = distiller(name, mixing=CutMix(seed=0), jit_compile=False)
-    assert np.isfinite(fit(model, (0,))["loss"][0])
-    kept = [*model.variables, *model.optimizer.variables]
-    floats = {v.dtype for v in kept if keras.backend.is_float_dtype(v.dtype)}
-    assert floats == {"float32"}
-
-
 def test_averages_share_what_their_peers_share_and_average_it_once():
     model = distiller("one", run_eagerly=True)
     for average, peer in zip(model.averages, model.peers, strict=True):

@@ -257,11 +257,6 @@ def test_a_step_compiled_by_xla_is_not_taken_on_what_are_no_labels(xla, labels):
     assert_same_state(xla, before)
 
 
-def test_soft_labels_that_are_not_finite_are_not_evaluated(eager):
-    with pytest.raises(ValueError, match=r"^labels must be finite numbers\. Received: nan$"):
-        eager.evaluate(IMAGES, spoilt(SOFT, np.nan, "float32"), verbose=0)
-
-
 @pytest.mark.parametrize(
     ("call", "weights"),
     [
@@ -280,7 +275,9 @@ def test_weights_that_are_not_finite_are_told_as_such(call, weights):
 
 
 @pytest.mark.parametrize("call", ["evaluate", "test_on_batch"])
-def test_weights_that_are_not_finite_are_not_evaluated(call, eager):
+def test_labels_and_weights_that_are_not_finite_are_not_evaluated(call, eager):
+    with pytest.raises(ValueError, match=r"^labels must be finite numbers\. Received: nan$"):
+        CALLS[call](eager, IMAGES, spoilt(SOFT, np.nan, "float32"))
     with pytest.raises(ValueError, match=r"^sample weights must be finite"):
         CALLS[call](eager, IMAGES, LABELS, np.array([1, np.nan, 1, 1]))
 

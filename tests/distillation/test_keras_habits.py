@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tests.tiny_peers import tiny_peer
 from tf_cutnmix import CutMix, CutNMix, Method, OnlineDistiller, adapt, mix_dataset, share_stages
-from tf_cutnmix.serving import export
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3)).astype("uint8")
 CLASSES = np.arange(8) % 10
@@ -204,25 +203,6 @@ def test_held_out_images_may_come_as_arrays_in_batches_and_as_a_part():
     np.testing.assert_allclose(learned[1:], [learned[0]] * 2, rtol=1e-4)
 
 
-def lambda_peer() -> keras.Model:
-    images = keras.Input((8, 8, 3))
-    features = keras.layers.Lambda(lambda x: keras.ops.mean(x / 255.0, axis=(1, 2)))(images)
-    logits = keras.layers.Dense(10)(features)
-    return keras.Model(images, {"features": features, "logits": logits})
-
-
-@pytest.mark.long
-def test_a_peer_with_a_lambda_layer_is_trained_and_exported(tmp_path):
-    model = OnlineDistiller([lambda_peer(), lambda_peer()], method="cutnmix")
-    model.compile(keras.optimizers.SGD(0.05), run_eagerly=True)
-    assert np.isfinite(losses(model, IMAGES, CLASSES)).all()
-    peer, names = model.peers[0], [str(number) for number in range(10)]
-    version = export([peer], tmp_path / "lambda", names, IMAGES)
-    served = tf.saved_model.load(str(version)).signatures["serving_default"]
-    expected = tf.nn.softmax(peer(IMAGES)["logits"])
-    np.testing.assert_allclose(served(images=IMAGES)["probabilities"], expected, atol=1e-5)
-
-
 # What layers of the peers add to the loss by themselves
 
 KERNEL, ACTIVITY, ADDED = 0.01, 0.003, 0.5
@@ -289,15 +269,6 @@ def test_peers_of_any_size_may_have_layers_of_ones_own(sides):
 # Pipelines
 
 
-def test_a_layer_maps_pairs():
-    mixing = CutMix(num_classes=10, seed=0)
-    pairs = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).batch(8)
-    ((images, labels),) = pairs.map(CutMix(num_classes=10, seed=0))
-    mixed = mixing({"images": IMAGES, "labels": CLASSES}, training=True, step=0)
-    np.testing.assert_array_equal(images, mixed["images"])
-    np.testing.assert_allclose(labels, mixed["labels"], rtol=1e-6)
-
-
 def test_an_iterator_goes_on_from_its_checkpoint_within_a_pass(tmp_path):
     pairs = tf.data.Dataset.from_tensor_slices((IMAGES, CLASSES)).batch(2)
     mixed = pairs.apply(mix_dataset(CutMix(num_classes=10, seed=0))).repeat(2)
@@ -309,12 +280,3 @@ def test_an_iterator_goes_on_from_its_checkpoint_within_a_pass(tmp_path):
     restored = iter(mixed)
     tf.train.Checkpoint(iterator=restored).restore(path)
     np.testing.assert_array_equal([images for images, _ in restored], rest)
-
-
-def test_what_is_no_label_is_not_mixed_and_a_layer_from_elsewhere_is_not_numbered():
-    labels = np.where(np.arange(8) == 7, 10, CLASSES)
-    pairs = tf.data.Dataset.from_tensor_slices((IMAGES, labels)).batch(8)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="labels must be"):
-        list(pairs.apply(mix_dataset(CutMix(num_classes=10, seed=0))))
-    with pytest.raises(ValueError, match=r"map any other: dataset\.map"):
-        mix_dataset(keras.layers.CutMix())

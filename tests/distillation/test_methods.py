@@ -108,7 +108,7 @@ def tolerance(name: str) -> float:
     return 0.02 if name == "kdcl_linear" else 2e-4
 
 
-@pytest.mark.parametrize(("count", "hard"), [(2, False), (3, True), (4, False)])
+@pytest.mark.parametrize(("count", "hard"), [(2, False), (3, True)])
 @pytest.mark.parametrize("name", METHODS)
 def test_every_term_is_its_formula_in_numpy(name: str, count: int, hard: bool) -> None:
     count = max(count, METHODS[name].min_peers)
@@ -266,6 +266,10 @@ def test_a_weight_multiplies_its_term_and_zero_removes_it_and_its_part(
     ("settings", "message"),
     [
         ({"name": "CutNmixx"}, "'CutNmixx': did you mean 'cutnmix'"),
+        ({"name": None}, "a method is given by its name. Received: None"),
+        ({"temperature": "hot"}, "temperature must be a number. Received: 'hot'"),
+        ({"options": 3}, "options must be a dictionary. Received: 3"),
+        ({"class_weights": [float("nan")]}, "class_weights must be 0 or more. Received: nan"),
         ({"temperature": 0.0}, "temperature must be above 0. Received: 0.0"),
         ({"temperature": float("nan")}, "temperature must be above 0. Received: nan"),
         ({"temperature": float("inf")}, "temperature must be above 0. Received: inf"),

@@ -2,14 +2,13 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.distillation import replicated
+from tests.processes import python
 from tf_cutnmix import OnlineDistiller
 from tf_cutnmix.distillation.replicas import Replicas
 
@@ -22,13 +21,7 @@ QUICK = ["cutnmix:12", "pcl:13"]
 def printed(*arguments: str) -> list[dict]:
     """The lines of a process that has two devices."""
     script = pathlib.Path(replicated.__file__)
-    process = subprocess.run(
-        [sys.executable, str(script), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    process = python(str(script), *arguments, cwd=ROOT)
     assert process.returncode == 0, process.stderr[-2000:]
     return [json.loads(line) for line in process.stdout.splitlines()]
 

@@ -1,9 +1,5 @@
 """A saved model goes on as if there had been no break."""
 
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
@@ -62,23 +58,3 @@ def test_a_model_exports_as_any_keras_model_does_before_it_was_called(tmp_path):
     loaded = tf.saved_model.load(str(tmp_path / "export"))
     answer = loaded.serve(tf.constant(images, tf.float32))
     np.testing.assert_allclose(answer, model.predict(images, verbose=0), rtol=1e-5)
-
-
-@pytest.mark.long
-def test_a_saved_model_loads_in_a_fresh_process(saved, tmp_path):
-    program = """
-        import sys
-        import numpy as np
-        import keras
-        from tf_cutnmix import OnlineDistiller
-
-        model = keras.models.load_model(sys.argv[1])
-        np.save(sys.argv[3], model.predict(np.load(sys.argv[2]), verbose=0))
-    """
-    model, path = saved
-    np.save(tmp_path / "images.npy", images_of(6))
-    places = [str(path), str(tmp_path / "images.npy"), str(tmp_path / "found.npy")]
-    command = [sys.executable, "-c", textwrap.dedent(program), *places]
-    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
-    expected = model.predict(images_of(6), verbose=0)
-    np.testing.assert_allclose(np.load(places[2]), expected, rtol=1e-6)

@@ -63,14 +63,6 @@ def test_the_average_is_the_plain_mean_until_the_momentum_is_reached():
 
 
 @pytest.mark.parametrize(
-    ("step", "largest", "expected"),
-    [(0, 0.9, 0.0), (1, 0.9, 0.5), (9, 0.9, 0.9), (10**6, 0.9, 0.9), (1, 0.2, 0.2)],
-)
-def test_the_momentum_rises_to_its_largest_value(step, largest, expected):
-    np.testing.assert_allclose(teacher.momentum_at(np.int64(step), largest), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
     ("steps", "memory", "expected"),
     [(100_000, 0.01, 0.999), (1_000, 0.1, 0.99), (200, 0.01, 0.5), (100, 0.01, 0), (1, 0.01, 0)],
 )
