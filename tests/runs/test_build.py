@@ -1,13 +1,12 @@
 """Every setting reaches the model and its optimizer."""
 
 import math
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 
+from tests.processes import python
 from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH, model_of, run
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
@@ -199,9 +198,7 @@ print("threads", tf.config.threading.get_intra_op_parallelism_threads())
 train_and_evaluate(Config(**settings, threads=1, workdir="run"))
 train_and_evaluate(Config(**settings, threads=2, workdir="run"))
 """
-    process = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    process = python("-c", script, cwd=tmp_path)
     assert process.returncode == 1
     assert "threads 1\n" in process.stdout
     assert "InputError: --threads=2: TensorFlow has begun in this process with 1 thread" in (

@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from tf_cutnmix import command, sweep
+from tf_cutnmix import command, sweep, train_and_evaluate
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import build
 from tf_cutnmix.runs.config import Config, meaningless
@@ -110,6 +110,11 @@ def test_every_setting_has_a_check_a_help_text_and_a_group() -> None:
 def test_a_value_of_another_type_is_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         Config(**settings)
+
+
+def test_what_is_no_config_is_no_run() -> None:
+    with pytest.raises(InputError, match=r"given by its Config\. Received: {'epochs': 1}"):
+        train_and_evaluate({"epochs": 1})
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
@@ -243,20 +248,13 @@ def from_flagfile(flagfile: pathlib.Path, config: Config) -> Config:
 
 
 @hypothesis.given(config=CONFIGS)
+@hypothesis.example(config=Config(dataset="/data/my pets", export="", arch="resnet8, resnet14"))
+@hypothesis.example(
+    config=Config(train_split="train[:50%]+test[-10:]", weight_decay=1e-300, alpha=0.1 + 0.2)
+)
+@hypothesis.example(config=Config(workdir="#1 --epochs=3 // 'quoted' \"twice\" \\ = ü"))
 def test_a_flagfile_repeats_the_run(config: Config, flagfile: pathlib.Path) -> None:
     assert from_flagfile(flagfile, config) == config
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"dataset": "/data/my pets", "export": "", "data_dir": "", "arch": "resnet8, resnet14"},
-        {"train_split": "train[:50%]+test[-10:]", "weight_decay": 1e-300, "alpha": 0.1 + 0.2},
-        {"workdir": "#1 --epochs=3 // 'quoted' \"twice\" \\ = ü"},
-    ],
-)
-def test_a_flagfile_repeats_special_values(settings: dict, flagfile: pathlib.Path) -> None:
-    assert from_flagfile(flagfile, Config(**settings)) == Config(**settings)
 
 
 def test_a_flagfile_names_every_setting_but_how_to_treat_an_earlier_run() -> None:

@@ -79,11 +79,6 @@ def test_the_end_is_printed_once(step, epochs, validate, left, train) -> None:
     assert re.match(f"about {left}", lines[0])
 
 
-def test_later_lines_go_by_whole_epochs_with_validation(train) -> None:
-    lines = train([0.5, 0.6, 0.7], step=1.0, validate=5.0, epochs=9)
-    assert lines[-1].endswith("60 s")
-
-
 def test_columns_stand_under_each_other_and_the_best_epoch_so_far_is_marked(train) -> None:
     lines = train([0.5, 0.4, 0.5, 0.3])
     start = next(k for k, line in enumerate(lines) if "loss" in line)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.processes import python
 from tests.runs.short_runs import (
     ALONE,
     STEPS_PER_EPOCH,
@@ -18,7 +19,6 @@ from tests.runs.short_runs import (
     assert_equal_to_the_bit,
     metrics,
     model_of,
-    module,
     progress_of,
     run,
     state,
@@ -57,14 +57,8 @@ def repeated(finished, tmp_path_factory) -> tuple[pathlib.Path, subprocess.Compl
     cwd = tmp_path_factory.mktemp("repeated")
     arguments = [f"--flagfile={finished.folder}/flags.cfg", "--workdir=again"]
     arguments += ["--export=teacher,peer,ensemble", "--export_dir=exports"]
-    process = subprocess.run(
-        module("train", *arguments),
-        cwd=cwd,
-        env={name: value for name, value in os.environ.items() if not name.startswith("TF_CPP")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("TF_CPP")}
+    process = python("-P", "-m", "tf_cutnmix.train", *arguments, cwd=cwd, env=plain)
     assert process.returncode == 0, process.stderr
     return cwd, process
 
@@ -432,9 +426,3 @@ def test_a_method_that_remembers_goes_on_as_if_there_had_been_no_break(method, t
     run(tmp_path / "broken", **settings, steps=STEPS_PER_EPOCH)
     run(tmp_path / "broken", **settings, resume=True)
     assert_equal_to_the_bit(whole.folder, tmp_path / "broken")
-
-
-@pytest.mark.usefixtures("eagerly")
-def test_a_leader_and_an_augmentation_reach_the_result(tmp_path):
-    settings = {"num_peers": 3, "method": "okddip", "augment": "randaugment", "epochs": 1}
-    assert run(tmp_path / "run", **settings).result["leader"] == "peer3"

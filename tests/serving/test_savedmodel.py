@@ -259,12 +259,6 @@ def test_a_network_that_answers_with_nan_gets_no_version(tmp_path):
     assert contents(tmp_path / "nan") == []
 
 
-def test_a_folder_that_cannot_be_made_is_one_clear_error(two, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"cannot write the export .*file/name: "):
-        savedmodel.export(two, tmp_path / "file" / "name", CLASS_NAMES, random_images(3))
-
-
 def test_a_version_that_another_export_has_just_taken_is_left_to_it(tmp_path, monkeypatch):
     folder, written = tmp_path / "exports", tmp_path / "written"
     for path, content in ((folder / "1", "before"), (written, "ours")):
