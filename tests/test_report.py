@@ -103,6 +103,7 @@ def test_a_baseline_may_be_named_and_accuracy_drawn_across_a_setting(place: path
     text = re.sub(" +", " ", (place / "report/report.md").read_text())
     for epochs, seeds, accuracy in ((2, 3, 52), (4, 1, 60), (8, 1, 70)):
         assert f"\n| independent + cutmix | {epochs} | {seeds} | {accuracy}.00 |" in text
+    assert "not drawn across epochs: cutnmix + cutnmix, which has fewer than 3 values" in text
     assert "best epoch across epochs" in (place / "report/report.html").read_text()
 
 

@@ -215,6 +215,7 @@ def test_losses_of_outputs_in_bfloat16_are_float32(name: str, policy) -> None:
     for term, value in found.items():
         assert value.dtype == tf.float32, term
         assert np.isfinite(value), term
+    assert {v.dtype for part in parts_of(terms) for v in part.variables} <= {"float32"}
 
 
 def test_what_the_papers_ask_for_is_pinned() -> None:
