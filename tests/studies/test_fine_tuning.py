@@ -79,7 +79,9 @@ def test_a_tensor_is_a_view_of_its_storage(lite, written):
 
 
 @pytest.mark.parametrize(
-    "call", [Call(os.mkdir, "made"), Call(eval, "1"), Call(getattr, "", "join")], ids=repr
+    "call",
+    [Call(os.mkdir, "made"), Call(eval, "1"), Call(getattr, "", "join")],
+    ids=["mkdir", "eval", "getattr"],
 )
 def test_nothing_but_tensors_is_read(call, lite, written, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
