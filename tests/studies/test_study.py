@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import json
 import pathlib
+import re
 
 import pytest
 
@@ -43,7 +44,8 @@ def settings(workdir: pathlib.Path, regime: pathlib.Path, *rows: str) -> sweep.S
 
 
 @pytest.mark.parametrize("regime", REGIMES, ids=lambda p: f"{p.parents[1].name}-{p.stem}")
-def test_every_row_in_every_regime_is_a_run_of_its_own(regime, tmp_path):
+def test_every_row_in_every_regime_is_a_run_of_its_own(regime, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(regime.parents[1])  # for networks of the study's own
     rows = sorted(path.stem for path in (regime.parents[1] / "rows").glob("*.cfg"))
     configs = sweep.make_configs(settings(tmp_path / "x", regime, *rows))
     assert len(configs) == 2 * len(rows)
@@ -54,13 +56,14 @@ def test_every_row_in_every_regime_is_a_run_of_its_own(regime, tmp_path):
     assert len(different) == len(rows)
 
 
-@pytest.mark.parametrize("name", ["small_data", "few_pictures"])
+@pytest.mark.parametrize("name", ["small_data", "few_pictures", "fine_tuning"])
 def test_every_row_and_regime_that_there_is_belongs_to_the_study(name, program, tmp_path):
     stages = program.Study(name, tmp_path).chosen("", "", "", "")
+    named = {"independent_cutmix_longer", "one_wider_cutmix"}
+    named |= set(re.findall(r"`(\w+)`", (STUDIES / name / "README.md").read_text()))
     for kind in ("rows", "regimes"):
         known = {name for stage in stages for name in getattr(stage, kind)}
         there = {path.stem for path in (STUDIES / name / kind).glob("*.cfg")}
-        named = {"independent_cutmix_longer", "one_wider_cutmix"}
         assert {row for row in there - known - named if not row.endswith("_3_peers")} == set()
 
 
