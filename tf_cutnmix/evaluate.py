@@ -4,9 +4,9 @@ import dataclasses
 import json
 import sys
 
-from tf_cutnmix import command
+from tf_cutnmix import command, exports, places
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.settings import AT_LEAST_1, NOT_NEGATIVE, check, setting
+from tf_cutnmix.settings import AT_LEAST_1, PIXELS, check, setting
 
 SUMMARY = """\
 Prints accuracy, balanced and of the top 5, negative log likelihood and expected calibration error
@@ -26,8 +26,8 @@ class Settings:
     savedmodel: str = setting(
         "",
         "export",
-        "folder of one version, savedmodels/<name>/<version>, or of a run that exported into it; "
-        "it must be named",
+        "what to ask: the folder of an export, savedmodels/<name>/<version>, or of a run that made "
+        "one; it must be named",
     )
     dataset: str = setting("digits", "data", "'digits', a TFDS name or a folder of pictures")
     data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
@@ -39,7 +39,7 @@ class Settings:
         0,
         "data",
         "resize images to this many pixels a side; 0: as the export does",
-        rule=NOT_NEGATIVE,
+        rule=PIXELS,
     )
     batch_size: int | None = setting(
         None,
@@ -54,11 +54,13 @@ class Settings:
     def __post_init__(self) -> None:
         check(self)
         if not self.savedmodel:
-            raise InputError("--savedmodel is missing: name the folder of an export's version")
+            raise InputError("--savedmodel is missing: name the folder of an export, or of a run")
 
 
 def main(settings: Settings) -> None:
     """Print the scores of an export as JSON."""
+    exports.find(settings.savedmodel, "savedmodel")
+    places.check_dataset(settings.dataset)
     with command.quiet_tensorflow():
         from tf_cutnmix import data
         from tf_cutnmix.networks import served

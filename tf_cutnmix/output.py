@@ -26,6 +26,19 @@ def drop(stream: IO[str]) -> None:
 
 
 @contextlib.contextmanager
+def waiting(words: str) -> Iterator[None]:
+    """Say on a terminal what is waited for, until it is there."""
+    shown = sys.stderr.isatty()
+    if shown:
+        print(f"{words} ...", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
 def held_back() -> Iterator[IO[str]]:
     """Keep what this process writes to stderr, in any language, in the file that is given."""
     with tempfile.TemporaryFile("w+") as file:

@@ -1,7 +1,6 @@
 """One run from its settings to its results: the only place where everything is wired."""
 
 import contextlib
-import json
 import pathlib
 import signal
 import time
@@ -11,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_cutnmix import files
+from tf_cutnmix import escaping, exports, files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError, Interrupted, RunError
 from tf_cutnmix.interrupts import Interrupts
@@ -27,6 +26,9 @@ from tf_cutnmix.runs.progress import Progress
 from tf_cutnmix.runs.workers import Workers
 from tf_cutnmix.serving import check_installed
 
+# The first image of the test split.
+EXAMPLE = "test_image.png"
+
 
 def train_and_evaluate(
     config: Config,
@@ -39,7 +41,8 @@ def train_and_evaluate(
     Everything is written into `config.folder`: `flags.cfg` (repeats the run), `metrics.jsonl`
     (a line per epoch), `tensorboard/`, `mixed_batch.png`, `checkpoints/` (the state of the run
     and the model of its best epoch, twice: now and before), `predictions.npz` (what its networks
-    say of the test split) and `result.json`. All of it is there before the first export is tried.
+    say of the test split), `test_image.png` (the first of it) and `result.json`. All of it is there
+    before the first export is tried.
 
     A run of several processes is written by one of them, see `Workers`.
 
@@ -51,7 +54,8 @@ def train_and_evaluate(
         to it have values, and with what `result.json` then holds.
 
     Returns:
-      What `result.json` holds; nothing in a process that does not write.
+      What `result.json` holds, with `exports` as places from here; nothing in a process that
+      does not write.
 
     Raises:
       InputError: a setting cannot be used, or another process writes into the folder; nothing
@@ -84,6 +88,7 @@ def _train_and_evaluate(
 ) -> dict[str, Any]:
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
+    print(f"reading the images of {escaping.one_line(config.dataset)}", flush=True)
     earlier, config = workers.agreed(config, lambda: workdir.earlier_run(config))
     plan = resolve(config, load_splits(config, earlier), earlier)
     workers.check_equal("images", plan.splits.checksums)
@@ -91,10 +96,12 @@ def _train_and_evaluate(
     keras.config.set_dtype_policy(config.precision)
     try:
         keras.utils.set_random_seed(config.seed)
+        print(f"building {len(config.architectures)} networks", flush=True)
         model = build_model(plan, workers.strategy)
         progress = _train(model, plan, earlier, workers, callbacks, begin)
         if not workers.chief:
             return workers.from_chief(dict)  # which comes when the chief is done
+        print("testing the networks", flush=True)
         result, predicted = results.collect(model, plan, progress)
         result["flags"] = plan.config.flagfile().splitlines()
         result["versions"] = results.versions()
@@ -102,8 +109,14 @@ def _train_and_evaluate(
         result["exports"] = exporting.made_before(plan.config) if finished else {}
         result["wall_seconds"] = round(progress.seconds, 1)
         predictions.save(folder / "predictions.npz", predicted)
+        example = tf.io.encode_png(plan.splits.test.pixels[0])
+        files.write(folder / EXAMPLE, example.numpy())
         _write(folder, result)
         show(plan.config, result)
+        if wanted := [kind for kind in config.exports if kind not in result["exports"]]:
+            print(
+                f"exporting {', '.join(wanted)}: each is tried in a process of its own", flush=True
+            )
         try:
             result["exports"] |= exporting.export_networks(
                 model, plan, result, predicted, but=result["exports"]
@@ -121,7 +134,7 @@ def _train_and_evaluate(
 
 
 def _write(folder: pathlib.Path, result: dict[str, Any]) -> None:
-    files.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
+    exporting.write_result(folder, result | exports.record(folder, result["exports"]))
 
 
 def _train(
@@ -149,6 +162,7 @@ def _train(
     print(overview(plan, model), flush=True)
     for line in (*plan.splits.train.notes, *hints(plan, model)):
         print(line, flush=True)
+    print("preparing the first step, which takes minutes for deep networks", flush=True)
     with events, interrupts, workers.together(progress.save):
         _show_first_batch(events, folder, model, plan)
         progress.write_history()
