@@ -157,12 +157,13 @@ def help_text(name: str, summary: str, settings: type) -> str:
 
 
 @contextlib.contextmanager
-def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
+def quiet_tensorflow(find_devices: bool = True, log: bool = False) -> Iterator[None]:
     """Import TensorFlow in this context without the greetings that no setting turns off.
 
     What is printed to stderr meanwhile is shown only if the import fails. With `find_devices`
     the devices are looked for at once, as this too is announced. Without, another process
-    that shares stderr may do the importing.
+    that shares stderr may do the importing. If it takes long, a terminal is told so, and with
+    `log` whatever stdout is.
 
     Raises:
       InputError: Keras is told, in its own places, what this package cannot do.
@@ -171,8 +172,10 @@ def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
     # What ends a command is an exception too; what is only printed as an error ends none.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     said = ""
+    shown = output.waiting("loading TensorFlow", 1 if log else 2)
+    waiting = shown if log or sys.stderr.isatty() else contextlib.nullcontext()
     try:
-        with output.waiting("loading TensorFlow"), output.held_back() as held:
+        with waiting, output.held_back() as held:
             try:
                 yield
                 if find_devices:

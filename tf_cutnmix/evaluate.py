@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 
-from tf_cutnmix import command, exports, places
+from tf_cutnmix import command, escaping, exports, output, places
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.settings import AT_LEAST_1, PIXELS, check, setting
 
@@ -66,13 +66,14 @@ def main(settings: Settings) -> None:
         from tf_cutnmix.networks import served
         from tf_cutnmix.runs import outlook, scores
     export = served.load(settings.savedmodel, "savedmodel")
-    images = data.load(
-        settings.dataset,
-        settings.split,
-        data_dir=settings.data_dir,
-        image_size=settings.image_size or export.image_size,
-        cache_dir=settings.cache_dir,
-    )
+    with output.waiting(f"reading the images of {escaping.one_line(settings.dataset)}", 2):
+        images = data.load(
+            settings.dataset,
+            settings.split,
+            data_dir=settings.data_dir,
+            image_size=settings.image_size or export.image_size,
+            cache_dir=settings.cache_dir,
+        )
     names = export.class_names if settings.classes_by_position else images.class_names
     columns = served.columns(settings.savedmodel, export.class_names, names)
     if len(columns) != len(images.class_names):
@@ -84,7 +85,8 @@ def main(settings: Settings) -> None:
     for note in (*images.notes, *lacking):
         print(note, file=sys.stderr)
     size = settings.batch_size or scores.images_at_once(*images.pixels.shape[1:3])
-    probabilities = scores.predictions(export.predict, images.pixels, size)
+    with output.waiting("asking the export about them", 2):
+        probabilities = scores.predictions(export.predict, images.pixels, size)
     print(json.dumps(scores.scores(probabilities[:, columns], images.labels), indent=2))
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import sys
 
-from tf_cutnmix import command, escaping, files, places
+from tf_cutnmix import command, escaping, files, output, places
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs.config import FORMATS, Config, chosen_formats
 from tf_cutnmix.settings import check, setting
@@ -57,7 +57,9 @@ def main(settings: Settings) -> None:
     places.check_dataset(config.dataset)
     with command.quiet_tensorflow():
         from tf_cutnmix.runs import exporting
-    for kind, path in exporting.export_run(config).items():
+    with output.waiting("reading the run's images, then exporting"):
+        exported = exporting.export_run(config)
+    for kind, path in exported.items():
         print(f"exported {kind}: {path}")
 
 

@@ -4,7 +4,6 @@ import pathlib
 import shlex
 import sys
 
-import tf_cutnmix
 from tf_cutnmix import command, exports, places
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.settings import split_names
@@ -28,8 +27,7 @@ def main(config: Config) -> None:
     places.check_weights(config.weights_from)
     for teacher in split_names(config.teacher):
         exports.find(teacher, "teacher")
-    print(f"tf_cutnmix {tf_cutnmix.__version__}", flush=True)
-    with command.quiet_tensorflow():
+    with command.quiet_tensorflow(log=True):
         from tf_cutnmix.runs import experiment
     from tf_cutnmix.reporting import run_page
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_cutnmix import escaping, exports, files
+from tf_cutnmix import escaping, exports, files, output
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError, Interrupted, RunError
 from tf_cutnmix.interrupts import Interrupts
@@ -88,21 +89,22 @@ def _train_and_evaluate(
 ) -> dict[str, Any]:
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
-    print(f"reading the images of {escaping.one_line(config.dataset)}", flush=True)
     earlier, config = workers.agreed(config, lambda: workdir.earlier_run(config))
-    plan = resolve(config, load_splits(config, earlier), earlier)
+    with output.waiting(f"reading the images of {escaping.one_line(config.dataset)}"):
+        splits = load_splits(config, earlier)
+    plan = resolve(config, splits, earlier)
     workers.check_equal("images", plan.splits.checksums)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
         keras.utils.set_random_seed(config.seed)
-        print(f"building {len(config.architectures)} networks", flush=True)
-        model = build_model(plan, workers.strategy)
+        with output.waiting("building the networks"):
+            model = build_model(plan, workers.strategy)
         progress = _train(model, plan, earlier, workers, callbacks, begin)
         if not workers.chief:
             return workers.from_chief(dict)  # which comes when the chief is done
-        print("testing the networks", flush=True)
-        result, predicted = results.collect(model, plan, progress)
+        with output.waiting("testing the networks"):
+            result, predicted = results.collect(model, plan, progress)
         result["flags"] = plan.config.flagfile().splitlines()
         result["versions"] = results.versions()
         finished = earlier is not None and earlier.facts["epoch"] >= config.epochs
@@ -113,18 +115,15 @@ def _train_and_evaluate(
         files.write(folder / EXAMPLE, example.numpy())
         _write(folder, result)
         show(plan.config, result)
-        if wanted := [kind for kind in config.exports if kind not in result["exports"]]:
-            print(
-                f"exporting {', '.join(wanted)}: each is tried in a process of its own", flush=True
-            )
         try:
-            result["exports"] |= exporting.export_networks(
-                model, plan, result, predicted, but=result["exports"]
-            )
+            with output.waiting("exporting: what is written is tried in a process of its own"):
+                result["exports"] |= exporting.export_networks(
+                    model, plan, result, predicted, but=result["exports"]
+                )
         except RunError as error:
             raise RunError(
                 f"{error}; all else of the run is in {folder}, and python -m tf_cutnmix.export "
-                f"--run={folder} exports it without training"
+                f"{shlex.quote(f'--run={folder}')} exports it without training"
             ) from error
         _write(folder, result)
     finally:
@@ -159,14 +158,24 @@ def _train(
             if progress.epoch < config.epochs:
                 progress.begin_epoch_anew()
     workdir.open_folder(folder, config, earlier)
-    print(overview(plan, model), flush=True)
+    with output.waiting("counting what a step computes"):
+        told = overview(plan, model)
+    print(told, flush=True)
     for line in (*plan.splits.train.notes, *hints(plan, model)):
         print(line, flush=True)
-    print("preparing the first step, which takes minutes for deep networks", flush=True)
-    with events, interrupts, workers.together(progress.save):
+    with (
+        events,
+        interrupts,
+        workers.together(progress.save),
+        contextlib.ExitStack() as first_step,
+    ):
+        first_step.enter_context(
+            output.waiting("preparing the first step: of deep networks that takes minutes")
+        )
+        prepared = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: first_step.close())
         _show_first_batch(events, folder, model, plan)
         progress.write_history()
-        _fit(model, plan, progress, callbacks)
+        _fit(model, plan, progress, [prepared, *callbacks])
         progress.end_if_asked()
     return progress
 
