@@ -262,11 +262,11 @@ def test_evaluating_on_other_classes_or_what_is_damaged_is_refused(begun, refuse
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        ("[1, 2]", "exported no teacher"),
-        ('{"exports": {"teacher": 7}}', "exported no teacher"),
+        ("[1, 2]", "exported nothing"),
+        ('{"exports": {"teacher": 7}}', "is damaged"),
         ("[" * 100_000, "holds no saved_model.pb"),
-        ('{"exports": {"teacher": "/etc"}}', "outside of its folder; if you trust"),
-        ('{"exports": {"teacher": "foreign/../pets"}}', "outside of its folder"),
+        ('{"exports": {"teacher": "/etc"}}', "where no export is"),
+        ('{"exports": {"teacher": "foreign/../pets"}}', "where no export is"),
     ],
 )
 def test_the_result_of_another_making_is_not_followed(refuse, tmp_path, result, words):

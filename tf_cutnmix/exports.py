@@ -74,7 +74,8 @@ def made_by(run: pathlib.Path, result: Mapping[str, Any], kind: str) -> pathlib.
         raise InputError("its result.json is damaged: an export's place is no text")
     known = result.get("fingerprints")
     wanted = known.get(kind) if isinstance(known, dict) else None
-    found = [place for place in _places(run, recorded) if (place / _GRAPH).is_file()]
+    # os.path takes a path that no system does for one that is not there.
+    found = [place for place in _places(run, recorded) if os.path.isfile(place / _GRAPH)]
     for place in found:
         if place.resolve().is_relative_to(run.resolve()) or fingerprint(place) == wanted:
             return place
