@@ -32,7 +32,7 @@ def find(folder: str, flag: str) -> pathlib.Path:
       InputError: there is no such folder or no SavedModel in it, or the run's is gone or another.
     """
     places.check_folder(folder, flag)
-    path = pathlib.Path(folder).expanduser()
+    path = pathlib.Path(os.path.expanduser(folder))
     if (path / _GRAPH).is_file():
         return path
     versions = [one.parent for one in path.glob(f"*/{_GRAPH}") if one.parent.name.isdecimal()]

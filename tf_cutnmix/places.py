@@ -19,13 +19,13 @@ def check_dataset(dataset: str) -> None:
 
 def check_weights(source: str) -> None:
     """Raise `InputError` unless what a run is to start from is there, where it is a file's name."""
-    if source not in NO_FILE and not pathlib.Path(source).expanduser().exists():
+    if source not in NO_FILE and not os.path.exists(os.path.expanduser(source)):
         raise InputError(f"--weights_from={source}: there is no such file or folder")
 
 
 def check_folder(folder: str, flag: str = "") -> None:
     """Raise `InputError` unless a folder is there; one of nearly the same name is proposed."""
-    path = pathlib.Path(folder).expanduser()
+    path = pathlib.Path(os.path.expanduser(folder))
     if path.is_dir():
         return
     around = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []

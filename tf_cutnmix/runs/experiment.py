@@ -172,7 +172,9 @@ def _train(
         first_step.enter_context(
             output.waiting("preparing the first step: of deep networks that takes minutes")
         )
-        prepared = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: first_step.close())
+        prepared = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda *_, **__: first_step.close()
+        )
         _show_first_batch(events, folder, model, plan)
         progress.write_history()
         _fit(model, plan, progress, [prepared, *callbacks])
