@@ -154,7 +154,7 @@ class Config:
         "none",
         "model",
         "what the networks start from: none; imagenet, which Keras downloads for keras_ networks; "
-        "a .weights.h5 or .keras file, an export, or the folder of a run that exported",
+        "a .weights.h5 or .keras file, an export, or the folder of a run that exported its teacher",
     )
     freeze: str = setting(
         "none",
