@@ -133,7 +133,9 @@ def _train_and_evaluate(
 
 
 def _write(folder: pathlib.Path, result: dict[str, Any]) -> None:
-    exporting.write_result(folder, result | exports.record(folder, result["exports"]))
+    record = exports.record(folder, result["exports"])
+    result["fingerprints"] = record["fingerprints"]
+    exporting.write_result(folder, result | record)
 
 
 def _train(
