@@ -315,6 +315,7 @@ def test_an_export_that_fails_costs_nothing_that_was_earned(tmp_path, capsys):
     in_its_way.unlink()
     export.main(export.Settings(str(folder), trust_code=True))
     assert (in_its_way / "1" / "saved_model.pb").exists()
+    assert exports.find(str(folder), "x").resolve() == (in_its_way / "1").resolve()
 
 
 @pytest.mark.parametrize("kind", ["teacher", "peer", "ensemble"])
