@@ -15,7 +15,7 @@ import pytest
 
 from tests.data.pictures import noise, write
 from tests.processes import largest_file, python
-from tf_cutnmix import command, evaluate, export, predict, report, sweep, train
+from tf_cutnmix import command, evaluate, export, output, predict, report, sweep, train
 from tf_cutnmix.runs import checkpoints
 from tf_cutnmix.runs.config import Config
 
@@ -82,6 +82,7 @@ def write_pets(folder: pathlib.Path, count: int) -> None:
 def refuse(tmp_path, monkeypatch, capfd) -> Refuse:
     """Runs a command that must fail; returns what its line says. Nothing may be written."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(output, "_PATIENCE", 3600)  # what is waited for is no part of it
 
     def refused(name: str, *arguments: str) -> str:
         before = contents(tmp_path)
@@ -134,6 +135,7 @@ LONG = "x" * 256
         ("train --arch=resnet8,resnt8", "'resnt8': did you mean 'resnet8'?"),
         ("train --mix=cutmx", "'cutmx': did you mean 'cutmix'?"),
         ("train --epochs=99999999999999999999", "--epochs=99999999999999999999: must be "),
+        ("train --epoch=3", "'epoch': did you mean 'epochs'?"),
         ("train stray", "unexpected argument 'stray': flags begin with --"),
         # Data and exports that are not there.
         ("train --batch_size=101 --train_split=train[:100]", "than the 90 training images"),
@@ -224,11 +226,11 @@ def test_a_run_is_not_replaced_nor_resumed_with_other_settings(begun, refuse):
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        ("[1, 2]", "exported no teacher"),
-        ('{"exports": {"teacher": 7}}', "exported no teacher"),
+        ("[1, 2]", "exported nothing"),
+        ('{"exports": {"teacher": 7}}', "is damaged"),
         ("[" * 100_000, "holds no saved_model.pb"),
-        ('{"exports": {"teacher": "/etc"}}', "outside of its folder; if you trust"),
-        ('{"exports": {"teacher": "foreign/../pets"}}', "outside of its folder"),
+        ('{"exports": {"teacher": "/etc"}}', "where no export is"),
+        ('{"exports": {"teacher": "foreign/../pets"}}', "where no export is"),
     ],
 )
 def test_the_result_of_another_making_is_not_followed(refuse, tmp_path, result, words):

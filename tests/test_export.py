@@ -80,7 +80,7 @@ def test_another_network_may_be_chosen_and_the_weights_that_a_run_began_with_be_
     [
         ({}, "--run is missing"),
         ({"run": "x", "export_format": "onxn"}, "did you mean 'onnx'"),
-        ({"run": "nowhere"}, "nowhere is no run: it holds no flags.cfg"),
+        ({"run": "nowhere"}, "nowhere: there is no such folder"),
         ({"run": "unfinished"}, "unfinished is no finished run"),
         ({"run": "unfinished", "export": "best"}, "unknown --export 'best'"),
     ],

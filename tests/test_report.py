@@ -114,7 +114,7 @@ def test_a_baseline_may_be_named_and_accuracy_drawn_across_a_setting(place: path
     ("arguments", "words"),
     [
         ((), "RUNS is missing"),
-        (("nowhere",), "nowhere is no folder"),
+        (("nowhere",), "nowhere: there is no such folder"),
         (("runs", "empty"), "empty holds no run"),
         (("runs", "--out=file"), "--out=file is a file"),
         (("runs", "--out=file/deeper"), "--out=file/deeper cannot be written"),

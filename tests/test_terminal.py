@@ -4,9 +4,11 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
+from tf_cutnmix import output
 from tf_cutnmix.runs import checkpoints
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -52,6 +54,19 @@ def test_a_full_device_is_one_line_and_a_closed_stream_nothing(redirection, code
         check=False,
     )
     assert (process.returncode, process.stderr) == (code, printed)
+
+
+def test_what_takes_long_is_said_and_what_does_not_is_silent(capfd, monkeypatch):
+    monkeypatch.setattr(output, "_PATIENCE", 0.05)
+    print("before")
+    with output.waiting("reading"):
+        time.sleep(0.5)
+    with output.waiting("asking", 2):
+        time.sleep(0.5)
+    monkeypatch.setattr(output, "_PATIENCE", 3600)
+    with output.waiting("nothing"):
+        print("after")
+    assert capfd.readouterr() == ("before\nreading\nafter\n", "asking\n")
 
 
 @pytest.mark.long

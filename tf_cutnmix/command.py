@@ -19,10 +19,10 @@ from typing import Any
 from absl import flags
 
 from tf_cutnmix import keras_choices, output
-from tf_cutnmix.errors import InputError, Interrupted, RunError
+from tf_cutnmix.errors import InputError, Interrupted, RunError, unknown
 from tf_cutnmix.interrupts import Interrupts
 
-_HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
+HELP = ("-h", "-help", "--help", "--helpfull", "--helpshort")
 _OF_EVERY_COMMAND = {
     "--flagfile": "file of flags, one a line, such as a run's flags.cfg; of a flag that is there "
     "twice the last one counts",
@@ -30,23 +30,39 @@ _OF_EVERY_COMMAND = {
 }
 
 
-def run(name: str, summary: str, settings: type, main: Callable[[Any], None]) -> int:
-    """Run a command on `sys.argv`; its exit code.
+def run(
+    name: str,
+    summary: str,
+    settings: type,
+    main: Callable[[Any], None],
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run a command; its exit code.
 
     Args:
       name: of the module, for the help text.
       summary: what the command does.
       settings: a dataclass whose fields are made with `settings.setting`.
       main: is called with the settings.
+      arguments: of the command line; by default those of `sys.argv`.
     """
-    output.open_what_is_closed()
-    arguments = sys.argv[1:]
-    try:
-        if any(argument in _HELP for argument in arguments):
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def act() -> None:
+        if any(argument in HELP for argument in given):
             print(help_text(name, summary, settings))
         else:
             with Interrupts(raised=True):
-                main(parse(settings, arguments))
+                main(parse(settings, given))
+
+    return ending(act)
+
+
+def ending(act: Callable[[], None]) -> int:
+    """Act, and have what ends it printed as one line; the exit code."""
+    output.open_what_is_closed()
+    try:
+        act()
         sys.stdout.flush()
     except RunError as error:
         return _ended(f"error: {error}", 1)
@@ -88,6 +104,9 @@ def parse(settings: type, arguments: Sequence[str]) -> Any:
     try:
         with contextlib.redirect_stderr(io.StringIO()) as said:
             rest = values(["", *arguments])[1:]
+    except flags.UnrecognizedFlagError as error:
+        names = ["flagfile", "help", *(name for f in defined for name in _names(f))]
+        raise unknown("flag", error.flagname, names, "--help lists all") from error
     except (flags.Error, ValueError) as error:
         raise InputError(_plain(error)) from error
     if said.getvalue():  # of flagfiles that name each other
@@ -138,12 +157,13 @@ def help_text(name: str, summary: str, settings: type) -> str:
 
 
 @contextlib.contextmanager
-def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
+def quiet_tensorflow(find_devices: bool = True, log: bool = False) -> Iterator[None]:
     """Import TensorFlow in this context without the greetings that no setting turns off.
 
     What is printed to stderr meanwhile is shown only if the import fails. With `find_devices`
     the devices are looked for at once, as this too is announced. Without, another process
-    that shares stderr may do the importing.
+    that shares stderr may do the importing. If it takes long, a terminal is told so, and with
+    `log` whatever stdout is.
 
     Raises:
       InputError: Keras is told, in its own places, what this package cannot do.
@@ -152,8 +172,10 @@ def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
     # What ends a command is an exception too; what is only printed as an error ends none.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     said = ""
+    shown = output.waiting("loading TensorFlow", 1 if log else 2)
+    waiting = shown if log or sys.stderr.isatty() else contextlib.nullcontext()
     try:
-        with output.held_back() as held:
+        with waiting, output.held_back() as held:
             try:
                 yield
                 if find_devices:
@@ -168,7 +190,7 @@ def quiet_tensorflow(find_devices: bool = True) -> Iterator[None]:
 
 def _plain(error: Exception) -> str:
     """absl's message without the marks of its making."""
-    message = str(error).removeprefix("ERROR:: ")
+    message = str(error).removeprefix("ERROR:: ").removeprefix("flag ")
     return re.sub(r"\('(.*)', '(.*)'\)$", r"\1", message)
 
 
@@ -179,6 +201,20 @@ def _is_text(argument: str) -> bool:
 
 def _positional(settings: type) -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(settings) if field.metadata["positional"]]
+
+
+class _Number(flags.ArgumentParser):
+    """A number of a kind, or what it must be in words."""
+
+    def __init__(self, kind: Callable[[Any], float], words: str) -> None:
+        super().__init__()
+        self.kind, self.words = kind, words
+
+    def parse(self, argument: Any) -> float:
+        try:
+            return self.kind(argument)
+        except ValueError:
+            raise ValueError(f"must be {self.words}") from None
 
 
 class _NumberOrWord(flags.ArgumentParser):
@@ -196,16 +232,24 @@ def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
     kind = _kind(field)
     if field.metadata["choices"]:
         flags.DEFINE_enum(enum_values=list(field.metadata["choices"]), **options)
+        return
+    if kind in (int, float):
+        rule = field.metadata["rule"]
+        words = rule.words if rule else "a whole number" if kind is int else "a number"
+        flags.DEFINE(_Number(kind, words), **options)
     else:
         define: dict[Any, Callable[..., object]] = {
             float | str: functools.partial(flags.DEFINE, _NumberOrWord()),
             bool: flags.DEFINE_bool,
-            int: flags.DEFINE_integer,
-            float: flags.DEFINE_float,
             str: flags.DEFINE_string,
             tuple: flags.DEFINE_multi_string,
         }
         define[kind](**options)
+
+
+def _names(field: dataclasses.Field) -> tuple[str, ...]:
+    """What a flag is called on the command line."""
+    return (field.name, f"no{field.name}") if _kind(field) is bool else (field.name,)
 
 
 def _kind(field: dataclasses.Field) -> Any:

@@ -29,14 +29,14 @@ class Interrupted(KeyboardInterrupt):
         self.number, self.advice = number, advice
 
 
-def unknown(kind: str, name: str, allowed: Iterable[str]) -> InputError:
-    """The error for a name that is not among `allowed`, with the nearest one, or all if few."""
+def unknown(kind: str, name: str, allowed: Iterable[str], hint: str = "") -> InputError:
+    """The error for a name that is not among `allowed`: with the nearest, all if few, or a hint."""
     allowed = sorted(allowed)
     near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     if near:
         return InputError(f"unknown {kind} {name!r}: did you mean {near[0]!r}?")
-    known = f": one of {', '.join(allowed)}" if len(allowed) <= 20 else ""
-    return InputError(f"unknown {kind} {name!r}{known}")
+    known = f"one of {', '.join(allowed)}" if len(allowed) <= 20 else hint
+    return InputError(f"unknown {kind} {name!r}{known and ': '}{known}")
 
 
 def listed(names: Sequence[str], most: int) -> str:

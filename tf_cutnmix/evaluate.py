@@ -4,9 +4,9 @@ import dataclasses
 import json
 import sys
 
-from tf_cutnmix import command
+from tf_cutnmix import command, escaping, exports, output, places
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.settings import AT_LEAST_1, NOT_NEGATIVE, check, setting
+from tf_cutnmix.settings import AT_LEAST_1, PIXELS, check, setting
 
 SUMMARY = """\
 Prints accuracy, balanced and of the top 5, negative log likelihood and expected calibration error
@@ -26,8 +26,8 @@ class Settings:
     savedmodel: str = setting(
         "",
         "export",
-        "folder of one version, savedmodels/<name>/<version>, or of a run that exported into it; "
-        "it must be named",
+        "what to ask: the folder of an export, savedmodels/<name>/<version>, or of a run that made "
+        "one; it must be named",
     )
     dataset: str = setting("digits", "data", "'digits', a TFDS name or a folder of pictures")
     data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
@@ -39,7 +39,7 @@ class Settings:
         0,
         "data",
         "resize images to this many pixels a side; 0: as the export does",
-        rule=NOT_NEGATIVE,
+        rule=PIXELS,
     )
     batch_size: int | None = setting(
         None,
@@ -54,23 +54,26 @@ class Settings:
     def __post_init__(self) -> None:
         check(self)
         if not self.savedmodel:
-            raise InputError("--savedmodel is missing: name the folder of an export's version")
+            raise InputError("--savedmodel is missing: name the folder of an export, or of a run")
 
 
 def main(settings: Settings) -> None:
     """Print the scores of an export as JSON."""
+    exports.find(settings.savedmodel, "savedmodel")
+    places.check_dataset(settings.dataset)
     with command.quiet_tensorflow():
         from tf_cutnmix import data
         from tf_cutnmix.networks import served
         from tf_cutnmix.runs import outlook, scores
     export = served.load(settings.savedmodel, "savedmodel")
-    images = data.load(
-        settings.dataset,
-        settings.split,
-        data_dir=settings.data_dir,
-        image_size=settings.image_size or export.image_size,
-        cache_dir=settings.cache_dir,
-    )
+    with output.waiting(f"reading the images of {escaping.one_line(settings.dataset)}", 2):
+        images = data.load(
+            settings.dataset,
+            settings.split,
+            data_dir=settings.data_dir,
+            image_size=settings.image_size or export.image_size,
+            cache_dir=settings.cache_dir,
+        )
     names = export.class_names if settings.classes_by_position else images.class_names
     columns = served.columns(settings.savedmodel, export.class_names, names)
     if len(columns) != len(images.class_names):
@@ -82,7 +85,8 @@ def main(settings: Settings) -> None:
     for note in (*images.notes, *lacking):
         print(note, file=sys.stderr)
     size = settings.batch_size or scores.images_at_once(*images.pixels.shape[1:3])
-    probabilities = scores.predictions(export.predict, images.pixels, size)
+    with output.waiting("asking the export about them", 2):
+        probabilities = scores.predictions(export.predict, images.pixels, size)
     print(json.dumps(scores.scores(probabilities[:, columns], images.labels), indent=2))
 
 

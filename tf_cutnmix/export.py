@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import sys
 
-from tf_cutnmix import command, escaping, files
+from tf_cutnmix import command, escaping, files, output, places
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs.config import FORMATS, Config, chosen_formats
 from tf_cutnmix.settings import check, setting
@@ -54,9 +54,12 @@ def main(settings: Settings) -> None:
     config = config_of(settings)
     if not config.exports:
         raise InputError(f"{settings.run} exports nothing: pass --export=teacher,peer")
+    places.check_dataset(config.dataset)
     with command.quiet_tensorflow():
         from tf_cutnmix.runs import exporting
-    for kind, path in exporting.export_run(config).items():
+    with output.waiting("reading the run's images, then exporting"):
+        exported = exporting.export_run(config)
+    for kind, path in exported.items():
         print(f"exported {kind}: {path}")
 
 
@@ -66,6 +69,7 @@ def config_of(settings: Settings) -> Config:
     Raises:
       InputError: there is no run, its settings are not of this version, or they name code.
     """
+    places.check_folder(settings.run, "run")
     flags = files.own(pathlib.Path(settings.run), "flags.cfg")
     if not flags.is_file():
         raise InputError(f"--run={settings.run} is no run: it holds no flags.cfg")

@@ -4,8 +4,11 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from typing import IO
+
+_PATIENCE = 5.0
 
 
 def open_what_is_closed() -> None:
@@ -23,6 +26,32 @@ def drop(stream: IO[str]) -> None:
     """Have all that is still printed to a stream, as at Python's end, lead nowhere."""
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())
+
+
+@contextlib.contextmanager
+def waiting(words: str, descriptor: int = 1) -> Iterator[None]:
+    """Say in a line what is waited for, if that takes more than a few seconds.
+
+    Args:
+      words: of the line.
+      descriptor: of the stream that it is written to; by default stdout.
+    """
+    sys.stdout.flush()
+    stream = os.dup(descriptor)  # as it is now: another may take its number
+
+    def say() -> None:
+        with contextlib.suppress(OSError):
+            os.write(stream, f"{words}\n".encode())
+
+    timer = threading.Timer(_PATIENCE, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        os.close(stream)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import sys
 
-from tf_cutnmix import command, escaping
+from tf_cutnmix import command, escaping, exports, places
 from tf_cutnmix.errors import InputError, RunError, listed
 from tf_cutnmix.settings import AT_LEAST_1, check, setting
 
@@ -15,7 +15,7 @@ Prints what an exported SavedModel says of pictures: the class, its probability,
 may be. Files that cannot be read are named and left out, and the command then ends with 1.
 
   python -m tf_cutnmix.predict --savedmodel=savedmodels/digits_resnet8/1 docs/digit.png
-  python -m tf_cutnmix.predict --savedmodel=savedmodels/pictures_resnet8/1 ./new ./old/*.jpg"""
+  python -m tf_cutnmix.predict --savedmodel=runs/pictures ./new ./old/*.jpg"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Settings:
     savedmodel: str = setting(
         "",
         "input",
-        "folder of one version, savedmodels/<name>/<version>, or of a run that exported into it; "
-        "it must be named",
+        "what to ask: the folder of an export, savedmodels/<name>/<version>, or of a run that made "
+        "one; it must be named",
     )
     batch_size: int = setting(32, "input", "files per call", rule=AT_LEAST_1)
     csv: str = setting("", "output", "file to write the answers into, as CSV")
@@ -43,7 +43,7 @@ class Settings:
     def __post_init__(self) -> None:
         check(self)
         if not self.savedmodel:
-            raise InputError("--savedmodel is missing: name the folder of an export's version")
+            raise InputError("--savedmodel is missing: name the folder of an export, or of a run")
         if not self.pictures:
             raise InputError("PICTURES is missing: name files, folders or patterns")
         outputs = [path for path in (self.csv, self.json, self.out) if path]
@@ -58,6 +58,9 @@ def main(settings: Settings) -> None:
     for name, path in outputs.items():  # before there is an answer to lose
         if not path.parent.is_dir() or (path.exists() and not path.is_file()):
             raise InputError(f"--{name}={path} cannot be written: name a file, its folder made")
+    exports.find(settings.savedmodel, "savedmodel")
+    for named in settings.pictures:
+        places.matching(named)
     with command.quiet_tensorflow():
         from tf_cutnmix import files, predicting
         from tf_cutnmix.networks import served

@@ -1,6 +1,5 @@
 """From what a user names to pictures, to an export's answers, to a table, CSV, JSON and a page."""
 
-import glob
 import io
 import json
 import pathlib
@@ -13,7 +12,7 @@ import pandas as pd
 import tensorflow as tf
 from PIL import Image
 
-from tf_cutnmix import escaping
+from tf_cutnmix import escaping, places
 from tf_cutnmix.data import folder, pictures
 from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.networks.served import Served
@@ -38,11 +37,11 @@ class Answer(NamedTuple):
     problem: str = ""
 
 
-def find(places: Iterable[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
-    """The files in `places`, and those of its folders that are no pictures, each once.
+def find(named: Iterable[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+    """The files in what is named, and those of its folders that are no pictures, each once.
 
     Args:
-      places: files; folders, of which all pictures at any depth are taken that are not hidden;
+      named: files; folders, of which all pictures at any depth are taken that are not hidden;
         patterns such as "photos/**/*.jpg".
 
     Raises:
@@ -50,20 +49,13 @@ def find(places: Iterable[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]
     """
     files: dict[pathlib.Path, None] = {}
     left_out: dict[pathlib.Path, None] = {}
-    for place in places:
-        path = pathlib.Path(place)
-        if path.is_dir():
-            found, others = folder.pictures_below(path)
+    for place in named:
+        found = places.matching(place)
+        if found[0].is_dir():
+            found, others = folder.pictures_below(found[0])
             left_out |= dict.fromkeys(others)
             if not found:
                 raise InputError(f"{place!r} holds no pictures: name another folder, or files")
-        elif path.exists():
-            found = [path]
-        else:
-            matches = sorted(map(pathlib.Path, glob.glob(place, recursive=True)))
-            found = [match for match in matches if match.is_file()]
-            if not found:
-                raise InputError(f"{place!r}: there is no such file or folder, nor one that fits")
         files |= dict.fromkeys(found)
     return list(files), [file for file in left_out if file not in files]
 

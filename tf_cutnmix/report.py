@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tf_cutnmix import command
+from tf_cutnmix import command, places
 from tf_cutnmix.errors import InputError, RunError, unknown
 from tf_cutnmix.runs.config import Config
 from tf_cutnmix.settings import check, setting
@@ -55,6 +55,8 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Write the report and say on stderr what is missing in it."""
+    for place in settings.runs:
+        places.check_folder(place)
     # They load pandas, SciPy and matplotlib, for which --help does not wait.
     from tf_cutnmix import files
     from tf_cutnmix.reporting import comparison, pages, report_page, runs

@@ -43,7 +43,10 @@ SEED = Rule(lambda value: 0 <= value < 2**32, "a whole number from 0 to 2^32 - 1
 AT_LEAST_1 = Rule(lambda value: 1 <= value < 2**31, "a whole number of 1 or more, below 2^31")
 COUNT = Rule(lambda value: 1 <= value <= 10**6, "a whole number from 1 to 1,000,000")
 PEERS = Rule(lambda value: 1 <= value <= 100, "a whole number from 1 to 100")
-PIXELS = Rule(lambda value: 0 <= value <= 2**15, "a whole number from 0 to 32,768")
+PIXELS = Rule(
+    lambda value: 0 <= value <= 2**15,
+    "a whole number of pixels a side from 0 to 32,768, as images are made squares",
+)
 BELOW_1 = Rule(lambda value: 0 <= value < 1, "at least 0 and below 1")
 FRACTION = Rule(lambda value: 0 <= value <= 1, "from 0 to 1")
 EPOCHS = Rule(

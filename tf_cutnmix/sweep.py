@@ -7,7 +7,7 @@ import pathlib
 import statistics
 import sys
 
-from tf_cutnmix import command, files
+from tf_cutnmix import command, files, places
 from tf_cutnmix.errors import InputError, RunError, unknown
 from tf_cutnmix.runs.config import METHODS, Config, meaningless, settings_in
 from tf_cutnmix.runs.outlook import duration
@@ -100,6 +100,8 @@ def main(settings: Settings) -> None:
     """
     with files.locked(pathlib.Path(settings.workdir)):
         configs = make_configs(settings)
+        for dataset in {config.dataset: None for config in configs.values()}:
+            places.check_dataset(dataset)
         with command.quiet_tensorflow(find_devices=False):
             unknown_name = processes.check_names([*configs.values()])
         if unknown_name:

@@ -1,10 +1,12 @@
 """Train peer networks together: `python -m tf_cutnmix.train`."""
 
 import pathlib
+import shlex
 import sys
 
-from tf_cutnmix import command
+from tf_cutnmix import command, exports, places
 from tf_cutnmix.runs.config import Config
+from tf_cutnmix.settings import split_names
 
 SUMMARY = """\
 Trains several small networks together with Cut^nMix, their features and a moving-average
@@ -16,9 +18,16 @@ ResNet-8 on scikit-learn's handwritten digits.
   python -m tf_cutnmix.train --flagfile=runs/unlike/flags.cfg --resume"""
 
 
+Settings = Config
+
+
 def main(config: Config) -> None:
     """Train as `config` says, print how it went and draw the run's page."""
-    with command.quiet_tensorflow():
+    places.check_dataset(config.dataset)
+    places.check_weights(config.weights_from)
+    for teacher in split_names(config.teacher):
+        exports.find(teacher, "teacher")
+    with command.quiet_tensorflow(log=True):
         from tf_cutnmix.runs import experiment
     from tf_cutnmix.reporting import run_page
 
@@ -27,8 +36,13 @@ def main(config: Config) -> None:
         print(f"page: {run_page.write(pathlib.Path(config.folder), config)}", flush=True)
 
     # Nothing comes back where another process writes.
-    for kind, path in experiment.train_and_evaluate(config, show=show).get("exports", {}).items():
+    exported = experiment.train_and_evaluate(config, show=show).get("exports", {})
+    for kind, path in exported.items():
         print(f"exported {kind}: {path}")
+    if exported:
+        folder = pathlib.Path(config.folder)
+        words = ["python", "-m", "tf_cutnmix.predict", f"--savedmodel={folder}"]
+        print(f"ask it about a picture: {shlex.join([*words, str(folder / experiment.EXAMPLE)])}")
 
 
 def summary(config: Config, result: dict) -> str:
@@ -50,9 +64,11 @@ def summary(config: Config, result: dict) -> str:
         lines.append(
             f"  (balanced: over the {scores.represented(counts)} classes with test images)"
         )
+    if config.steps and last["epoch"] < config.epochs:
+        lines.append(f"  (--steps={config.steps} ended it; --resume without that goes on)")
     lines.append(f"\nrun: {config.folder} ({result['wall_seconds']:.0f} s)")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(command.run("tf_cutnmix.train", SUMMARY, Config, main))
+    sys.exit(command.run("tf_cutnmix.train", SUMMARY, Settings, main))

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 
 import keras
@@ -23,7 +24,7 @@ from tests.runs.short_runs import (
     run,
     state,
 )
-from tf_cutnmix import evaluate, export, train
+from tf_cutnmix import command, data, evaluate, export, exports, predict, train
 from tf_cutnmix.errors import DivergenceError, RunError
 from tf_cutnmix.runs import experiment, loading, predictions, results
 from tf_cutnmix.runs.config import Config
@@ -72,6 +73,7 @@ def test_the_folder_holds_what_is_documented(finished):
         "predictions.npz",
         "result.json",
         "tensorboard",
+        "test_image.png",
     ]
 
 
@@ -265,13 +267,26 @@ def test_the_command_ends_with_the_test_accuracies_and_where_things_are(repeated
             result[moment]["test"][f"{name}_accuracy"] for moment in ("last", "best_on_validation")
         )
         assert re.search(rf"\b{name} +{last:.2%} +{best:.2%}\n", report)
-    for path in ("again", *result["exports"].values()):
-        assert path in report
-    assert result["exports"] == {
-        "teacher": "exports/digits_tiny_networks_tiny/1",
-        "peer": "exports/digits_tiny_networks_tiny_peer/1",
-        "ensemble": "exports/digits_tiny_networks_tiny_ensemble/1",
-    }
+    assert "run: again (" in report
+    for kind, suffix in {"teacher": "", "peer": "_peer", "ensemble": "_ensemble"}.items():
+        place = f"exports/digits_tiny_networks_tiny{suffix}/1"
+        assert f"exported {kind}: {place}\n" in report
+        assert result["exports"][kind] == str(cwd.resolve() / place)  # from wherever one stands
+        assert result["fingerprints"][kind] == exports.fingerprint(cwd / place)
+
+
+def test_the_command_that_asks_about_a_picture_works_as_it_is_printed(
+    repeated, monkeypatch, capsys
+):
+    cwd, process = repeated
+    monkeypatch.chdir(cwd)
+    line = process.stdout.splitlines()[-1]
+    python, _, module, *words = shlex.split(line.removeprefix("ask it about a picture: "))
+    assert (python, module) == ("python", "tf_cutnmix.predict")
+    predict.main(command.parse(predict.Settings, words))
+    assert capsys.readouterr().out.splitlines()[1].startswith("again/test_image.png ")
+    picture = tf.io.decode_png((cwd / "again" / "test_image.png").read_bytes())
+    np.testing.assert_array_equal(picture, data.load("digits", "test[:1]").pixels[0])
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -285,6 +300,7 @@ def test_an_export_that_fails_costs_nothing_that_was_earned(tmp_path, capsys):
         train.main(Config(**{**ALONE, **places, "steps": 2}))
     printed = capsys.readouterr().out
     assert "test accuracy" in printed
+    assert "(--steps=2 ended it; --resume without that goes on)\n" in printed
     assert f"page: {folder}/run.html\n" in printed
     assert {"run.html", "predictions.npz"} < {path.name for path in folder.iterdir()}
     result = json.loads((folder / "result.json").read_text())
@@ -293,6 +309,7 @@ def test_an_export_that_fails_costs_nothing_that_was_earned(tmp_path, capsys):
     in_its_way.unlink()
     export.main(export.Settings(str(folder), trust_code=True))
     assert (in_its_way / "1" / "saved_model.pb").exists()
+    assert exports.find(str(folder), "x").resolve() == (in_its_way / "1").resolve()
 
 
 @pytest.mark.parametrize("kind", ["teacher", "peer", "ensemble"])

@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 import sklearn
 
+from tf_cutnmix import places
 from tf_cutnmix.data import cache, folder, tfds
 from tf_cutnmix.data.images import Images, Source, collect, in_memory, prepare
 from tf_cutnmix.data.splits import select
@@ -84,8 +85,7 @@ def _source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
         return _digits(split, image_size)
     if path := _folder(dataset):
         return folder.source(path, split, image_size)
-    if dataset.startswith((".", "~", os.sep)):
-        raise InputError(f"--dataset={dataset}: there is no such folder")
+    places.check_dataset(dataset)
     return tfds.source(dataset, split, data_dir, image_size)
 
 

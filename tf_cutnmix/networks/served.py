@@ -1,14 +1,13 @@
 """An export of this package, loaded again."""
 
 import json
-import pathlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_cutnmix import files
+from tf_cutnmix import exports, files
 from tf_cutnmix.errors import InputError, first_line, listed
 from tf_cutnmix.escaping import composed
 
@@ -33,24 +32,18 @@ class Served(NamedTuple):
 
 
 def load(folder: str, flag: str) -> Served:
-    """Load an export from its folder, or from that of a run that exported its teacher into it.
+    """Load an export.
 
     A SavedModel is a program: whoever made it decides what its graph does with your files.
 
     Args:
-      folder: `savedmodels/<name>/<version>`, or a run's.
+      folder: as `exports.find` has it: of a version, of a name or of a run.
       flag: that named the folder, for the errors.
 
     Raises:
       InputError: the folder is no export of this package.
     """
-    path = _export_of(pathlib.Path(folder), flag)
-    if not path.is_dir():
-        raise InputError(f"--{flag}={folder}: there is no such folder")
-    if not (path / "saved_model.pb").is_file():
-        versions = [found.parent.name for found in path.glob("*/saved_model.pb")]
-        hint = f": name a version in it: {', '.join(sorted(versions, key=lambda v: (len(v), v)))}"
-        raise InputError(f"--{flag}={folder} holds no saved_model.pb{hint if versions else ''}")
+    path = exports.find(folder, flag)
     try:
         with files.no_pattern(path) as place:
             model = tf.saved_model.load(str(place))
@@ -104,26 +97,3 @@ def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[in
             "they are the same in the same order"
         )
     return [ours.index(name) for name in theirs]
-
-
-def _export_of(folder: pathlib.Path, flag: str) -> pathlib.Path:
-    """The teacher that a finished run exported, or the folder itself.
-
-    Raises:
-      InputError: the run exported no teacher.
-    """
-    path = files.own(folder, "result.json")
-    try:
-        result = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return folder
-    exports = result.get("exports") if isinstance(result, dict) else None
-    if not (isinstance(exports, dict) and isinstance(exports.get("teacher"), str)):
-        raise InputError(f"--{flag}={folder}: that run exported no teacher; name an export")
-    export = pathlib.Path(exports["teacher"])
-    if not export.resolve().is_relative_to(folder.resolve()):
-        raise InputError(
-            f"--{flag}={folder}: that run says that its export is outside of its folder; if you "
-            f"trust what lies there, pass --{flag}={export}"
-        )
-    return export

@@ -1,11 +1,11 @@
 """From the settings of a run to its model."""
 
-import pathlib
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from tf_cutnmix import places
 from tf_cutnmix.data import has_direction
 from tf_cutnmix.distillation import Method, OnlineDistiller, synchronise, teacher
 from tf_cutnmix.errors import InputError
@@ -24,8 +24,7 @@ def check_names(config: Config) -> None:
     """Raise `InputError` for a name that nothing knows, before data are read or downloaded."""
     for name in config.architectures:
         find(name, _downloaded(config))
-    if _from_file(config) and not pathlib.Path(config.weights_from).expanduser().exists():
-        raise InputError(f"--weights_from={config.weights_from}: there is no such file or folder")
+    places.check_weights(config.weights_from)
     Method(config.method, options=config.method_options, fit=config.fit)
     _mixing(config, num_classes=2, steps=1)
     _augmentation(config)
@@ -66,7 +65,7 @@ def build_model(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> O
         raise InputError(
             f"--arch={config.arch} takes more memory than there is: name a smaller network"
         ) from error
-    if _from_file(config):
+    if config.weights_from not in places.NO_FILE:
         pretrained.load(peers, config.weights_from)
     if strategy and config.batch_norm == "sync":
         synchronise(peers)
@@ -111,10 +110,6 @@ def build_model(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> O
     )
     model.optimizer.build(model.trainable_variables)
     return model
-
-
-def _from_file(config: Config) -> bool:
-    return config.weights_from not in ("none", "imagenet")
 
 
 def _downloaded(config: Config) -> str | None:

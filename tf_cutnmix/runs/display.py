@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
+import tqdm
 
 from tf_cutnmix import output
 from tf_cutnmix.distillation import OnlineDistiller
@@ -112,7 +113,12 @@ class Display(keras.callbacks.Callback):
             self._updated_at = now
             steps = f"step {self._batch} of {self.progress.steps_per_epoch}"
             left = f", {outlook.duration(self._seconds_left(now))} left" if self.done > 1 else ""
-            self._print(f"{_CLEAR}epoch {self._epoch} of {self.epochs}: {steps}{left}", end="")
+            bar = tqdm.tqdm.format_meter(
+                self._batch, self.progress.steps_per_epoch, 0, bar_format="{bar:20}"
+            )
+            self._print(
+                f"{_CLEAR}{bar} epoch {self._epoch} of {self.epochs}: {steps}{left}", end=""
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}

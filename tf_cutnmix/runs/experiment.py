@@ -1,8 +1,8 @@
 """One run from its settings to its results: the only place where everything is wired."""
 
 import contextlib
-import json
 import pathlib
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_cutnmix import files
+from tf_cutnmix import escaping, exports, files, output
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError, Interrupted, RunError
 from tf_cutnmix.interrupts import Interrupts
@@ -27,6 +27,9 @@ from tf_cutnmix.runs.progress import Progress
 from tf_cutnmix.runs.workers import Workers
 from tf_cutnmix.serving import check_installed
 
+# The first image of the test split.
+EXAMPLE = "test_image.png"
+
 
 def train_and_evaluate(
     config: Config,
@@ -39,7 +42,8 @@ def train_and_evaluate(
     Everything is written into `config.folder`: `flags.cfg` (repeats the run), `metrics.jsonl`
     (a line per epoch), `tensorboard/`, `mixed_batch.png`, `checkpoints/` (the state of the run
     and the model of its best epoch, twice: now and before), `predictions.npz` (what its networks
-    say of the test split) and `result.json`. All of it is there before the first export is tried.
+    say of the test split), `test_image.png` (the first of it) and `result.json`. All of it is there
+    before the first export is tried.
 
     A run of several processes is written by one of them, see `Workers`.
 
@@ -51,7 +55,8 @@ def train_and_evaluate(
         to it have values, and with what `result.json` then holds.
 
     Returns:
-      What `result.json` holds; nothing in a process that does not write.
+      What `result.json` holds, with `exports` as places from here; nothing in a process that
+      does not write.
 
     Raises:
       InputError: a setting cannot be used, or another process writes into the folder; nothing
@@ -85,33 +90,40 @@ def _train_and_evaluate(
     begin = time.perf_counter()
     folder = pathlib.Path(config.folder)
     earlier, config = workers.agreed(config, lambda: workdir.earlier_run(config))
-    plan = resolve(config, load_splits(config, earlier), earlier)
+    with output.waiting(f"reading the images of {escaping.one_line(config.dataset)}"):
+        splits = load_splits(config, earlier)
+    plan = resolve(config, splits, earlier)
     workers.check_equal("images", plan.splits.checksums)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
         keras.utils.set_random_seed(config.seed)
-        model = build_model(plan, workers.strategy)
+        with output.waiting("building the networks"):
+            model = build_model(plan, workers.strategy)
         progress = _train(model, plan, earlier, workers, callbacks, begin)
         if not workers.chief:
             return workers.from_chief(dict)  # which comes when the chief is done
-        result, predicted = results.collect(model, plan, progress)
+        with output.waiting("testing the networks"):
+            result, predicted = results.collect(model, plan, progress)
         result["flags"] = plan.config.flagfile().splitlines()
         result["versions"] = results.versions()
         finished = earlier is not None and earlier.facts["epoch"] >= config.epochs
         result["exports"] = exporting.made_before(plan.config) if finished else {}
         result["wall_seconds"] = round(progress.seconds, 1)
         predictions.save(folder / "predictions.npz", predicted)
+        example = tf.io.encode_png(plan.splits.test.pixels[0])
+        files.write(folder / EXAMPLE, example.numpy())
         _write(folder, result)
         show(plan.config, result)
         try:
-            result["exports"] |= exporting.export_networks(
-                model, plan, result, predicted, but=result["exports"]
-            )
+            with output.waiting("exporting: what is written is tried in a process of its own"):
+                result["exports"] |= exporting.export_networks(
+                    model, plan, result, predicted, but=result["exports"]
+                )
         except RunError as error:
             raise RunError(
                 f"{error}; all else of the run is in {folder}, and python -m tf_cutnmix.export "
-                f"--run={folder} exports it without training"
+                f"{shlex.quote(f'--run={folder}')} exports it without training"
             ) from error
         _write(folder, result)
     finally:
@@ -121,7 +133,9 @@ def _train_and_evaluate(
 
 
 def _write(folder: pathlib.Path, result: dict[str, Any]) -> None:
-    files.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
+    record = exports.record(folder, result["exports"])
+    result["fingerprints"] = record["fingerprints"]
+    exporting.write_result(folder, result | record)
 
 
 def _train(
@@ -146,13 +160,26 @@ def _train(
             if progress.epoch < config.epochs:
                 progress.begin_epoch_anew()
     workdir.open_folder(folder, config, earlier)
-    print(overview(plan, model), flush=True)
+    with output.waiting("counting what a step computes"):
+        told = overview(plan, model)
+    print(told, flush=True)
     for line in (*plan.splits.train.notes, *hints(plan, model)):
         print(line, flush=True)
-    with events, interrupts, workers.together(progress.save):
+    with (
+        events,
+        interrupts,
+        workers.together(progress.save),
+        contextlib.ExitStack() as first_step,
+    ):
+        first_step.enter_context(
+            output.waiting("preparing the first step: of deep networks that takes minutes")
+        )
+        prepared = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda *_, **__: first_step.close()
+        )
         _show_first_batch(events, folder, model, plan)
         progress.write_history()
-        _fit(model, plan, progress, callbacks)
+        _fit(model, plan, progress, [prepared, *callbacks])
         progress.end_if_asked()
     return progress
 

@@ -1,12 +1,14 @@
 """The networks of a run as exports, at its end and afterwards."""
 
+import contextlib
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Collection
 from typing import Any
 
-from tf_cutnmix import files
+from tf_cutnmix import exports, files
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import card, checkpoints, predictions, workdir
@@ -26,6 +28,8 @@ _TOLD = ("best_on_validation", "best_peer")
 
 def export_run(config: Config) -> dict[str, str]:
     """Export the networks of a finished run once more, as the run's end would.
+
+    Where the run's folder can be written, `result.json` then says where these are.
 
     Args:
       config: of the run, with what is to be exported, in which formats and where.
@@ -58,7 +62,17 @@ def export_run(config: Config) -> dict[str, str]:
         )
     kept = files.own(folder, "predictions.npz")
     predicted = predictions.read(kept) if kept.exists() else None
-    return export_networks(model, plan, result, predicted)
+    written = export_networks(model, plan, result, predicted)
+    if os.access(folder, os.W_OK):
+        for name, own in exports.record(folder, written).items():
+            result[name] = {**result.get(name, {}), **own}
+        write_result(folder, result)
+    return written
+
+
+def write_result(folder: pathlib.Path, result: dict[str, Any]) -> None:
+    """Write `result.json`."""
+    files.write(folder / "result.json", json.dumps(result, indent=2).encode() + b"\n")
 
 
 def _result(folder: pathlib.Path) -> dict[str, Any]:
@@ -100,15 +114,20 @@ def _checkpoint(folder: pathlib.Path) -> checkpoints.Checkpoint:
 
 def made_before(config: Config) -> dict[str, str]:
     """Where the exports of a finished run are, by name, if they would be made the same again."""
+    folder = pathlib.Path(config.folder)
     try:
-        result = json.loads((pathlib.Path(config.folder) / "result.json").read_text())
-        before, exports = settings_in("\n".join(result["flags"])), dict(result["exports"])
+        result = json.loads((folder / "result.json").read_text())
+        before, kinds = settings_in("\n".join(result["flags"])), dict(result["exports"])
     except (OSError, ValueError, KeyError, TypeError):  # of another version, or damaged
         return {}
     now = settings_in(config.flagfile())
     if any(before[name] != now[name] for name in ("export_format", "export_dir", "max_pixels")):
         return {}
-    return {name: path for name, path in exports.items() if pathlib.Path(path).is_dir()}
+    made = {}
+    for name in kinds:
+        with contextlib.suppress(InputError):  # It is gone.
+            made[name] = str(exports.made_by(folder, result, name))
+    return made
 
 
 @fresh_process()

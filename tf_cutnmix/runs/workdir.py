@@ -16,7 +16,7 @@ _MAY_CHANGE = names_of(Config, Role.PLACE, Role.KEPT, Role.MADE)
 _FOLDERS = ("checkpoints", "tensorboard")
 _FILES = (
     *("flags.cfg", "metrics.jsonl", "result.json", "predictions.npz"),
-    *("mixed_batch.png", "run.html"),
+    *("mixed_batch.png", "test_image.png", "run.html"),
 )
 
 
