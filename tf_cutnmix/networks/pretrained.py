@@ -1,6 +1,7 @@
 """Networks that start from weights that were trained before."""
 
 import pathlib
+import warnings
 from collections.abc import Sequence
 
 import h5py
@@ -107,10 +108,13 @@ def _check_folder(path: pathlib.Path, source: str) -> None:
 
 def _load_weights(network: keras.Model, path: pathlib.Path) -> None:
     """Read a `.weights.h5`, without its classifier where that is another one."""
-    try:
-        network.load_weights(path)
-    except ValueError:
-        _trunk(network).load_weights(path)
+    with warnings.catch_warnings():
+        # Keras looks for each layer in two lists, of which files have one.
+        warnings.filterwarnings("ignore", "Skipping nested container")
+        try:
+            network.load_weights(path)
+        except ValueError:
+            _trunk(network).load_weights(path)
 
 
 def _assign_each(
