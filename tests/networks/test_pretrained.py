@@ -103,8 +103,10 @@ def test_weights_of_another_network_are_refused(tmp_path):
     with pytest.raises(InputError, match="not those of"):  # they are of two
         pretrained.load([build_network("resnet8", (8, 8, 3), 10)], EXPORT)
     tiny_peer(size=7).save(tmp_path / "other.keras")
-    with pytest.raises(InputError, match="name weights of the same network"):
-        pretrained.load([tiny_peer()], str(tmp_path / "other.keras"))
+    tiny_peer(size=7).save_weights(tmp_path / "other.weights.h5")
+    for name in ("other.keras", "other.weights.h5"):
+        with pytest.raises(InputError, match="name weights of the same network"):
+            pretrained.load([tiny_peer()], str(tmp_path / name))
 
 
 def test_what_others_keep_in_folders_is_refused_with_what_to_do(tmp_path):

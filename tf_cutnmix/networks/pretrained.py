@@ -33,7 +33,7 @@ def load(networks: Sequence[keras.Model], source: str) -> None:
                 _assign(network, pytorch.arrays(path, network, source), source)
         elif source.endswith(".weights.h5"):
             for network in networks:
-                _load_weights(network, path)
+                _load_weights(network, path, source)
         else:
             _assign_each(networks, _read(path, source), source)
     except InputError:
@@ -106,15 +106,22 @@ def _check_folder(path: pathlib.Path, source: str) -> None:
         )
 
 
-def _load_weights(network: keras.Model, path: pathlib.Path) -> None:
-    """Read a `.weights.h5`, without its classifier where that is another one."""
+def _load_weights(network: keras.Model, path: pathlib.Path, source: str) -> None:
+    """Read a `.weights.h5`, without its classifier where that is another one.
+
+    Raises:
+      InputError: it is of another network.
+    """
     with warnings.catch_warnings():
         # Keras looks for each layer in two lists, of which files have one.
         warnings.filterwarnings("ignore", "Skipping nested container")
         try:
             network.load_weights(path)
         except ValueError:
-            _trunk(network).load_weights(path)
+            try:
+                _trunk(network).load_weights(path)
+            except ValueError as error:
+                raise _other(network, source) from error
 
 
 def _assign_each(
@@ -129,18 +136,26 @@ def _assign_each(
 
 
 def _assign(network: keras.Model, found: Sequence[np.ndarray], source: str) -> None:
-    """Set all weights, or all below the classifier where what follows there is another one."""
+    """Set all weights, or all below the classifier where what follows there is another one.
+
+    Raises:
+      InputError: they are of another network.
+    """
     chosen, below = _floats(network), _floats(_trunk(network))
     # Fewer than two networks have: what follows is another classifier, of any layers.
     if _shapes(found) != _shapes(chosen) and len(found) < len(chosen) + len(below):
         chosen, found = below, found[: len(below)]
     if _shapes(found) != _shapes(chosen):
-        raise InputError(
-            f"--weights_from={source} holds arrays that are not those of {network.name}, which has "
-            f"{len(network.weights)}: name weights of the same network"
-        )
+        raise _other(network, source)
     for variable, array in zip(chosen, found, strict=True):
         variable.assign(array)
+
+
+def _other(network: keras.Model, source: str) -> InputError:
+    return InputError(
+        f"--weights_from={source} holds arrays that are not those of {network.name}, which has "
+        f"{len(network.weights)}: name weights of the same network"
+    )
 
 
 def _floats(network: keras.Model) -> list[keras.Variable]:
