@@ -122,12 +122,16 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
         lines = [line for text in requirements for line in text.split("\n") if line]
         return {re.split(r"[<>=~!; ]", line)[0] for line in lines}
 
-    optional = declared(*(extras[name] for name in ("litert", "onnx", "openvino", "serving")))
+    formats = declared(*(extras[name] for name in ("litert", "onnx", "openvino", "serving")))
+    optional = {
+        "networks.pytorch": declared(extras["pytorch"], extras["bench"]),
+        "serving.formats": formats,
+        "serving.savedmodel": formats,
+    }
     needed = declared(setup["options"]["install_requires"])
     for module in FILES:
         imported = {DISTRIBUTIONS.get(n, n).replace("_", "-") for n in other_imports(module)}
-        is_optional = module in ("serving.formats", "serving.savedmodel")
-        assert imported <= needed | (optional if is_optional else set()), module
+        assert imported <= needed | optional.get(module, set()), module
 
 
 def test_every_file_and_all_that_is_public_in_it_has_a_docstring() -> None:

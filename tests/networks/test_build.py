@@ -1,5 +1,6 @@
 """A network by its name: endpoints, stages, precision, compiling, saving; Keras', the user's."""
 
+import functools
 import inspect
 import random
 
@@ -18,7 +19,7 @@ from tests.networks.small_networks import (
 from tests.tiny_peers import tiny_peer
 from tf_cutnmix import build_network
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.networks import build, stages
+from tf_cutnmix.networks import build, pretrained, stages
 from tf_cutnmix.networks.build import find
 
 
@@ -185,12 +186,12 @@ def check(name: str) -> None:
     images = pixels((2, size, size, 3))
     network = build_network(name, (size, size, 3), 7)
     function = build.KERAS_NAMES[name]
-    original = function(include_top=False, weights=None, input_shape=(size, size, 3))
+    original = function(include_top=False, weights=None, pooling="avg", input_shape=(size, size, 3))
     module = function.__module__.rpartition(".")[2]
     preprocess = getattr(keras.applications, module).preprocess_input
     original.set_weights(network.get_weights()[:-2])
     outputs = network(images)
-    expected = np.mean(original(preprocess(images.astype("float32"))), axis=(1, 2))
+    expected = original(preprocess(images.astype("float32")))
     np.testing.assert_allclose(outputs["features"], expected, rtol=1e-3, atol=1e-3)
     assert outputs["logits"].shape == (2, 7)
     heights = [outputs[stage].shape[1] for stage in stages(network)]
@@ -223,6 +224,31 @@ def test_weights_that_cannot_be_downloaded_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with pytest.raises(InputError, match="imagenet weights of keras_mobilenet_v3_small cannot"):
         build_network("keras_mobilenet_v3_small", (32, 32, 3), 10, weights="imagenet")
+
+
+@pytest.mark.long
+def test_efficientnet_normalises_as_keras_whatever_it_starts_from(tmp_path, monkeypatch):
+    function = functools.partial(
+        keras.applications.EfficientNetB0, include_top=False, pooling="avg", input_shape=(32, 32, 3)
+    )
+    file = tmp_path / "made.weights.h5"
+    made = function(weights=None)
+    values = made.get_weights()
+    values[:2] = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    made.set_weights(values)
+    made.save_weights(file)
+    module = inspect.getmodule(inspect.unwrap(keras.applications.EfficientNetB0))
+    monkeypatch.setattr(module.file_utils, "get_file", lambda *args, **kwargs: str(file))
+    expected = function(weights="imagenet")(pixels((2, 32, 32, 3)).astype("float32"))
+    name = "keras_efficientnet_b0"
+    downloaded = build_network(name, (32, 32, 3), 10, weights="imagenet")
+    loaded = build_network(name, (32, 32, 3), 10)
+    pretrained.load([loaded], str(file))
+    anew = build_network(name, (32, 32, 3), 10)  # as to export what was trained
+    anew.set_weights(downloaded.get_weights())
+    for network in (downloaded, loaded, anew):
+        found = network(pixels((2, 32, 32, 3)))["features"]
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["resnet8", "my_networks:f"])

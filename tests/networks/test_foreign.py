@@ -8,7 +8,7 @@ import pytest
 
 from tests.networks.small_networks import assert_equal_outputs, between, noise, pixels
 from tf_cutnmix.networks import adapt, stages
-from tf_cutnmix.networks.foreign import find_stages
+from tf_cutnmix.networks.foreign import copy_layer, find_stages
 
 
 def user_model() -> keras.Model:
@@ -51,6 +51,18 @@ def test_an_adapted_model_keeps_its_statistics_dropout_and_frozen_layers():
     assert np.abs(mean - noise((6,))).max() > 0.1
     assert len(peer.get_layer("frozen").trainable_variables) == 0
     assert len(peer.trainable_variables) == 8
+
+
+def test_a_normalization_keeps_the_statistics_of_its_adapt_in_every_copy():
+    seen = pixels((50, 8, 8, 3), seed=1).astype("float32")
+    statistics = keras.layers.Normalization()
+    statistics.adapt(seen)
+    peer = adapt(keras.Sequential([keras.Input((8, 8, 3)), statistics]), 10)
+    copy = keras.models.clone_model(peer, clone_function=copy_layer)
+    copy.set_weights(peer.get_weights())
+    expected = (pixels().mean((1, 2)) - seen.mean((0, 1, 2))) / seen.std((0, 1, 2))
+    for network in (peer, copy):
+        np.testing.assert_allclose(network(pixels())["features"], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_peers_of_one_model_share_nothing_with_each_other_or_with_it():

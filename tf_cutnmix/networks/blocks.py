@@ -82,6 +82,18 @@ def _count(maps: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.size(maps) // maps.shape[-1], tf.float32)
 
 
+@keras.saving.register_keras_serializable("tf_cutnmix")
+class Normalization(keras.layers.Normalization):
+    """Keras' layer, by the weights that it has.
+
+    Keras' own goes on with those of its last `adapt` after its weights are set.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        self.finalize_state()
+        return super().call(inputs)
+
+
 def batch_normalisation(x: keras.KerasTensor) -> keras.KerasTensor:
     """BatchNormalization with the constants that all families use."""
     return BatchNormalization(momentum=0.9, epsilon=1e-5)(x)

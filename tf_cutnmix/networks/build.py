@@ -27,6 +27,10 @@ KERAS_NAMES = {
     if inspect.isfunction(function) and "include_top" in inspect.signature(function).parameters
 }
 
+# https://github.com/tensorflow/tensorflow/issues/49930
+_EFFICIENTNETS = tuple(f"keras_efficientnet_b{number}" for number in range(8))
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
 
 def find(name: str, weights: str | None = None) -> Callable[..., keras.Model]:
     """What builds a network of this name, called as `build_network` without the name.
@@ -122,9 +126,11 @@ def _build_of_keras(
     Raises:
       InputError: the images are too small for it, or the weights cannot be downloaded.
     """
-    function = KERAS_NAMES[name]
+    function = functools.partial(
+        KERAS_NAMES[name], include_top=False, pooling="avg", input_shape=input_shape
+    )
     try:
-        model = function(include_top=False, weights=weights, input_shape=input_shape)
+        model = function(weights=weights)
     except ValueError as error:
         raise InputError(f"--arch={name}: {first_line(error)}: pass --image_size") from error
     # What keras.utils.get_file raises when it has no connection.
@@ -132,8 +138,26 @@ def _build_of_keras(
         raise InputError(
             f"the {weights} weights of {name} cannot be downloaded: {first_line(error)}"
         ) from error
-    preprocess = importlib.import_module(function.__module__).preprocess_input
-    return adapt(model, num_classes, stages=find_stages(model), preprocess=preprocess, name=name)
+    if weights and name in _EFFICIENTNETS:
+        given, model = model.get_weights(), function(weights=None)
+        model.set_weights(given)
+    preprocess = importlib.import_module(KERAS_NAMES[name].__module__).preprocess_input
+    network = adapt(model, num_classes, stages=find_stages(model), preprocess=preprocess, name=name)
+    mend_normalisation(network)
+    return network
+
+
+def mend_normalisation(network: keras.Model) -> None:
+    """Set right what Keras' ImageNet weights of EfficientNet B0 to B7 normalise by.
+
+    They hold standard deviations where the layer takes variances, for which Keras adds a
+    `Rescaling` where a network is built for `weights="imagenet"`. Ours have none, whatever they
+    start from, so that a run's weights fit the network that is built anew to export them.
+    """
+    if network.name in _EFFICIENTNETS:
+        for variable in network.variables:
+            if variable.name == "variance" and np.allclose(variable, _IMAGENET_DEVIATION):
+                variable.assign(np.square(_IMAGENET_DEVIATION))
 
 
 def _function(name: str) -> Callable[[tuple[int, int, int], int], object]:

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tf_cutnmix.errors import last_line
+from tf_cutnmix.networks.blocks import Normalization
 
 # What makes features of an output, by its rank.
 _POOLING = {
@@ -113,8 +114,11 @@ def copy_layer(layer: keras.Operation, **changes: Any) -> keras.Operation:
     """
     if isinstance(layer, keras.layers.Lambda):
         return layer
+    kind = type(layer)
+    if kind is keras.layers.Normalization:
+        kind = Normalization  # whose copy is told its statistics as weights
     try:
-        return type(layer).from_config({**layer.get_config(), **changes})
+        return kind.from_config({**layer.get_config(), **changes})
     # A layer's own code runs here.
     except Exception as error:
         # Keras says last what it was, after all of the config.
