@@ -12,7 +12,7 @@ from tf_cutnmix import command, sweep
 from tf_cutnmix.data import Images
 from tf_cutnmix.distillation.method import METHODS, Method
 from tf_cutnmix.mixing.layers import MIXINGS
-from tf_cutnmix.networks import build
+from tf_cutnmix.networks import registry
 from tf_cutnmix.runs.config import Config
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
@@ -67,7 +67,7 @@ def test_a_config_of_the_literature_has_its_recipe_and_commands_whose_names_are_
     assert path.stem == f"{config.dataset}_{config.arch}"
     assert text.count(f"--flagfile=configs/paper/{path.name}") == 2
     assert (config.num_peers, config.method, config.mix) == (3, "cutnmix", "cutnmix")
-    assert build.find(config.arch)
+    assert registry.find(config.arch)
     lines = text.replace("\\\n#", "").splitlines()
     (line,) = [line for line in lines if "tf_cutnmix.sweep" in line]
     flags = line.replace("configs/paper", str(path.parent)).split()[4:]

@@ -111,14 +111,14 @@ def _stated(header: tf.Tensor) -> tf.Tensor:
     # The height of a BMP file is negative where its first row is the upper one.
     bmp = _pair(header[22:26], header[18:22])
     lossless = _number(header[21:25])
-    variant = header[8:]
+    variant, animated = header[8:], header[20] // 2 % 2 == 1
     kinds = [
         (_is(header, b"\x89PNG\r\n\x1a\n"), _pair(header[20:24], header[16:20], big=True)),
         (_is(header, b"GIF8"), _pair(header[8:10], header[6:8])),
         (_is(header, b"BM") & _bmp_has_colours(header), tf.minimum(bmp, 2**32 - bmp)),
         (_is(variant, b"WEBPVP8 "), _pair(header[28:30], header[26:28]) % 2**14),
         (_is(variant, b"WEBPVP8L"), 1 + tf.stack([lossless // 2**14, lossless]) % 2**14),
-        (_is(variant, b"WEBPVP8X") & _still(header), 1 + _pair(header[27:30], header[24:27])),
+        (_is(variant, b"WEBPVP8X") & ~animated, 1 + _pair(header[27:30], header[24:27])),
     ]
     is_it, sizes = zip(*kinds, strict=True)
     return tf.reduce_sum(tf.where(tf.stack(is_it)[:, tf.newaxis], tf.stack(sizes), 0), axis=0)
@@ -128,11 +128,6 @@ def _bmp_has_colours(header: tf.Tensor) -> tf.Tensor:
     """Whether a BMP file stores the colours themselves: others TensorFlow reads as if they were."""
     length, bits, packing = (_number(header[a:b]) for a, b in [(14, 18), (28, 30), (30, 34)])
     return (length >= 40) & ((bits == 24) & (packing == 0) | (bits == 32) & (packing % 3 == 0))
-
-
-def _still(header: tf.Tensor) -> tf.Tensor:
-    """Whether a WebP file with features is not animated."""
-    return header[20] // 2 % 2 == 0
 
 
 def _is_jpeg(file: tf.Tensor) -> tf.Tensor:

@@ -62,7 +62,7 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
       InputError: the folder is of neither kind, or there is no such split.
     """
     found = layout(path)
-    splits, read = found.splits, _reader(image_size)
+    splits = found.splits
     if "[" in split:
         # Of them as they are listed, by class, a slice would be the first classes.
         splits = {
@@ -74,13 +74,25 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
         chosen.sort(key=lambda one: one[::-1])
     paths = [file for file, _ in chosen]
 
+    def read(file: pathlib.Path) -> tuple[np.ndarray, bytes]:
+        content = file.read_bytes()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        return pictures.read(content, image_size), digest
+
     def examples() -> Iterator[tuple[np.ndarray, int, bytes]]:
-        for (image, content), (_, label) in zip(_each(read, paths), chosen, strict=True):
-            yield image, label, content
+        for (image, digest), (_, label) in zip(_each(read, paths), chosen, strict=True):
+            yield image, label, digest
+
+    def can_be_read(file: pathlib.Path) -> bool:
+        try:
+            read(file)
+        except (OSError, tf.errors.OpError, RunError):
+            return False
+        return True
 
     def broken() -> list[pathlib.Path]:
         every = [file for listed in found.splits.values() for file, _ in listed]
-        whole = _each(lambda file: _can_be_read(file, read), every)
+        whole = _each(can_be_read, every)
         return [file for file, good in zip(every, whole, strict=True) if not good]
 
     return Source(
@@ -93,25 +105,6 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
         found.notes,
         broken,
     )
-
-
-def _reader(image_size: int) -> Callable[[pathlib.Path], tuple[np.ndarray, bytes]]:
-    """Makes an image `[H, W, 3]` of a file, and a digest of it."""
-
-    def read(file: pathlib.Path) -> tuple[np.ndarray, bytes]:
-        content = file.read_bytes()
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        return pictures.read(content, image_size), digest
-
-    return read
-
-
-def _can_be_read(file: pathlib.Path, read: Callable[[pathlib.Path], object]) -> bool:
-    try:
-        read(file)
-    except (OSError, tf.errors.OpError, RunError):
-        return False
-    return True
 
 
 def _each(call: Callable[[pathlib.Path], _Made], paths: Sequence[pathlib.Path]) -> Iterator[_Made]:
