@@ -47,7 +47,7 @@ Pixels = np.ndarray | Rows
 
 
 class Facts(NamedTuple):
-    """What reading all pixels of some images tells of each.
+    """What is known of each of some images once all pixels were read.
 
     Attributes:
       digests: `[N, 16]` uint8, equal for images that are equal to the byte, and for no others.
@@ -167,7 +167,7 @@ class Source(NamedTuple):
       name: what an error calls example i.
       made_of: lines that differ where the images do: names, sizes and dates of files.
       notes: what a user is to know about the images, a line each.
-      broken: the files that cannot be read, where that can be told of each.
+      broken: finds the files that cannot be read, where the source can name them.
     """
 
     place: str

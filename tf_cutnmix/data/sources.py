@@ -30,7 +30,7 @@ def load(
       split: TFDS split syntax, for every kind of source: "train", "train[:2000]", "train+test".
       data_dir: where TFDS looks; its own default if empty.
       image_size: pixels a side that the images are resized to; 0 keeps them as stored.
-      cache_dir: where they lie ready for the next that asks, or are put; empty: nowhere.
+      cache_dir: where they are kept for later runs, or found; empty: nowhere.
 
     A folder holds either class sub-folders with images, of which every fifth image in the
     order of the names is the test split, or one folder of class sub-folders for each split

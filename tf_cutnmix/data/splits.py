@@ -34,7 +34,7 @@ def select(dataset: str, split: str, splits: Mapping[str, Iterable]) -> list:
     except (ValueError, AssertionError) as error:
         raise InputError(f"{dataset}: {first_line(error)}") from error
     chosen = [e for part in instructions for e in elements[part.splitname][part.from_ : part.to]]
-    some(len(chosen))
+    not_empty(len(chosen))
     return chosen
 
 
@@ -61,7 +61,7 @@ def in_proportion(labels: Sequence[int]) -> list[int]:
     return order
 
 
-def some(count: int) -> int:
+def not_empty(count: int) -> int:
     """The number of images that a split selects; `InputError` if it is 0."""
     if not count:
         raise InputError("the split selects no images: widen --train_split or --test_split")

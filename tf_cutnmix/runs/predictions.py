@@ -1,10 +1,10 @@
-"""What the networks of a run said of its test images: a file to draw from, without TensorFlow."""
+"""The test predictions of a run in one file, to draw from without TensorFlow."""
 
 import io
 import pathlib
 import zipfile
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -56,11 +56,8 @@ def save(path: pathlib.Path, predictions: Predictions) -> None:
     Raises:
       RunError: the file cannot be written.
     """
-    named: dict[str, Any] = {
-        f"{_NETWORK}{name}": p for name, p in predictions.probabilities.items()
-    }
     rest = predictions._asdict()
-    del rest["probabilities"]
+    named = {f"{_NETWORK}{name}": p for name, p in rest.pop("probabilities").items()}
     content = io.BytesIO()
     np.savez_compressed(content, **named, **rest)
     files.write(path, content.getvalue())

@@ -6,8 +6,7 @@ import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
 from tf_cutnmix.distillation.method import Forward, Method, Part, Peers, Term, dense, recipe
-from tf_cutnmix.distillation.peers import check_alike
-from tf_cutnmix.networks.sharing import stages
+from tf_cutnmix.distillation.peers import check_alike, last_maps
 
 
 @recipe(min_peers=2)
@@ -42,9 +41,7 @@ class Discriminators(Part):
 
     def __init__(self, peers: Peers) -> None:
         super().__init__("discriminators")
-        self.stages = [stages(peer)[-1] for peer in peers]
-        pairs = zip(peers, self.stages, strict=True)
-        shapes = [tuple(peer.output[stage].shape[1:]) for peer, stage in pairs]
+        self.stages, shapes = last_maps("afd", peers)
         check_alike("afd", "last maps", [shape[:2] for shape in shapes])
         channels = [shape[-1] for shape in shapes]
         before = channels[-1:] + channels[:-1]
