@@ -19,6 +19,7 @@ from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.networks.served import Served
 from tf_cutnmix.reporting import pages
 
+_TOP = 3
 _THUMBNAIL = 160
 _LONGEST = 44
 
@@ -68,10 +69,8 @@ def find(places: Iterable[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]
     return list(files), [file for file in left_out if file not in files]
 
 
-def ask(
-    export: Served, paths: Sequence[pathlib.Path], *, batch_size: int, top: int = 3
-) -> Iterator[Answer]:
-    """An answer to each file, in their order.
+def ask(export: Served, paths: Sequence[pathlib.Path], *, batch_size: int) -> Iterator[Answer]:
+    """An answer to each file, with its three most probable classes, in their order.
 
     Raises:
       InputError: the export does not take files, or has not a name for each of its classes.
@@ -87,7 +86,7 @@ def ask(
             if isinstance(answer, str):
                 yield Answer(path, problem=answer)
                 continue
-            order = np.argsort(-answer, kind="stable")[:top]
+            order = np.argsort(-answer, kind="stable")[:_TOP]
             yield Answer(path, tuple((export.class_names[k], float(answer[k])) for k in order))
 
 

@@ -34,7 +34,6 @@ _ROLES = {
 _NO_CLASSES = ("__MACOSX",)
 # So many for each thread are read before the first of them is needed: all lie in memory then.
 _FILES_A_THREAD = 8
-_NAMED = 10
 
 Classes = dict[str, list[pathlib.Path]]
 _Made = TypeVar("_Made")
@@ -146,7 +145,7 @@ def layout(path: pathlib.Path) -> Layout:
     written = {own.name for place in folders.values() or [path] for own in _subfolders(place)}
     spellings = collections.Counter(map(composed, written))
     if twice := [repr(name) for name, number in sorted(spellings.items()) if number > 1]:
-        which = listed(twice, _NAMED)
+        which = listed(twice)
         notes.append(f"{path}: one class each, although Unicode writes them twice: {which}")
     class_names = tuple(splits["train"])
     for role, classes in splits.items():

@@ -12,8 +12,6 @@ import tensorflow as tf
 
 from tf_cutnmix.errors import InputError, RunError, first_line, listed
 
-_NAMED = 10
-
 
 class Rows:
     """Some images of an array, which may be on disk; copied when they are asked for, no sooner.
@@ -227,7 +225,7 @@ def _unreadable(source: Source, position: int, error: Exception) -> str:
     # One at a time they would cost a run each.
     if len(broken := source.broken()) < 2:
         return first
-    named = listed(list(map(str, broken)), _NAMED)
+    named = listed(list(map(str, broken)))
     remedy = first if isinstance(error, InputError) else "repair or remove them"
     return f"{len(broken)} pictures of {source.place} cannot be read: {named}: {remedy}"
 

@@ -12,8 +12,6 @@ from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, first_line, listed
 from tf_cutnmix.escaping import composed
 
-_NAMED = 5
-
 
 class Served(NamedTuple):
     """A loaded export.
@@ -97,7 +95,7 @@ def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[in
     ours, theirs = list(map(composed, found)), list(map(composed, wanted))
     more, missing = Counter(ours) - Counter(theirs), Counter(theirs) - Counter(ours)
     if more or missing:
-        has, have = (listed(list(map(repr, sorted(names))), _NAMED) for names in (more, missing))
+        has, have = (listed(list(map(repr, sorted(names))), 5) for names in (more, missing))
         raise InputError(
             f"{export} and the data name their classes otherwise: it has {has or 'no others'}, "
             f"they have {have or 'no others'}; rename them, or pass --classes_by_position if "

@@ -14,8 +14,6 @@ from tf_cutnmix.runs import outlook, scores
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
 
-_NAMED = 5
-
 
 class Splits(NamedTuple):
     """The images of a run; `validation` may hold none."""
@@ -117,7 +115,7 @@ def _check_same(earlier: Checkpoint, splits: Splits, config: Config) -> None:
     before, now = (list(map(composed, of_run)) for of_run in names)
     if before != now:
         gone, new = (
-            listed(list(map(repr, sorted(set(a) - set(b)))), _NAMED) or "none"
+            listed(list(map(repr, sorted(set(a) - set(b)))), 5) or "none"
             for a, b in ((before, now), (now, before))
         )
         raise InputError(
