@@ -19,10 +19,10 @@ _HEADER = 34
 
 
 def decode(file: tf.Tensor, max_pixels: int | None = None) -> tf.Tensor:
-    """The picture in a PNG, JPEG, GIF, BMP or WebP file, turned as its camera was held.
+    """The picture in a PNG, JPEG, GIF, BMP or WebP file, turned upright by its EXIF orientation.
 
-    Grey becomes three equal channels and an alpha channel is left out; of 16 bits the upper 8
-    count, of an animation the first picture. CMYK is read as Adobe writes it, as Pillow does.
+    Grey becomes three equal channels and an alpha channel is dropped; of 16 bits the upper 8 are
+    used, of an animation the first frame. CMYK is read as Adobe writes it, as Pillow does.
 
     Args:
       file: the bytes, a scalar.
@@ -69,9 +69,9 @@ def size(file: tf.Tensor) -> tf.Tensor:
 
 
 def orientation(file: tf.Tensor) -> tf.Tensor:
-    """How the camera that wrote a JPEG file was held, 1 to 8 as EXIF has it, a scalar int64.
+    """The EXIF orientation of a JPEG file, 1 to 8, a scalar int64.
 
-    It is 1, upright, where the file is no JPEG, or does not say or says it in a wrong way.
+    It is 1, upright, for other files and where it is missing or invalid.
     """
 
     length = tf.strings.length(file, "BYTE")
@@ -99,7 +99,7 @@ def orientation(file: tf.Tensor) -> tf.Tensor:
 
 
 def turn(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """A picture `[H, W, C]` as it is to be seen, from an orientation of 1 to 8."""
+    """A picture `[H, W, C]` turned upright, from an EXIF orientation of 1 to 8."""
     transposed = tf.transpose(pixels, tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2]))
     upside_down = tf.reduce_any(orientation == tf.constant([3, 4, 7, 8], tf.int64))
     mirrored = tf.reduce_any(orientation == tf.constant([2, 3, 6, 7], tf.int64))

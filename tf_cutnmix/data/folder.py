@@ -107,7 +107,7 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
 
 
 def _each(call: Callable[[pathlib.Path], _Made], paths: Sequence[pathlib.Path]) -> Iterator[_Made]:
-    """What is made of each file, in their order, by as many threads as TensorFlow has."""
+    """The result of a call for each file, in their order, by as many threads as TensorFlow has."""
     # One before all: each of several would make TensorFlow's graph ready.
     yield from map(call, paths[:1])
     workers = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
@@ -120,9 +120,9 @@ def _each(call: Callable[[pathlib.Path], _Made], paths: Sequence[pathlib.Path]) 
 def layout(path: pathlib.Path) -> Layout:
     """List a folder: a sub-folder for each class, or for each split and in it for each class.
 
-    A class's pictures lie anywhere below its folder, or below folders whose names are written
-    otherwise in Unicode alone. Without splits every fifth of each class is a test picture, in the
-    order of the names.
+    A class's pictures lie anywhere below its folder, or below folders whose names differ in their
+    Unicode form alone. Without splits every fifth picture of each class, in the order of the names,
+    is a test picture.
 
     Raises:
       InputError: the folder is of neither kind, or a class has no pictures or a name that cannot

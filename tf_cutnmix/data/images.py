@@ -14,7 +14,7 @@ from tf_cutnmix.errors import InputError, RunError, first_line, listed
 
 
 class Rows:
-    """Some images of an array, which may be on disk; copied when they are asked for, no sooner.
+    """Rows of an array of images, which may be on disk; they are copied when indexed.
 
     Args:
       array: `[M, H, W, 3]`, or rows of another.
@@ -96,13 +96,13 @@ class Images(NamedTuple):
         return self if self.facts else self._replace(facts=facts_of(self.pixels))
 
     def digests(self) -> list[bytes]:
-        """Of each image some bytes that only images equal to the byte have in common."""
+        """For each image some bytes, the same for identical images and for no others."""
         return [row.tobytes() for row in self._known().digests]
 
     def fingerprints(self) -> np.ndarray:
         """`[N, 2]` uint32: of each image's file, or of its pixels where it has none, and its label.
 
-        Other ways to decode the files have the same ones.
+        They do not depend on how the files are decoded.
         """
         digests = self._known().digests if self.contents is None else self.contents
         first = np.ascontiguousarray(digests[:, :4]).view(np.uint32)
@@ -156,7 +156,7 @@ class Source(NamedTuple):
     """One split of a data set before it is read.
 
     Attributes:
-      place: what its data set is called.
+      place: the name of its data set.
       examples: reads them, in the order of the split: an image `[H, W, 3]` uint8, its label, and
         16 bytes that only equal files have in common, none where it is in no file. Where one cannot
         be read, an OSError, a RunError or an error of TensorFlow says why.

@@ -90,7 +90,7 @@ def _source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
 
 
 def _folder(dataset: str) -> pathlib.Path | None:
-    """The folder that a data set's name is, if it is one's."""
+    """The folder that the name of a data set stands for, if any."""
     path = pathlib.Path(os.path.expanduser(dataset))
     if dataset != "digits" and path.is_dir() and (os.sep in dataset or not tfds.knows(dataset)):
         return path

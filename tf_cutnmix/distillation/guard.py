@@ -1,4 +1,4 @@
-"""What a step must not be taken on, and what is wrong with the data of a call."""
+"""Steps that must not be taken, and what is wrong with the data of a call."""
 
 import functools
 import re

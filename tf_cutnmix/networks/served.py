@@ -82,7 +82,7 @@ def _check_signature(predict: Any, classes: int) -> None:
 
 
 def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where an export's answers have each of the classes of some data.
+    """For each class of some data, its column in an export's predictions.
 
     Args:
       export: what it is called in the error.

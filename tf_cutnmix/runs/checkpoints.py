@@ -1,4 +1,4 @@
-"""The whole state of a run in one file, checked when it is read; the former one is kept."""
+"""The whole state of a run in one file, checked when it is read; the one before it is kept."""
 
 import io
 import json

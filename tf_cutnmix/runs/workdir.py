@@ -33,11 +33,11 @@ def check_exports_writable(config: Config) -> None:
 
 
 def earlier_run(config: Config) -> tuple[Checkpoint | None, Config]:
-    """The checkpoint to go on from, if that is asked for and there is one. Writes nothing.
+    """The checkpoint to resume from, if that is asked for and there is one. Writes nothing.
 
     Returns:
-      The checkpoint, and the settings of the run: those that are passed, and how it was, or is
-      now, made longer.
+      The checkpoint, and the settings of the run: those that are passed, with the `restarts` that
+      it has.
 
     Raises:
       InputError: the folder holds a run that is neither to be resumed nor overwritten, or one
@@ -120,7 +120,7 @@ def _recorded_flags(folder: pathlib.Path, checkpoint: Checkpoint | None) -> str:
 
 
 def _made_longer(config: Config, before: dict[str, str], checkpoint: Checkpoint | None) -> Config:
-    """The settings with the restarts that the run has, one more if it is finished and goes on."""
+    """The settings with the run's restarts, one more if it is finished and is made longer."""
     restarts = before["restarts"]
     epochs = before["epochs"]
     finished = checkpoint is not None and str(checkpoint.facts["epoch"]) == epochs
@@ -131,7 +131,7 @@ def _made_longer(config: Config, before: dict[str, str], checkpoint: Checkpoint 
 
 
 def _not_in(others: dict[str, str], settings: dict[str, str]) -> list[str]:
-    """The settings that others have not, or not with this value, as flags."""
+    """The settings that others lack or have with another value, as flags."""
     return [
         f"--{name}={value}"
         for name, value in sorted(settings.items())
