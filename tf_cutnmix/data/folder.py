@@ -208,11 +208,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The folder of each split, by the split's name; none where the sub-folders are classes.
-
-    Raises:
-      InputError: some sub-folders are called as splits are, and do not fit together.
-    """
+    """The folder of each split, by the split's name; none where the sub-folders are classes."""
     folders = _subfolders(path)
     by_role = collections.defaultdict(list)
     for folder in folders:
