@@ -93,7 +93,7 @@ class Images(NamedTuple):
 
     def with_facts(self) -> "Images":
         """The same images with their `facts`, for which all pixels are read if need be."""
-        return self if self.facts else self._replace(facts=facts_of(self.pixels))
+        return self._replace(facts=self._known())
 
     def digests(self) -> list[bytes]:
         """For each image some bytes, the same for identical images and for no others."""
