@@ -136,7 +136,7 @@ def test_facts_cost_command_and_first_batch_are_there(page: str) -> None:
 def test_a_run_of_before_has_a_page_without_its_predictions(tmp_path: pathlib.Path) -> None:
     run = make_run(tmp_path / "run")
     page = run_page.page(run, run_page.content(run))
-    assert "has left no predictions.npz" in page
+    assert "This run has no predictions.npz" in page
     assert "Recall by class" not in page
     assert "The first batch" not in page
     assert page.count("<svg") == 2
