@@ -31,7 +31,7 @@ hypothesis.settings.load_profile("suite")
 LONGEST = (
     *("test_sweep", "test_docs", "test_experiment", "test_every_method", "test_bad_input"),
     *("test_gpu_bundle", "test_augment", "test_cache", "test_keras_habits", "test_progress"),
-    *("test_replicas", "test_methods", "test_distiller", "test_folder", "test_build"),
+    *("test_replicas", "test_methods", "test_distiller", "test_folder", "test_registry"),
     *("test_layers", "test_guard", "test_families", "test_workers", "test_sharing"),
 )
 

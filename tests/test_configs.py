@@ -8,7 +8,7 @@ from tests.tiny_peers import tiny_peer
 from tf_cutnmix import command, sweep
 from tf_cutnmix.distillation.method import METHODS, Method
 from tf_cutnmix.mixing.layers import MIXINGS
-from tf_cutnmix.networks import build
+from tf_cutnmix.networks import registry
 from tf_cutnmix.runs.config import Config
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
@@ -33,7 +33,7 @@ def check_published_recipe(config: Config) -> None:
     recipe = (config.epochs, config.batch_size, config.learning_rate, config.weight_decay)
     assert recipe == (300, 128, 0.1, 5e-4)
     assert round(config.crop * 32) == 4
-    assert build.find(config.arch)
+    assert registry.find(config.arch)
 
 
 def test_both_data_sets_have_a_config_for_three_depths_and_each_architecture_of_the_literature():

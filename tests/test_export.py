@@ -102,7 +102,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
         ("flags.cfg", b"--dataset=digits\n--alpha=-1\n", "flags.cfg is damaged, .*alpha"),
         ("flags.cfg", b"--dataset=\xff\n", "flags.cfg is damaged"),
         ("result.json", b'{"best_peer": "peer1"', "no whole result.json"),
-        ("result.json", b'{"best_peer": "peer1"}', "result.json tells no best_on_validation"),
+        ("result.json", b'{"best_peer": "peer1"}', "result.json has no best_on_validation"),
         ("checkpoints/00000009-00000000.npz", None, "checkpoints holds none"),
         ("export", b"", "cannot be a folder"),
     ],

@@ -39,7 +39,7 @@ def unknown(kind: str, name: str, allowed: Iterable[str], hint: str = "") -> Inp
     return InputError(f"unknown {kind} {name!r}{known and ': '}{known}")
 
 
-def listed(names: Sequence[str], most: int) -> str:
+def listed(names: Sequence[str], most: int = 10) -> str:
     """Some names, the first `most` of them and how many more there are."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

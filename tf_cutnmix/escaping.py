@@ -19,7 +19,9 @@ def one_line(text: str, longest: int | None = None) -> str:
     """Text in one line: what is no printable character, such as a mark that turns the direction
     of writing, stands as its escape; of more than `longest` characters the middle is left out.
     """
-    shown = "".join(c if c.isprintable() or c in _JOINERS else _escaped(c) for c in text)
+    shown = "".join(
+        c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text
+    )
     if longest is None or len(shown) <= longest:
         return shown
     tail = (longest - 1) // 2
@@ -36,7 +38,3 @@ def cell(value: object) -> object:
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
     return value
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")

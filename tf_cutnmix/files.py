@@ -68,7 +68,7 @@ def check_names(path: pathlib.Path) -> None:
 
 
 def own(folder: pathlib.Path, name: str) -> pathlib.Path:
-    """What a folder holds by a name; the folder itself may be a link, as may those above it.
+    """The path of a name in a folder, which may itself be a link, as may those above it.
 
     Raises:
       InputError: it is a link out of the folder: whoever made that would choose what is shown.
@@ -83,7 +83,7 @@ def own(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def make_folder(folder: pathlib.Path, option: str = "workdir") -> list[pathlib.Path]:
-    """Make a folder and those above it; the ones that were not there, the innermost first.
+    """Make a folder and those above it; returns the ones that were made, the innermost first.
 
     Raises:
       InputError: it cannot be made.
@@ -100,7 +100,7 @@ def make_folder(folder: pathlib.Path, option: str = "workdir") -> list[pathlib.P
 
 
 def identity(path: pathlib.Path, name: str) -> str:
-    """A line that is another one for a file that was changed."""
+    """A line that changes when the file does."""
     found = path.stat()
     return f"{name} {found.st_size} {found.st_mtime_ns}"
 

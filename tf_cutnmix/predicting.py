@@ -18,6 +18,7 @@ from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.networks.served import Served
 from tf_cutnmix.reporting import pages
 
+_TOP = 3
 _THUMBNAIL = 160
 _LONGEST = 44
 
@@ -60,10 +61,8 @@ def find(named: Iterable[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     return list(files), [file for file in left_out if file not in files]
 
 
-def ask(
-    export: Served, paths: Sequence[pathlib.Path], *, batch_size: int, top: int = 3
-) -> Iterator[Answer]:
-    """An answer to each file, in their order.
+def ask(export: Served, paths: Sequence[pathlib.Path], *, batch_size: int) -> Iterator[Answer]:
+    """An answer to each file, with its three most probable classes, in their order.
 
     Raises:
       InputError: the export does not take files, or has not a name for each of its classes.
@@ -72,42 +71,39 @@ def ask(
     if serve_bytes is None or "valid" not in serve_bytes.structured_outputs:
         raise InputError("--savedmodel has no signature serve_bytes: it is no export of tf_cutnmix")
     for start in range(0, len(paths), batch_size):
-        for path, answer in _ask_batch(export, serve_bytes, paths[start : start + batch_size]):
-            if isinstance(answer, RunError):
-                yield Answer(path, problem=str(answer))
+        batch = paths[start : start + batch_size]
+        found = _ask_batch(export, serve_bytes, batch)
+        for path in batch:
+            answer = found[path]
+            if isinstance(answer, str):
+                yield Answer(path, problem=answer)
                 continue
-            order = np.argsort(-answer, kind="stable")[:top]
+            order = np.argsort(-answer, kind="stable")[:_TOP]
             yield Answer(path, tuple((export.class_names[k], float(answer[k])) for k in order))
 
 
 def _ask_batch(
     export: Served, serve_bytes: Callable, paths: Sequence[pathlib.Path]
-) -> Iterator[tuple[pathlib.Path, np.ndarray | RunError]]:
-    """Each file with its probabilities `[K]`, or with what is wrong with it."""
-    contents = {}
-    errors = {}
+) -> dict[pathlib.Path, np.ndarray | str]:
+    """Of each file its probabilities `[K]`, or why it cannot be read."""
+    contents: dict[pathlib.Path, bytes] = {}
+    found: dict[pathlib.Path, np.ndarray | str] = {}
     for path in paths:
         try:
             contents[path] = path.read_bytes()
         except OSError as error:
-            errors[path] = RunError(str(error.strerror))
+            found[path] = str(error.strerror)
     answer = serve_bytes(bytes=tf.constant(list(contents.values()), tf.string, [len(contents)]))
-    rows = zip(answer["probabilities"].numpy(), answer["valid"].numpy(), strict=True)
-    probabilities = dict(zip(contents, rows, strict=True))
-    for path in paths:
-        if path in errors:
-            yield path, errors[path]
-            continue
-        row, valid = probabilities[path]
-        if valid:
-            yield path, row
-            continue
-        try:
-            images = np.asarray(_by_pillow(contents[path]))[np.newaxis]
-        except RunError as error:
-            yield path, error
-        else:
-            yield path, export.predict(images=tf.constant(images))["probabilities"].numpy()[0]
+    rows = zip(contents, answer["probabilities"].numpy(), answer["valid"].numpy(), strict=True)
+    for path, probabilities, valid in rows:
+        found[path] = probabilities
+        if not valid:
+            try:
+                images = np.asarray(_by_pillow(contents[path]))[np.newaxis]
+                found[path] = export.predict(images=images)["probabilities"].numpy()[0]
+            except RunError as error:
+                found[path] = str(error)
+    return found
 
 
 def _by_pillow(content: bytes) -> Image.Image:

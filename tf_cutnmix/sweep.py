@@ -17,9 +17,9 @@ from tf_cutnmix.sweeps import grid, processes
 SUMMARY = """\
 Trains once for each combination of the values that --grid names, on top of the other flags:
 --grid="method=independent,cutnmix" --grid="seed=0,1,2" makes 6 runs, one after another or
---jobs at once. Each has a folder of its own below --workdir. The same command goes on where a
-sweep stopped: runs that are done are left alone, one that was interrupted is resumed, one that
-failed is tried again.
+--jobs at once. Each has a folder of its own below --workdir. The same command continues where a
+sweep stopped: finished runs are skipped, one that was interrupted is resumed, one that failed is
+tried again.
 
   python -m tf_cutnmix.sweep --grid="method=cutnmix,dml" --grid="seed=0,1,2" --workdir=sweeps/two"""
 
@@ -57,11 +57,11 @@ class Settings(Config):
         None,
         "run",
         "threads of each run, on which its last bits depend; 0: one for each core; by default "
-        "its share of the cores, and in a sweep that is gone on with what it has",
+        "its share of the cores, or as before in a sweep that is continued",
         rule=NOT_NEGATIVE,
     )
-    resume: bool = setting(False, "run", "needless here: a sweep goes on with what it finds")
-    overwrite: bool = setting(False, "run", "make all runs anew")
+    resume: bool = setting(False, "run", "needless here: a sweep always continues")
+    overwrite: bool = setting(False, "run", "make all runs again")
     grid: tuple[str, ...] = setting(
         (),
         "grid",

@@ -114,7 +114,7 @@ def test_an_entry_that_was_cut_off_is_named(pets, cache, name) -> None:
     (entry,) = entries(cache)
     whole = (entry / name).read_bytes()
     (entry / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=f"{entry} cannot be read: remove it, it is made anew"):
+    with pytest.raises(InputError, match=f"{entry} cannot be read, remove it"):
         load(pets, cache)
 
 

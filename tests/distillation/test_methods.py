@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.distillation.formulas import BATCH, TEMPERATURE, Step, peers_cross_entropy
+from tests.distillation.small_models import small_network
 from tests.tiny_peers import CLASSES, tiny_peer
 from tf_cutnmix import Method
 from tf_cutnmix.distillation.method import METHODS, Forward, Term, losses_at, parts_of
@@ -318,6 +319,7 @@ def one_stage(strides: int) -> keras.Model:
             lambda: [tiny_peer(6), one_stage(2)],
             "afd .* last maps, which have unlike sizes",
         ),
+        (("afd",), lambda: [tiny_peer(6), small_network()], "peer 2, .*, names no stages"),
         (("kd",), (6,), "--method=kd needs --teacher"),
         (("dlb",), (6,), "--method=dlb needs .*batch_size"),
     ],

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tests.networks.small_networks import between, noise, pixels, small_network
 from tf_cutnmix import build_network
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.networks.build import find
+from tf_cutnmix.networks.registry import find
 
 
 def size_by_the_paper(depth: int, num_classes: int) -> int:

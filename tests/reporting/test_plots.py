@@ -126,4 +126,4 @@ def test_calibration_draws_what_was_said_and_what_is_right() -> None:
     probabilities = np.array([[0.95, 0.05], [0.97, 0.03], [0.45, 0.55], [np.nan, 1.0]])
     above, _ = plots.calibration.__wrapped__(probabilities, np.array([0, 1, 1, 0])).axes
     np.testing.assert_allclose(above.lines[1].get_data(), [[55, 96], [100, 50]])
-    assert above.get_ylabel() == "are right (%)"
+    assert above.get_ylabel() == "accuracy (%)"

@@ -120,7 +120,7 @@ def test_the_best_run_of_a_group_is_linked_and_shown(tmp_path: pathlib.Path) -> 
     page = pages.render("report.html", **report)
     assert f'<a href="../{best.folder.name}/run.html">' in page
     assert page.count("<summary>") == 4
-    assert "Course of the training" in page
+    assert "Learning curves" in page
 
 
 # CSV

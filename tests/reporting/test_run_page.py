@@ -102,11 +102,11 @@ def test_every_term_and_the_accuracies_have_a_curve(page: str) -> None:
 
 
 def test_the_surest_mistake_comes_first_with_what_is_said_and_what_is_true(page: str) -> None:
-    captions = re.findall(r"<figcaption>(says .*?)</figcaption>", page)
+    captions = re.findall(r"<figcaption>(predicted .*?)</figcaption>", page)
     script = "<bdi>&lt;script&gt;alert(1)&lt;/script&gt;</bdi>"
     assert captions == [
-        f"says {script}, 94.0%<br>is <bdi>cat (0)</bdi>",
-        f"says {script}, 60.0%<br>is <bdi>cat (0)</bdi>",
+        f"predicted {script}, 94.0%<br>is <bdi>cat (0)</bdi>",
+        f"predicted {script}, 60.0%<br>is <bdi>cat (0)</bdi>",
     ]
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)" alt="test image (\d)"', page)
     assert [position for _, position in pictures] == ["2", "1"]
@@ -136,7 +136,7 @@ def test_facts_cost_command_and_first_batch_are_there(page: str) -> None:
 def test_a_run_of_before_has_a_page_without_its_predictions(tmp_path: pathlib.Path) -> None:
     run = make_run(tmp_path / "run")
     page = run_page.page(run, run_page.content(run))
-    assert "has left no predictions.npz" in page
+    assert "This run has no predictions.npz" in page
     assert "Recall by class" not in page
     assert "The first batch" not in page
     assert page.count("<svg") == 2

@@ -148,8 +148,8 @@ def test_damaged_and_lost_files_are_made_anew_from_the_checkpoint_before(whole, 
     printed = capsys.readouterr().out
     assert "cannot read the checkpoint" in printed
     assert "00000002-00000000.npz" in printed
-    assert "the one before it is gone on from" in printed
-    assert "flags.cfg is missing: it is written anew" in printed
+    assert "the checkpoint before it is used" in printed
+    assert "flags.cfg is missing: it is written again" in printed
     assert_equal_to_the_bit(copied, whole.folder)
     flags = (copied / "flags.cfg").read_text()
     assert flags.replace(str(copied), str(whole.folder)) == (whole.folder / "flags.cfg").read_text()

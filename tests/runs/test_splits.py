@@ -129,16 +129,8 @@ def test_the_same_files_are_the_same_images(cached, pictures, tmp_path, monkeypa
     earlier = begun_on(config_of(pictures, **before))
     for file in pictures.rglob("*.png"):
         os.utime(file, (1, 1))
-    reader = folders._reader
-
-    def other_reader(image_size: int):
-        def read(file: pathlib.Path):
-            image, content = reader(image_size)(file)
-            return image + 1, content
-
-        return read
-
-    monkeypatch.setattr(folders, "_reader", other_reader)
+    read = folders.pictures.read
+    monkeypatch.setattr(folders.pictures, "read", lambda file, size: read(file, size) + 1)
     loading.load_splits(config_of(pictures, **now), earlier)
 
 

@@ -17,10 +17,10 @@ def shuffled_batches(
     """Endless training batches `([B, H, W, 3] uint8, [B] int32)`, of no more than all images.
 
     The order within epoch e is a function of (seed, e): a run that starts at `first_epoch`
-    sees what a run from the start would see from there on. The remainder that does not fill
-    a batch is left out, another one in each epoch. With `balanced` an epoch shows each class as
-    often as every other, up to one image: small classes' images several times, of large classes
-    a part, another one in each epoch.
+    sees what a run from the start would see from there on. The images that do not fill a batch are
+    left out, different ones in each epoch. With `balanced` an epoch shows all classes equally
+    often, up to one image: the images of small classes several times, of large classes a part that
+    changes with the epoch.
     """
     steps = len(images.pixels) // batch_size
 
@@ -45,7 +45,7 @@ def ordered_batches(images: Images, batch_size: int) -> tf.data.Dataset:
 
 
 def _balanced(positions: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """As many positions, those of each class equally often, in the order that they have."""
+    """As many positions, each class equally often, in the order within the class."""
     own = [positions[labels[positions] == label] for label in np.unique(labels)]
     shares = np.diff(np.linspace(0, len(positions), len(own) + 1).round().astype(int))
     return np.concatenate([np.resize(p, share) for p, share in zip(own, shares, strict=True)])

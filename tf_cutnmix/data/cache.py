@@ -1,4 +1,4 @@
-"""Images that were read once lie ready for every later run, and for all workers at once."""
+"""Images that were read once, kept on disk for every later run and all workers."""
 
 import hashlib
 import json
@@ -91,5 +91,5 @@ def _read(entry: pathlib.Path, class_names: tuple[str, ...]) -> Images:
             contents = known.get("contents")
         pixels = np.load(entry / "pixels.npy", mmap_mode="r")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{entry} cannot be read: remove it, it is made anew: {error}") from error
+        raise InputError(f"{entry} cannot be read, remove it: {error}") from error
     return Images(pixels, labels, class_names, facts=Facts(*facts), contents=contents)

@@ -19,10 +19,10 @@ _HEADER = 34
 
 
 def decode(file: tf.Tensor, max_pixels: int | None = None) -> tf.Tensor:
-    """The picture in a PNG, JPEG, GIF, BMP or WebP file, turned as its camera was held.
+    """The picture in a PNG, JPEG, GIF, BMP or WebP file, turned upright by its EXIF orientation.
 
-    Grey becomes three equal channels and an alpha channel is left out; of 16 bits the upper 8
-    count, of an animation the first picture. CMYK is read as Adobe writes it, as Pillow does.
+    Grey becomes three equal channels and an alpha channel is dropped; of 16 bits the upper 8 are
+    used, of an animation the first frame. CMYK is read as Adobe writes it, as Pillow does.
 
     Args:
       file: the bytes, a scalar.
@@ -42,10 +42,10 @@ def decode(file: tf.Tensor, max_pixels: int | None = None) -> tf.Tensor:
 def decode_known(file: tf.Tensor) -> tf.Tensor:
     """What `decode` says of a file whose `size` is known not to be 0."""
     pixels = tf.cond(
-        _is(_bytes(file, 0, 4), b"RIFF"),
+        _starts_with(_bytes(file, 0, 4), b"RIFF"),
         # A WebP file with an alpha channel is decoded with it or not at all.
         lambda: tf.io.decode_image(file, channels=0, expand_animations=False)[..., :3],
-        lambda: tf.io.decode_image(_by_adobe(file), channels=3, expand_animations=False),
+        lambda: tf.io.decode_image(_with_adobe_marker(file), channels=3, expand_animations=False),
     )
     pixels = tf.ensure_shape(pixels, [None, None, 3])
     held = orientation(file)
@@ -64,14 +64,14 @@ def size(file: tf.Tensor) -> tf.Tensor:
     return tf.cond(
         _is_jpeg(file),
         lambda: tf.io.extract_jpeg_shape(file, tf.int64)[:2],
-        lambda: _stated(_bytes(file, 0, _HEADER)),
+        lambda: _size_in_header(_bytes(file, 0, _HEADER)),
     )
 
 
 def orientation(file: tf.Tensor) -> tf.Tensor:
-    """How the camera that wrote a JPEG file was held, 1 to 8 as EXIF has it, a scalar int64.
+    """The EXIF orientation of a JPEG file, 1 to 8, a scalar int64.
 
-    It is 1, upright, where the file is no JPEG, or does not say or says it in a wrong way.
+    It is 1, upright, for other files and where it is missing or invalid.
     """
 
     length = tf.strings.length(file, "BYTE")
@@ -99,26 +99,26 @@ def orientation(file: tf.Tensor) -> tf.Tensor:
 
 
 def turn(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """A picture `[H, W, C]` as it is to be seen, from an orientation of 1 to 8."""
+    """A picture `[H, W, C]` turned upright, from an EXIF orientation of 1 to 8."""
     transposed = tf.transpose(pixels, tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2]))
     upside_down = tf.reduce_any(orientation == tf.constant([3, 4, 7, 8], tf.int64))
     mirrored = tf.reduce_any(orientation == tf.constant([2, 3, 6, 7], tf.int64))
     return tf.reverse(transposed, tf.boolean_mask([0, 1], [upside_down, mirrored]))
 
 
-def _stated(header: tf.Tensor) -> tf.Tensor:
+def _size_in_header(header: tf.Tensor) -> tf.Tensor:
     """What `size` says of all kinds but JPEG: a file is of one of them or of none."""
     # The height of a BMP file is negative where its first row is the upper one.
     bmp = _pair(header[22:26], header[18:22])
     lossless = _number(header[21:25])
-    variant = header[8:]
+    variant, animated = header[8:], header[20] // 2 % 2 == 1
     kinds = [
-        (_is(header, b"\x89PNG\r\n\x1a\n"), _pair(header[20:24], header[16:20], big=True)),
-        (_is(header, b"GIF8"), _pair(header[8:10], header[6:8])),
-        (_is(header, b"BM") & _bmp_has_colours(header), tf.minimum(bmp, 2**32 - bmp)),
-        (_is(variant, b"WEBPVP8 "), _pair(header[28:30], header[26:28]) % 2**14),
-        (_is(variant, b"WEBPVP8L"), 1 + tf.stack([lossless // 2**14, lossless]) % 2**14),
-        (_is(variant, b"WEBPVP8X") & _still(header), 1 + _pair(header[27:30], header[24:27])),
+        (_starts_with(header, b"\x89PNG\r\n\x1a\n"), _pair(header[20:24], header[16:20], big=True)),
+        (_starts_with(header, b"GIF8"), _pair(header[8:10], header[6:8])),
+        (_starts_with(header, b"BM") & _bmp_has_colours(header), tf.minimum(bmp, 2**32 - bmp)),
+        (_starts_with(variant, b"WEBPVP8 "), _pair(header[28:30], header[26:28]) % 2**14),
+        (_starts_with(variant, b"WEBPVP8L"), 1 + tf.stack([lossless // 2**14, lossless]) % 2**14),
+        (_starts_with(variant, b"WEBPVP8X") & ~animated, 1 + _pair(header[27:30], header[24:27])),
     ]
     is_it, sizes = zip(*kinds, strict=True)
     return tf.reduce_sum(tf.where(tf.stack(is_it)[:, tf.newaxis], tf.stack(sizes), 0), axis=0)
@@ -130,16 +130,11 @@ def _bmp_has_colours(header: tf.Tensor) -> tf.Tensor:
     return (length >= 40) & ((bits == 24) & (packing == 0) | (bits == 32) & (packing % 3 == 0))
 
 
-def _still(header: tf.Tensor) -> tf.Tensor:
-    """Whether a WebP file with features is not animated."""
-    return header[20] // 2 % 2 == 0
-
-
 def _is_jpeg(file: tf.Tensor) -> tf.Tensor:
-    return _is(_bytes(file, 0, len(_JPEG)), _JPEG)
+    return _starts_with(_bytes(file, 0, len(_JPEG)), _JPEG)
 
 
-def _by_adobe(file: tf.Tensor) -> tf.Tensor:
+def _with_adobe_marker(file: tf.Tensor) -> tf.Tensor:
     """A CMYK JPEG file with Adobe's marker: without it, TensorFlow alone takes ink for light."""
 
     def marked() -> tf.Tensor:
@@ -158,13 +153,13 @@ def _is_segment(window: tf.Tensor) -> tf.Tensor:
 
 def _is_exif(segment: tf.Tensor) -> tf.Tensor:
     """Whether a segment of a JPEG file, its marker and its length before it, holds EXIF."""
-    return (segment[1] == _APP1) & _is(segment[4:], b"Exif\x00\x00")
+    return (segment[1] == _APP1) & _starts_with(segment[4:], b"Exif\x00\x00")
 
 
 def _orientation_in(file: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     """What the first directory of a TIFF header at `start` says."""
     header = _bytes(file, start, 8)
-    big = _is(header, b"MM\x00\x2a")
+    big = _starts_with(header, b"MM\x00\x2a")
 
     def number(found: tf.Tensor) -> tf.Tensor:
         return tf.where(big, _number(found, big=True), _number(found))
@@ -185,7 +180,7 @@ def _orientation_in(file: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     values = tf.where(long, wide, first)
     is_it = (numbers[:, 0] == _ORIENTATION) & (short | long)
     found = tf.concat([values[is_it], tf.ones([1], tf.int64)], axis=0)[0]
-    known = (big | _is(header, b"II\x2a\x00")) & (found >= 1) & (found <= 8)
+    known = (big | _starts_with(header, b"II\x2a\x00")) & (found >= 1) & (found <= 8)
     return tf.where(known, found, 1)
 
 
@@ -200,7 +195,7 @@ def _number(digits: tf.Tensor, *, big: bool = False) -> tf.Tensor:
     return tf.reduce_sum(digits * tf.constant(places[::-1] if big else places, tf.int64))
 
 
-def _is(found: tf.Tensor, text: bytes) -> tf.Tensor:
+def _starts_with(found: tf.Tensor, text: bytes) -> tf.Tensor:
     """Whether bytes begin with a text."""
     return tf.reduce_all(found[: len(text)] == tf.constant(list(text), tf.int64))
 

@@ -34,7 +34,6 @@ _ROLES = {
 _NO_CLASSES = ("__MACOSX",)
 # So many for each thread are read before the first of them is needed: all lie in memory then.
 _FILES_A_THREAD = 8
-_NAMED = 10
 
 Classes = dict[str, list[pathlib.Path]]
 _Made = TypeVar("_Made")
@@ -62,7 +61,7 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
       InputError: the folder is of neither kind, or there is no such split.
     """
     found = layout(path)
-    splits, read = found.splits, _reader(image_size)
+    splits = found.splits
     if "[" in split:
         # Of them as they are listed, by class, a slice would be the first classes.
         splits = {
@@ -74,13 +73,25 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
         chosen.sort(key=lambda one: one[::-1])
     paths = [file for file, _ in chosen]
 
+    def read(file: pathlib.Path) -> tuple[np.ndarray, bytes]:
+        content = file.read_bytes()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        return pictures.read(content, image_size), digest
+
     def examples() -> Iterator[tuple[np.ndarray, int, bytes]]:
-        for (image, content), (_, label) in zip(_each(read, paths), chosen, strict=True):
-            yield image, label, content
+        for (image, digest), (_, label) in zip(_each(read, paths), chosen, strict=True):
+            yield image, label, digest
+
+    def can_be_read(file: pathlib.Path) -> bool:
+        try:
+            read(file)
+        except (OSError, tf.errors.OpError, RunError):
+            return False
+        return True
 
     def broken() -> list[pathlib.Path]:
         every = [file for listed in found.splits.values() for file, _ in listed]
-        whole = _each(lambda file: _can_be_read(file, read), every)
+        whole = _each(can_be_read, every)
         return [file for file, good in zip(every, whole, strict=True) if not good]
 
     return Source(
@@ -95,27 +106,8 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
     )
 
 
-def _reader(image_size: int) -> Callable[[pathlib.Path], tuple[np.ndarray, bytes]]:
-    """Makes an image `[H, W, 3]` of a file, and a digest of it."""
-
-    def read(file: pathlib.Path) -> tuple[np.ndarray, bytes]:
-        content = file.read_bytes()
-        digest = hashlib.blake2b(content, digest_size=16).digest()
-        return pictures.read(content, image_size), digest
-
-    return read
-
-
-def _can_be_read(file: pathlib.Path, read: Callable[[pathlib.Path], object]) -> bool:
-    try:
-        read(file)
-    except (OSError, tf.errors.OpError, RunError):
-        return False
-    return True
-
-
 def _each(call: Callable[[pathlib.Path], _Made], paths: Sequence[pathlib.Path]) -> Iterator[_Made]:
-    """What is made of each file, in their order, by as many threads as TensorFlow has."""
+    """The result of a call for each file, in their order, by as many threads as TensorFlow has."""
     # One before all: each of several would make TensorFlow's graph ready.
     yield from map(call, paths[:1])
     workers = tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
@@ -128,9 +120,9 @@ def _each(call: Callable[[pathlib.Path], _Made], paths: Sequence[pathlib.Path]) 
 def layout(path: pathlib.Path) -> Layout:
     """List a folder: a sub-folder for each class, or for each split and in it for each class.
 
-    A class's pictures lie anywhere below its folder, or below folders whose names are written
-    otherwise in Unicode alone. Without splits every fifth of each class is a test picture, in the
-    order of the names.
+    A class's pictures lie anywhere below its folder, or below folders whose names differ in their
+    Unicode form alone. Without splits every fifth picture of each class, in the order of the names,
+    is a test picture.
 
     Raises:
       InputError: the folder is of neither kind, or a class has no pictures or a name that cannot
@@ -153,7 +145,7 @@ def layout(path: pathlib.Path) -> Layout:
     written = {own.name for place in folders.values() or [path] for own in _subfolders(place)}
     spellings = collections.Counter(map(composed, written))
     if twice := [repr(name) for name, number in sorted(spellings.items()) if number > 1]:
-        which = listed(twice, _NAMED)
+        which = listed(twice)
         notes.append(f"{path}: one class each, although Unicode writes them twice: {which}")
     class_names = tuple(splits["train"])
     for role, classes in splits.items():
@@ -216,11 +208,7 @@ def _refuse(error: OSError) -> None:
 
 
 def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The folder of each split, by the split's name; none where the sub-folders are classes.
-
-    Raises:
-      InputError: some sub-folders are called as splits are, and do not fit together.
-    """
+    """The folder of each split, by the split's name; none where the sub-folders are classes."""
     folders = _subfolders(path)
     by_role = collections.defaultdict(list)
     for folder in folders:

@@ -12,11 +12,9 @@ import tensorflow as tf
 
 from tf_cutnmix.errors import InputError, RunError, first_line, listed
 
-_NAMED = 10
-
 
 class Rows:
-    """Some images of an array, which may be on disk; copied when they are asked for, no sooner.
+    """Rows of an array of images, which may be on disk; they are copied when indexed.
 
     Args:
       array: `[M, H, W, 3]`, or rows of another.
@@ -47,7 +45,7 @@ Pixels = np.ndarray | Rows
 
 
 class Facts(NamedTuple):
-    """What reading all pixels of some images tells of each.
+    """What is known of each of some images once all pixels were read.
 
     Attributes:
       digests: `[N, 16]` uint8, equal for images that are equal to the byte, and for no others.
@@ -95,16 +93,16 @@ class Images(NamedTuple):
 
     def with_facts(self) -> "Images":
         """The same images with their `facts`, for which all pixels are read if need be."""
-        return self if self.facts else self._replace(facts=facts_of(self.pixels))
+        return self._replace(facts=self._known())
 
     def digests(self) -> list[bytes]:
-        """Of each image some bytes that only images equal to the byte have in common."""
+        """For each image some bytes, the same for identical images and for no others."""
         return [row.tobytes() for row in self._known().digests]
 
     def fingerprints(self) -> np.ndarray:
         """`[N, 2]` uint32: of each image's file, or of its pixels where it has none, and its label.
 
-        Other ways to decode the files have the same ones.
+        They do not depend on how the files are decoded.
         """
         digests = self._known().digests if self.contents is None else self.contents
         first = np.ascontiguousarray(digests[:, :4]).view(np.uint32)
@@ -158,7 +156,7 @@ class Source(NamedTuple):
     """One split of a data set before it is read.
 
     Attributes:
-      place: what its data set is called.
+      place: the name of its data set.
       examples: reads them, in the order of the split: an image `[H, W, 3]` uint8, its label, and
         16 bytes that only equal files have in common, none where it is in no file. Where one cannot
         be read, an OSError, a RunError or an error of TensorFlow says why.
@@ -167,7 +165,7 @@ class Source(NamedTuple):
       name: what an error calls example i.
       made_of: lines that differ where the images do: names, sizes and dates of files.
       notes: what a user is to know about the images, a line each.
-      broken: the files that cannot be read, where that can be told of each.
+      broken: finds the files that cannot be read, where the source can name them.
     """
 
     place: str
@@ -227,7 +225,7 @@ def _unreadable(source: Source, position: int, error: Exception) -> str:
     # One at a time they would cost a run each.
     if len(broken := source.broken()) < 2:
         return first
-    named = listed(list(map(str, broken)), _NAMED)
+    named = listed(list(map(str, broken)))
     remedy = first if isinstance(error, InputError) else "repair or remove them"
     return f"{len(broken)} pictures of {source.place} cannot be read: {named}: {remedy}"
 

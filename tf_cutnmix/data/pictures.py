@@ -20,9 +20,8 @@ def read(file: bytes, image_size: int = 0) -> np.ndarray:
     """The picture `[H, W, 3]` uint8 in a file of any kind, resized to a square if asked.
 
     Raises:
-      InputError: it is of a kind that is not taken.
-      RunError: it is no whole picture, and Pillow says so.
-      tf.errors.OpError: likewise, TensorFlow.
+      InputError: it is of a kind that is refused.
+      RunError, tf.errors.OpError: it is no whole picture, by Pillow or by TensorFlow.
     """
     image = _decode(tf.constant(file), image_size).numpy()
     return image if image.size else np.asarray(prepare(np.asarray(by_pillow(file)), image_size))
@@ -45,10 +44,10 @@ _known = tf.function(
 
 
 def by_pillow(file: bytes) -> PIL.Image.Image:
-    """The picture in a file, RGB, turned as its camera was held.
+    """The picture in a file, RGB, turned upright by its EXIF orientation.
 
     Raises:
-      InputError: it is of a kind that is not taken: raw, or of numbers that may mean anything.
+      InputError: it is of a kind that is refused: raw, or of numbers whose range is unknown.
       RunError: it is no whole picture.
     """
     try:

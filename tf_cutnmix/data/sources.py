@@ -31,7 +31,7 @@ def load(
       split: TFDS split syntax, for every kind of source: "train", "train[:2000]", "train+test".
       data_dir: where TFDS looks; its own default if empty.
       image_size: pixels a side that the images are resized to; 0 keeps them as stored.
-      cache_dir: where they lie ready for the next that asks, or are put; empty: nowhere.
+      cache_dir: where they are kept for later runs, or found; empty: nowhere.
 
     A folder holds either class sub-folders with images, of which every fifth image in the
     order of the names is the test split, or one folder of class sub-folders for each split
@@ -90,7 +90,7 @@ def _source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
 
 
 def _folder(dataset: str) -> pathlib.Path | None:
-    """The folder that a data set's name is, if it is one's."""
+    """The folder that the name of a data set stands for, if any."""
     path = pathlib.Path(os.path.expanduser(dataset))
     if dataset != "digits" and path.is_dir() and (os.sep in dataset or not tfds.knows(dataset)):
         return path

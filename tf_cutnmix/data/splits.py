@@ -34,7 +34,7 @@ def select(dataset: str, split: str, splits: Mapping[str, Iterable]) -> list:
     except (ValueError, AssertionError) as error:
         raise InputError(f"{dataset}: {first_line(error)}") from error
     chosen = [e for part in instructions for e in elements[part.splitname][part.from_ : part.to]]
-    some(len(chosen))
+    not_empty(len(chosen))
     return chosen
 
 
@@ -61,7 +61,7 @@ def in_proportion(labels: Sequence[int]) -> list[int]:
     return order
 
 
-def some(count: int) -> int:
+def not_empty(count: int) -> int:
     """The number of images that a split selects; `InputError` if it is 0."""
     if not count:
         raise InputError("the split selects no images: widen --train_split or --test_split")
@@ -71,8 +71,8 @@ def some(count: int) -> int:
 def hold_out(images: Images, fraction: float) -> tuple[Images, Images]:
     """Cut a validation set from a training set, the same one for every seed.
 
-    It is this part of each class, one image at least of a class that has two; images that are equal
-    to the byte are on one side.
+    It has this fraction of each class, and at least one image of a class that has two; images that
+    are equal to the byte are on the same side.
 
     Args:
       images: `N` of them.
@@ -112,10 +112,10 @@ def hold_out(images: Images, fraction: float) -> tuple[Images, Images]:
 
 
 def draw(images: Images, count: int, seed: int) -> Images:
-    """So many of the images, of each class in proportion and one at least.
+    """A random choice of `count` images, of each class in proportion and at least one.
 
     Raises:
-      InputError: there are not so many, or fewer are asked for than classes that have images.
+      InputError: there are fewer images, or more classes that have images.
     """
     counts = images.counts
     least = np.minimum(counts, 1)
@@ -132,7 +132,7 @@ def draw(images: Images, count: int, seed: int) -> Images:
 
 
 def _apportioned(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Whole numbers near these that make `total`, by largest remainders."""
+    """Whole numbers near the quotas that add up to `total`, by largest remainders."""
     shares = np.floor(quotas).astype(int)
     shares[np.argsort(shares - quotas, kind="stable")[: total - shares.sum()]] += 1
     return shares

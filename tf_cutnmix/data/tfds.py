@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 from tf_cutnmix import files
 from tf_cutnmix.data.images import Source, prepare
-from tf_cutnmix.data.splits import some
+from tf_cutnmix.data.splits import not_empty
 from tf_cutnmix.errors import InputError, first_line, unknown
 
 
@@ -44,9 +44,7 @@ def source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
             )
     try:
         builder.download_and_prepare()
-        count = some(builder.info.splits[split].num_examples)
-    except InputError:
-        raise
+        count = builder.info.splits[split].num_examples
     except ValueError as error:
         raise InputError(f"{dataset}: {first_line(error)}") from error
     except (OSError, AssertionError, tfds.download.DownloadError) as error:
@@ -67,7 +65,7 @@ def source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
     return Source(
         dataset,
         examples,
-        count,
+        not_empty(count),
         tuple(features[label].names),
         lambda i: f"image {i} of {dataset}",
         # Two folders may hold other images by one name and version.

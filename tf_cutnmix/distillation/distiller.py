@@ -328,7 +328,7 @@ class OnlineDistiller(keras.Model):
         return [losses.soften(output["logits"], 1.0) for output in outputs]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.compile`; a training that diverged may then begin anew.
+        """As `keras.Model.compile`; a training that diverged may then start over.
 
         Raises:
           ValueError: a loss or metrics were passed.

@@ -1,4 +1,4 @@
-"""What a step must not be taken on, and what is wrong with the data of a call."""
+"""Steps that must not be taken, and what is wrong with the data of a call."""
 
 import functools
 import re
@@ -23,7 +23,7 @@ _DATA = {
 }
 # What earlier steps did stays: at a rate of 1e6 the first one spoils weights that are still finite.
 _TOO_LARGE = (
-    "Train anew with a lower learning rate, or a lower weight of the term: steps before it may "
+    "Train again with a lower learning rate, or a lower weight of the term: steps before it may "
     "have spoiled the weights already"
 )
 

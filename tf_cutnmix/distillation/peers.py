@@ -1,4 +1,4 @@
-"""What peers that are trained together must be."""
+"""What is asked of peers that are trained together, and what is known of them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,15 +8,16 @@ import tensorflow as tf
 
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.networks.foreign import every_layer
+from tf_cutnmix.networks.sharing import stages
 
 _ANY_SIZE = 64
 
 
 def check_peers(peers: Sequence[keras.Model]) -> int:
-    """The number of classes that all peers tell apart, once they are what they must be.
+    """The number of classes of all peers, whose inputs and outputs fit together.
 
     Raises:
-      ValueError: they are not.
+      ValueError: they do not, or a peer is no model from images to features and logits.
     """
     if not peers:
         raise ValueError("peers must hold at least one model. Received: none")
@@ -54,6 +55,23 @@ def feature_sizes(peers: Sequence[keras.Model]) -> list[int]:
 def num_classes(peers: Sequence[keras.Model]) -> int:
     """`K`, the same for all peers."""
     return peers[0].output["logits"].shape[-1]
+
+
+def last_maps(method: str, peers: Sequence[keras.Model]) -> tuple[list[str], list[tuple]]:
+    """The last stage of each peer, and the shape `(h, w, channels)` of the map at its end.
+
+    Raises:
+      InputError: a peer names no stages.
+    """
+    for number, peer in enumerate(peers, start=1):
+        if not stages(peer):
+            raise InputError(
+                f"--method={method} compares the peers' last maps, and peer {number}, {peer.name}, "
+                "names no stages: name another network or method, or pass stages to adapt"
+            )
+    last = [stages(peer)[-1] for peer in peers]
+    shapes = [peer.output[stage].shape[1:] for peer, stage in zip(peers, last, strict=True)]
+    return last, shapes
 
 
 def check_alike(method: str, what: str, sizes: Sequence[Any]) -> None:

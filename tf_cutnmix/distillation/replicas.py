@@ -24,7 +24,7 @@ def synchronise(networks: Sequence[keras.Model]) -> None:
 
 
 class Replicas:
-    """What a step does on every device of a strategy, and what they tell each other.
+    """What a step does on every device of a strategy, and what they exchange.
 
     The model's variables are no mirrored ones: there is one of each in a process, which its
     devices read and which is assigned once, where the devices' results have come together.

@@ -206,8 +206,8 @@ def _compiled(function: Callable, layer: keras.layers.Layer | None) -> Callable:
     """A function of one layer, compiled by XLA in a graph unless the layer is somebody else's.
 
     XLA pays for augmenting and for mixing on a CPU too, where it does not for networks. Not for
-    both at once: it would compute the one anew for every pixel of the other. What is done once,
-    as for a picture of the first batch, takes longer to compile than to do.
+    both at once: it would recompute the one for every pixel of the other. What is done once, as
+    for a picture of the first batch, takes longer to compile than to do.
     """
     if not (isinstance(layer, SteppedLayer) and layer.supports_jit):
         return tf.function(function, autograph=False)

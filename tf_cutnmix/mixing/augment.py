@@ -135,18 +135,18 @@ def augmix(factor: float = 0.3, num_chains: int = 3, chain_depth: int = 3) -> Tr
     return transform
 
 
-def gridmask(ratio: float = 0.5) -> Transform:
+def gridmask() -> Transform:
     """GridMask (Chen et al. 2020) of keras-cv: a rotated grid of black squares on each image.
 
-    Every draw is made for each sample. `ratio` is the squares' side as a part of the grid's
-    unit. The layer keeps its generators' states in variables, which are set from (seed, step)
-    before each call: calls must not run in parallel, as in a parallel `tf.data` map.
+    Every draw is made for each sample; the squares' side is half of the grid's unit. The layer
+    keeps its generators' states in variables, which are set from (seed, step) before each call:
+    calls must not run in parallel, as in a parallel `tf.data` map.
     """
     # Imported for this augmentation alone: it takes seconds.
     import keras_cv
 
     # With equal bounds the ratio is a constant; drawn, it would come from no generator.
-    layer = keras_cv.layers.GridMask(ratio_factor=(ratio, ratio), seed=0, dtype="float32")
+    layer = keras_cv.layers.GridMask(ratio_factor=(0.5, 0.5), seed=0, dtype="float32")
     layer.random_rotate.dtype_policy = "float32"
     generators = [layer._random_generator, layer.random_rotate._random_generator]
     # As a function it rounds eagerly as in a graph.

@@ -68,10 +68,10 @@ def soft_labels(labels: tf.Tensor, num_classes: int | None) -> tf.Tensor:
 
 
 def require(good: tf.Tensor, words: str, values: tf.Tensor) -> None:
-    """Say what the first of some values `[N]` is that is not good, `[N]` bool, if there is one.
+    """Check that all of some values `[N]` are good, `[N]` bool; the error names the first other.
 
     Raises:
-      ValueError: there is one, eagerly.
+      ValueError: one is not, eagerly.
       tf.errors.InvalidArgumentError: likewise in a graph; XLA compiles no such check.
     """
     first = tf.argmin(tf.concat([tf.cast(good, tf.int32), [0]], axis=0))
@@ -84,7 +84,7 @@ def require(good: tf.Tensor, words: str, values: tf.Tensor) -> None:
 
 
 def weigh(labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Labels `[B, K]` float32 that count as much as `weights` `[B]` say, `weight * label`.
+    """`weight * label`, of labels `[B, K]` float32 and the weights `[B]` of their samples.
 
     A cross-entropy is linear in its labels, and so is mixing: mixed, these are the labels of
     mixed samples of which each part counts by its own weight.

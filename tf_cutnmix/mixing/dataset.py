@@ -25,8 +25,8 @@ def mix_dataset(
     ```
 
     It numbers the batches itself: batch i of the first pass is mixed as the layer mixes at
-    step i, however many calls run in parallel; each later pass over the dataset draws anew. An
-    iterator can be checkpointed: restored, it goes on in its pass as it would have; the passes
+    step i, however many calls run in parallel; each later pass over the dataset has new draws. An
+    iterator can be checkpointed: restored, it continues its pass as it would have; the passes
     after it are those that this process has not made yet.
 
     Args:

@@ -163,7 +163,7 @@ class CutNMix(Mixing):
     mixed["images"].shape, mixed["labels"].shape  # (B, 2, H, W, C), (B, 10)
     ```
 
-    Images come back as `[B, num_peers, H, W, C]`; images that came as views must be
+    Images come back as `[B, num_peers, H, W, C]`; images given as views must be
     `num_peers` views, and view k is mixed by box k. All peers of a sample share its label,
     exact to the pixel: the box covers `h w / (H W)` of every view. With one peer this is CutMix.
 
@@ -313,11 +313,11 @@ def cutnmix(
     Returns:
       Images `[B, num_peers, H, W, C]` and labels `[B, K]` float32.
     """
-    return _Uncounted(seed=seed, **settings).call(images, labels, step=step)
+    return _Stateless(seed=seed, **settings).call(images, labels, step=step)
 
 
-class _Uncounted(CutNMix):
-    """One that makes no variable, which a graph could not: it does not count its calls."""
+class _Stateless(CutNMix):
+    """Does not count its calls: a graph cannot make the variable for that."""
 
     def add_weight(self, **_: Any) -> None:
         return None
@@ -342,7 +342,7 @@ def build(name: str, *, num_peers: int, regions: str, **settings: Any) -> Mixing
 
 
 def _as_before(images: tf.Tensor, mixed: tf.Tensor) -> tf.Tensor:
-    """Mixed `[B, 1, H, W, ...]` without the axis of views, if the images came without it."""
+    """Mixed `[B, 1, H, W, ...]` without the axis of views, if the images have none."""
     return mixed if images.shape.rank == 5 else mixed[:, 0]
 
 

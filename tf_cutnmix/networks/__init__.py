@@ -11,14 +11,14 @@ A stage's endpoint is the map at the end of the stage. Whatever comes after it d
 images through this map alone, so that peers can be cut there and share what comes before.
 The last stage's endpoint is the last map before global pooling.
 
-Read `blocks`, `families`, `foreign` (any other Keras model), `build` (a network by its name),
+Read `blocks`, `families`, `foreign` (any other Keras model), `registry` (a network by its name),
 `sharing` (peers that have their first stages in common), `served` (an export as a network),
 `pytorch` (a checkpoint of PyTorch as a network's weights), `pretrained` (weights to
 start from, and what of them stays).
 """
 
-from tf_cutnmix.networks.build import build_network
 from tf_cutnmix.networks.foreign import adapt
+from tf_cutnmix.networks.registry import build_network
 from tf_cutnmix.networks.sharing import share_stages, stages
 
 __all__ = ["adapt", "build_network", "share_stages", "stages"]

@@ -338,12 +338,7 @@ def _shuffled(left: keras.KerasTensor, right: keras.KerasTensor) -> keras.KerasT
 
 
 def _blocks_per_stage(name: str, each: int, rest: int, hint: str = "") -> int:
-    """The n of a network whose depth, the first number of its name, is `each * n + rest`.
-
-    Raises:
-      InputError: no n of 1 or more gives the depth, or it would take hours to build. The message
-        ends in `hint`.
-    """
+    """The n of a network whose depth, the first number of its name, is `each * n + rest`."""
     depth = int(re.findall("[0-9]+", name)[0])
     if depth > _DEEPEST:
         raise InputError(f"--arch={name}: the depth must be at most {_DEEPEST}")

@@ -125,8 +125,8 @@ def copy_layer(layer: keras.Operation, **changes: Any) -> keras.Operation:
         reason = last_line(str(error).strip() or type(error).__name__)
         reason = reason.removeprefix("Exception encountered: ").rstrip(".")
         raise ValueError(
-            f"the layer {layer.name!r} ({type(layer).__name__}) cannot be copied: it must be made "
-            f"anew by its from_config(get_config()). {reason}. A model that can is kept whole "
+            f"the layer {layer.name!r} ({type(layer).__name__}) cannot be copied: its "
+            f"from_config(get_config()) must recreate it. {reason}. A model that can is kept whole "
             "where another one calls it: keras.Model(images, model(images))"
         ) from error
 

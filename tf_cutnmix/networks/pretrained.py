@@ -10,7 +10,7 @@ import numpy as np
 
 from tf_cutnmix.errors import InputError, first_line
 from tf_cutnmix.networks import pytorch, served
-from tf_cutnmix.networks.build import mend_normalisation
+from tf_cutnmix.networks.registry import mend_normalisation
 
 
 def load(networks: Sequence[keras.Model], source: str) -> None:

@@ -11,8 +11,6 @@ from tf_cutnmix import exports, files
 from tf_cutnmix.errors import InputError, first_line, listed
 from tf_cutnmix.escaping import composed
 
-_NAMED = 5
-
 
 class Served(NamedTuple):
     """A loaded export.
@@ -77,7 +75,7 @@ def _check_signature(predict: Any, classes: int) -> None:
 
 
 def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where an export's answers have each of the classes of some data.
+    """For each class of some data, its column in an export's predictions.
 
     Args:
       export: what it is called in the error.
@@ -90,7 +88,7 @@ def columns(export: str, found: Sequence[str], wanted: Sequence[str]) -> list[in
     ours, theirs = list(map(composed, found)), list(map(composed, wanted))
     more, missing = Counter(ours) - Counter(theirs), Counter(theirs) - Counter(ours)
     if more or missing:
-        has, have = (listed(list(map(repr, sorted(names))), _NAMED) for names in (more, missing))
+        has, have = (listed(list(map(repr, sorted(names))), 5) for names in (more, missing))
         raise InputError(
             f"{export} and the data name their classes otherwise: it has {has or 'no others'}, "
             f"they have {have or 'no others'}; rename them, or pass --classes_by_position if "

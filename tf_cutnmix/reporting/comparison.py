@@ -329,7 +329,7 @@ def _point(group: Group, setting: str) -> dict[str, object]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         point["place"] = float(value)
     elif setting.endswith("_split"):
-        # Results of before have no counts.
+        # Older results have no counts.
         slice_ = re.fullmatch(r"\w+\[(\d*):(\d+)\]", str(value))
         if counts or slice_:
             sliced = float(slice_[2]) - float(slice_[1] or 0) if slice_ else 0.0

@@ -8,8 +8,8 @@ import jinja2
 from tf_cutnmix import escaping
 
 
-def _address(content: bytes, kind: str) -> str:
-    """The address of a picture that holds the picture itself; kind: "png" or "jpeg"."""
+def _data_url(content: bytes, kind: str) -> str:
+    """A picture as a URL that holds it; kind: "png" or "jpeg"."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
@@ -23,7 +23,7 @@ _TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters |= {"markdown": escaping.markdown, "address": _address}
+_TEMPLATES.filters |= {"markdown": escaping.markdown, "data_url": _data_url}
 
 
 def render(template: str, **content: Any) -> str:

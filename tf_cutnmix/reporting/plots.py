@@ -26,7 +26,7 @@ BANDS = (
     "Lines are means over seeds, bands reach from the lowest to the highest. The total loss has "
     "other terms in other methods: compare its course, not its height."
 )
-# Of more classes the picture of what is taken for what has no numbers.
+# The confusion matrix of more classes has no numbers.
 FEW_CLASSES = 14
 
 _TEACHER, _PEER = "#0b5fa5", "#d9822b"
@@ -196,9 +196,9 @@ def curve(title: str, lines: Mapping[str, pd.Series], best_epoch: int) -> Figure
 
 @as_svg
 def confusion(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
-    """How many images of each class, a row, are taken for each, a column.
+    """The confusion matrix: images of each class, a row, predicted as each, a column.
 
-    Shades are roots of the parts of a row, so that a few mistakes are seen too.
+    Shades are square roots of the parts of a row, so that a few mistakes are seen too.
 
     Args:
       counts: `[K, K]`.
@@ -220,26 +220,26 @@ def confusion(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     if classes <= FEW_CLASSES:
         for row, column in zip(*np.nonzero(counts), strict=True):
             axes.text(column, row, str(counts[row, column]), ha="center", va="center")
-    axes.set_xlabel("is taken for")
-    axes.set_ylabel("is")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
     return figure
 
 
 @as_svg
 def calibration(probabilities: np.ndarray, labels: np.ndarray) -> Figure:
-    """How often answers of each confidence are right, and how many of them there are."""
+    """Accuracy by confidence, and how many predictions have each confidence."""
     bins = 10
     counts, confident, right = np.array(scores.calibration(probabilities, labels, bins))[:, 1:]
     some = counts > 0
     figure = Figure(figsize=(4.4, 4.0))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    above.plot([0, 100], [0, 100], color=_FAINT, lw=0.9, ls="--", label="as it should be")
+    above.plot([0, 100], [0, 100], color=_FAINT, lw=0.9, ls="--", label="perfectly calibrated")
     sure, true = 100 * confident[some] / counts[some], 100 * right[some] / counts[some]
     above.plot(sure, true, "o-", color=_TEACHER, ms=4, label="teacher")
-    above.set_ylabel("are right (%)")
+    above.set_ylabel("accuracy (%)")
     above.legend(fontsize=8)
     below.bar((np.arange(bins) + 0.5) * 100 / bins, counts, width=90 / bins, color=_TEACHER)
-    below.set(xlabel="the teacher is so sure (%)", ylabel="images", xlim=(0, 100))
+    below.set(xlabel="confidence (%)", ylabel="images", xlim=(0, 100))
     return figure
 
 

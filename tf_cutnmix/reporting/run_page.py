@@ -95,11 +95,11 @@ def _predictions(run: Run) -> dict[str, Any]:
         "Recall": [
             NOTHING if np.isnan(part) else f"{part:.1%}" for part in scores.recall(teacher, labels)
         ],
-        "Mostly taken for": [
+        "Mostly confused with": [
             f"{names[row.argmax()]} ({row.max()})" if row.any() else NOTHING for row in others
         ],
     }
-    note = "Recall: part of the class's test images that the teacher recognises."
+    note = "Recall: part of the class's test images that the teacher predicts correctly."
     return {
         "mistakes": [
             {

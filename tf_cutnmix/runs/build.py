@@ -12,7 +12,7 @@ from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
 from tf_cutnmix.mixing.layers import Mixing
 from tf_cutnmix.networks import pretrained
-from tf_cutnmix.networks.build import build_network, find
+from tf_cutnmix.networks.registry import build_network, find
 from tf_cutnmix.networks.sharing import share_stages, stages
 from tf_cutnmix.runs import optimizer
 from tf_cutnmix.runs.config import Config, check_meaning

@@ -1,4 +1,4 @@
-"""The card of an exported model: what it is, what it was made from, how good it is, its limits."""
+"""The model card of an export: what it is, what it was made from, how good it is, its limits."""
 
 import shlex
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The whole state of a run in one file, checked when it is read; the former one is kept."""
+"""The whole state of a run in one file, checked when it is read; the one before it is kept."""
 
 import io
 import json
@@ -26,7 +26,7 @@ class Checkpoint(NamedTuple):
       metrics: the running means of an epoch that has begun.
       best: the variables of the model of the best epoch; none if there is no such epoch.
       facts: named texts, numbers, lists and dictionaries of them.
-      images: of each split what tells its images from others; none in runs of before.
+      images: of each split what identifies its images; none in older runs.
     """
 
     values: Sequence[np.ndarray]
@@ -59,7 +59,9 @@ def newest(folder: pathlib.Path) -> tuple[Checkpoint | None, list[str]]:
         except RunError as error:
             passed_over.append(str(error))
     if passed_over:
-        raise RunError(f"{passed_over[0]}; nor any before it: train the run anew, with --overwrite")
+        raise RunError(
+            f"{passed_over[0]}; nor any before it: train the run again, with --overwrite"
+        )
     return None, []
 
 

@@ -12,7 +12,7 @@ import tqdm
 
 from tf_cutnmix import output
 from tf_cutnmix.distillation import OnlineDistiller
-from tf_cutnmix.networks.build import KERAS_NAMES
+from tf_cutnmix.networks.registry import KERAS_NAMES
 from tf_cutnmix.runs import cost, outlook, scores
 from tf_cutnmix.runs.plan import Plan
 from tf_cutnmix.runs.progress import Progress

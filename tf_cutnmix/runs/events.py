@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: made from its history, and made anew when it goes on."""
+"""What TensorBoard shows of a run: made from its history, and made again when it is resumed."""
 
 import contextlib
 import pathlib
@@ -79,28 +79,15 @@ def mixed_batch(model: OnlineDistiller, images: tf.Tensor, labels: tf.Tensor) ->
       labels: integers `[B]`.
 
     Returns:
-      `[height, width, 3]` uint8, as of `contact_sheet`.
+      `[height, width, 3]` uint8: the images side by side, small ones enlarged, white between them.
     """
     step = tf.constant(0, tf.int64)
     shown = model.make_views(images, labels, step)
     rows = [shown.unmixed[0], *shown.views]
     for draw in shown.draws[-1:]:
         rows.insert(1, tf.gather(rows[0], draw.partner))
-    return contact_sheet(np.stack([row[:_PICTURED] for row in rows]))
-
-
-def contact_sheet(images: np.ndarray) -> np.ndarray:
-    """One picture of rows of images, each pixel enlarged so that small images can be seen.
-
-    Args:
-      images: `[rows, columns, H, W, 3]` uint8.
-
-    Returns:
-      `[height, width, 3]` uint8, white between the images.
-    """
-    scale = max(1, _SIDE // images.shape[2])
-    images = images.repeat(scale, axis=2).repeat(scale, axis=3)
+    sheet = np.stack([row[:_PICTURED] for row in rows])
+    scale = max(1, _SIDE // sheet.shape[2])
+    sheet = sheet.repeat(scale, axis=2).repeat(scale, axis=3)
     border = ((0, 0), (0, 0), (2, 2), (2, 2), (0, 0))
-    images = np.pad(images, border, constant_values=255)
-    rows, columns, height, width, channels = images.shape
-    return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
+    return np.vstack([np.hstack(row) for row in np.pad(sheet, border, constant_values=255)])

@@ -23,7 +23,7 @@ _COMPARED = 32
 _MEASURED = 1000
 _CALIBRATION = 200
 # What the exports and their cards take from `result.json`.
-_TOLD = ("best_on_validation", "best_peer")
+_NEEDED = ("best_on_validation", "best_peer")
 
 
 def export_run(config: Config) -> dict[str, str]:
@@ -54,11 +54,11 @@ def export_run(config: Config) -> dict[str, str]:
     model = build_model(plan)
     values = checkpoint.best or checkpoint.values[: len(model.variables)]
     checkpoints.restore(values, model.variables)
-    step, told = int(model.step.value), result["best_on_validation"]["step"]
-    if step != told:
+    step, expected = int(model.step.value), result["best_on_validation"]["step"]
+    if step != expected:
         raise InputError(
-            f"the checkpoints of {folder} are of step {step}, its result.json of step {told}: let "
-            "the run end, with --resume"
+            f"the checkpoints of {folder} are of step {step}, its result.json of step {expected}: "
+            "let the run end, with --resume"
         )
     kept = files.own(folder, "predictions.npz")
     predicted = predictions.read(kept) if kept.exists() else None
@@ -76,38 +76,29 @@ def write_result(folder: pathlib.Path, result: dict[str, Any]) -> None:
 
 
 def _result(folder: pathlib.Path) -> dict[str, Any]:
-    """What a finished run found.
-
-    Raises:
-      InputError: it has not finished.
-    """
+    """What `result.json` of a finished run holds."""
     path = files.own(folder, "result.json")
     try:
         result = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} is no finished run: it has no whole result.json") from error
-    if missing := [name for name in _TOLD if name not in result]:
+    if missing := [name for name in _NEEDED if name not in result]:
         raise InputError(
-            f"{folder}/result.json tells no {missing[0]}: it is of another version; train the run "
-            "anew, with --overwrite"
+            f"{folder}/result.json has no {missing[0]}: it is of another version; train the run "
+            "again, with --overwrite"
         )
     return result
 
 
 def _checkpoint(folder: pathlib.Path) -> checkpoints.Checkpoint:
-    """The latest checkpoint of a run.
-
-    Raises:
-      InputError: there is none, or it lies elsewhere.
-      RunError: none can be read.
-    """
+    """The latest checkpoint of a run, which is in its own folder."""
     for path in (folder / "checkpoints", *checkpoints.paths(folder)):
         files.own(folder, str(path.relative_to(folder)))
     checkpoint, _ = checkpoints.newest(folder)
     if checkpoint is None:
         raise InputError(
             f"{folder}/checkpoints holds none, and with it the networks are gone: train the run "
-            "anew, with --overwrite"
+            "again, with --overwrite"
         )
     return checkpoint
 
@@ -140,7 +131,7 @@ def export_networks(
 ) -> dict[str, str]:
     """Write the exports that are asked for, `but` some, each with its card; where each of them is.
 
-    A network of which the run, as one of before, has left no predictions has no card.
+    A network whose predictions an older run did not keep has no card.
     """
     best_peer = model.networks[result["best_peer"]]
     networks = {"teacher": model.averages, "peer": [best_peer], "ensemble": model.peers}
@@ -170,7 +161,7 @@ def export_networks(
 def _card(
     result: dict[str, Any], predicted: predictions.Predictions | None, name: str
 ) -> dict[str, bytes]:
-    """The file that says what an export is, where the run has left what it needs."""
+    """The card of an export, where the run has kept the network's predictions."""
     network = result["best_peer"] if name == "peer" else name
     if predicted is None or network not in predicted.probabilities:
         return {}

@@ -2,7 +2,6 @@
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +13,6 @@ from tf_cutnmix.escaping import composed
 from tf_cutnmix.runs import outlook, scores
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
-
-_NAMED = 5
 
 
 class Splits(NamedTuple):
@@ -117,7 +114,10 @@ def _check_same(earlier: Checkpoint, splits: Splits, config: Config) -> None:
     names = earlier.facts["class_names"], splits.train.class_names
     before, now = (list(map(composed, of_run)) for of_run in names)
     if before != now:
-        gone, new = (_named(set(a) - set(b)) for a, b in ((before, now), (now, before)))
+        gone, new = (
+            listed(list(map(repr, sorted(set(a) - set(b)))), 5) or "none"
+            for a, b in ((before, now), (now, before))
+        )
         raise InputError(
             f"{config.folder} was begun on {len(before)} classes and {config.dataset} now holds "
             f"{len(now)}, with {new} in place of {gone}: train a new run"
@@ -127,7 +127,3 @@ def _check_same(earlier: Checkpoint, splits: Splits, config: Config) -> None:
             f"{config.dataset} holds other images than {config.folder} was begun on: {changed}; "
             "undo that, train a new run, or pass --new_images to go on with what is there"
         )
-
-
-def _named(classes: Iterable[str]) -> str:
-    return listed(list(map(repr, sorted(classes))), _NAMED) or "none"

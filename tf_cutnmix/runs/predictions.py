@@ -1,10 +1,10 @@
-"""What the networks of a run said of its test images: a file to draw from, without TensorFlow."""
+"""The test predictions of a run in one file, to draw from without TensorFlow."""
 
 import io
 import pathlib
 import zipfile
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -56,11 +56,8 @@ def save(path: pathlib.Path, predictions: Predictions) -> None:
     Raises:
       RunError: the file cannot be written.
     """
-    named: dict[str, Any] = {
-        f"{_NETWORK}{name}": p for name, p in predictions.probabilities.items()
-    }
     rest = predictions._asdict()
-    del rest["probabilities"]
+    named = {f"{_NETWORK}{name}": p for name, p in rest.pop("probabilities").items()}
     content = io.BytesIO()
     np.savez_compressed(content, **named, **rest)
     files.write(path, content.getvalue())
@@ -89,19 +86,21 @@ def read(path: pathlib.Path) -> Predictions:
 
 def _check(path: pathlib.Path, found: Predictions) -> None:
     """Raise `RunError` unless the arrays fit each other."""
-    images, mistakes, pictures = found.labels.shape, found.mistakes, found.pictures
-    teacher = found.probabilities.get("teacher", np.zeros(0))
-    whole = [found.labels, mistakes]
+    probabilities, labels, mistakes, pictures = found
+    teacher = probabilities.get("teacher", np.zeros(0))
+
+    def numbers_below(count: int, values: np.ndarray) -> bool:
+        return values.dtype.kind in "iu" and bool(np.all((values >= 0) & (values < count)))
+
     fitting = (
-        len(images) == 1
-        and teacher.ndim == 2
-        and all(p.shape == teacher.shape for p in found.probabilities.values())
-        and all(np.issubdtype(p.dtype, np.floating) for p in found.probabilities.values())
-        and teacher.shape[0] == images[0]
-        and all(np.issubdtype(numbers.dtype, np.integer) for numbers in whole)
-        and bool(np.all((found.labels >= 0) & (found.labels < teacher.shape[1])))
-        and bool(np.all((mistakes >= 0) & (mistakes < images[0])))
-        and (pictures.ndim, pictures.dtype, len(pictures)) == (4, np.uint8, len(mistakes))
+        teacher.ndim == 2
+        and all(p.shape == teacher.shape and p.dtype.kind == "f" for p in probabilities.values())
+        and labels.shape == teacher.shape[:1]
+        and numbers_below(teacher.shape[1], labels)
+        and numbers_below(len(labels), mistakes)
+        and pictures.ndim == 4
+        and pictures.dtype == np.uint8
+        and pictures.shape[:1] == mistakes.shape
         and pictures.shape[3] == 3
         and min(pictures.shape[1:]) > 0
     )

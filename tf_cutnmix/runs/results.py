@@ -28,18 +28,19 @@ def collect(
 
     Returns:
       What `result.json` holds of the data, the networks and how good they are; what the networks
-      of the best epoch say of the test images.
+      of the best epoch predict for the test images.
     """
     splits = plan.splits
     predict = tf.function(model.predict_each, autograph=False)
     moment = {"epoch": progress.epoch, "step": int(model.step.value)}
-    figures, said = _evaluate(predict, splits)
+    figures, predicted = _evaluate(predict, splits)
     last = best = {**moment, **figures}
     if progress.best_epoch and (progress.batch or progress.best_epoch != progress.epoch):
         checkpoints.restore(progress.best_model, model.variables)
         moment = {"epoch": progress.best_epoch, "step": int(model.step.value)}
-        figures, said = _evaluate(predict, splits)
+        figures, predicted = _evaluate(predict, splits)
         best = {**moment, **figures}
+    validation = best.get("validation", {})
     # The first epoch waits for what is compiled once.
     rates = [row["images_per_second"] for row in progress.history[1:]] or progress.rates
     return {
@@ -49,68 +50,66 @@ def collect(
         "image_size": list(splits.train.pixels.shape[1:3]),
         "last": last,
         "best_on_validation": best,
-        "best_peer": _best_peer(model, best.get("validation", {})),
+        # The single network, averaged or not, that does best on the validation split.
+        "best_peer": max(model.networks, key=lambda n: validation.get(f"{n}_accuracy", 0.0)),
         "leader": model.leader,
         "parameters": cost.parameters(model),
         "trained_parameters": cost.trained_parameters(model),
         "flops_per_image": cost.training_flops(model),
         "peak_memory_bytes": cost.peak_memory(),
         "images_per_second": round(float(np.median(rates)), 1) if rates else None,
-    }, predictions.collect(said, splits.test.pixels, splits.test.labels)
+    }, predictions.collect(predicted, splits.test.pixels, splits.test.labels)
 
 
 def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Figures of the validation and the test split, and what is said of the test images.
+    """Figures of the validation and the test split, and the predictions for the test images.
 
     With a validation split the test split's have `scaled`, what they are with each network's
     probabilities at the temperature that fits it.
     """
-    figures, said = {}, {}
+    figures, predicted = {}, {}
     temperatures: dict[str, float] = {}
     for name, images in (("validation", splits.validation), ("test", splits.test)):
         if len(images.pixels):
             batches = [predict(pixels) for pixels, _ in for_evaluation(images)]
-            said = {n: np.concatenate([batch[n] for batch in batches]) for n in batches[0]}
-            figures[name] = _figures(said, images)
+            predicted = {n: np.concatenate([batch[n] for batch in batches]) for n in batches[0]}
+            figures[name] = _figures(predicted, images)
             if temperatures:
-                figures[name]["scaled"] = _scaled(said, images.labels, temperatures)
+                figures[name]["scaled"] = _scaled(predicted, images.labels, temperatures)
             else:
-                temperatures = {n: scores.temperature(p, images.labels) for n, p in said.items()}
-    return figures, said
+                temperatures = {
+                    n: scores.temperature(p, images.labels) for n, p in predicted.items()
+                }
+    return figures, predicted
 
 
 def _scaled(
-    said: dict[str, np.ndarray], labels: np.ndarray, temperatures: dict[str, float]
+    predicted: dict[str, np.ndarray], labels: np.ndarray, temperatures: dict[str, float]
 ) -> dict[str, dict[str, float]]:
-    """Of each network its temperature, and how likely and how calibrated its answers are there."""
+    """Of each network its temperature, and the likelihood and calibration that it has there."""
     scaled = {}
     for name, temperature in temperatures.items():
-        figures = scores.scores(scores.soften(said[name], temperature), labels)
+        figures = scores.scores(scores.soften(predicted[name], temperature), labels)
         kinds = ("negative_log_likelihood", "calibration_error")
         scaled[name] = {"temperature": temperature, **{kind: figures[kind] for kind in kinds}}
     return scaled
 
 
-def _figures(said: dict[str, np.ndarray], images: Images) -> dict[str, Any]:
+def _figures(predicted: dict[str, np.ndarray], images: Images) -> dict[str, Any]:
     """The teacher's likelihood as `loss`; accuracies and calibration of each; peers' diversity.
 
     `teacher_recall` is a list with a figure for each class, None for one without images.
     """
-    figures = {name: scores.scores(p, images.labels) for name, p in said.items()}
-    peers = np.stack([p for name, p in said.items() if name.startswith("peer")])
+    figures = {name: scores.scores(p, images.labels) for name, p in predicted.items()}
+    peers = np.stack([p for name, p in predicted.items() if name.startswith("peer")])
     kinds = ("accuracy", "balanced_accuracy", "calibration_error")
-    recall = scores.recall(said["teacher"], images.labels)
+    recall = scores.recall(predicted["teacher"], images.labels)
     return {
         "loss": figures["teacher"]["negative_log_likelihood"],
         **{f"{name}_{kind}": s[kind] for kind in kinds for name, s in figures.items()},
         "teacher_recall": [None if np.isnan(part) else part for part in recall.tolist()],
         **scores.diversity(peers),
     }
-
-
-def _best_peer(model: OnlineDistiller, validation: dict[str, float]) -> str:
-    """The single network, averaged or not, that does best on the validation split."""
-    return max(model.networks, key=lambda name: validation.get(f"{name}_accuracy", 0.0))
 
 
 def versions() -> dict[str, str]:

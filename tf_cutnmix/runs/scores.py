@@ -31,21 +31,21 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Accuracy, balanced and of the top 5, negative log likelihood, expected calibration error.
 
     Args:
-      probabilities: `[N, K]`, rows sum to 1. A row that is not finite says nothing: it is a
-        wrong answer of confidence 0.
+      probabilities: `[N, K]`, rows sum to 1. A row that is not finite is a wrong prediction of
+        confidence 0.
       labels: `[N]`, class numbers.
 
     Returns:
       The five figures, the number of images, and of the `classes` that have some. Balanced
-      accuracy is the mean recall of these. Of equally probable classes the first is the
-      answer, and comes first among the five. The calibration error is that of Guo et al. (2017),
+      accuracy is the mean recall of these. Of equally probable classes the first is predicted,
+      and comes first among the five. The calibration error is that of Guo et al. (2017),
       equation 3, with 15 bins of equal width; the likelihood is in nats per image, at least
       `log 1e-30`.
     """
-    finite, said = _finite(probabilities)
-    own = said[np.arange(len(labels)), labels][:, None]
-    before = np.arange(said.shape[1]) < labels[:, None]
-    rank = np.sum((said > own) | ((said == own) & before), axis=1)
+    finite, known = _finite(probabilities)
+    own = known[np.arange(len(labels)), labels][:, None]
+    before = np.arange(known.shape[1]) < labels[:, None]
+    rank = np.sum((known > own) | ((known == own) & before), axis=1)
     return {
         "images": len(labels),
         "classes": len(np.unique(labels)),
@@ -89,29 +89,29 @@ def calibration(
     """How many images are in each bin of confidence, the sums of their confidence, of them right.
 
     Three arrays `[bins + 1]`. Bin b holds confidences in `((b-1)/M, b/M]`, the last one what
-    rounding lifts above 1 too, and bin 0 what says nothing.
+    rounding lifts above 1 too, and bin 0 rows that are not finite.
     """
     finite, probabilities = _finite(probabilities)
     confidence = probabilities.max(axis=1)
     right = (probabilities.argmax(axis=1) == labels) & finite
     index = np.minimum(np.ceil(confidence * bins).astype(int), bins)
-    counted = [np.bincount(index, weights, bins + 1) for weights in (None, confidence, right)]
-    return counted[0], counted[1], counted[2]
+    counts, *sums = (np.bincount(index, w, bins + 1) for w in (None, confidence, right))
+    return counts, sums[0], sums[1]
 
 
 def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """How many images of each class (rows) are taken for each (columns): `[K, K]`.
+    """The confusion matrix `[K, K]`: images of each class (rows) predicted as each (columns).
 
-    An image of which nothing is said is in no column.
+    An image whose row is not finite is in no column.
     """
-    finite, said = _finite(probabilities)
-    counts = np.zeros((said.shape[1],) * 2, np.int64)
-    np.add.at(counts, (labels[finite], said[finite].argmax(axis=1)), 1)
+    finite, probabilities = _finite(probabilities)
+    counts = np.zeros((probabilities.shape[1],) * 2, np.int64)
+    np.add.at(counts, (labels[finite], probabilities[finite].argmax(axis=1)), 1)
     return counts
 
 
 def recall(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The part of each class's images that is recognised: `[K]`, NaN for a class without any."""
+    """The recall of each class: `[K]`, NaN for a class without images."""
     counts = np.bincount(labels, minlength=probabilities.shape[1])
     right = np.diag(confusion(probabilities, labels))
     return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
@@ -128,10 +128,10 @@ def represented(counts: Sequence[int]) -> str:
 
 
 def surest_mistakes(probabilities: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
-    """The positions of wrong answers, the surest first, at most so many."""
-    _, said = _finite(probabilities)
-    wrong = np.flatnonzero(said.argmax(axis=1) != labels)
-    order = np.argsort(-said[wrong].max(axis=1), kind="stable")
+    """The positions of wrong predictions, the most confident first, at most so many."""
+    _, probabilities = _finite(probabilities)
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    order = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
     return wrong[order][:most]
 
 

@@ -33,11 +33,11 @@ def check_exports_writable(config: Config) -> None:
 
 
 def earlier_run(config: Config) -> tuple[Checkpoint | None, Config]:
-    """The checkpoint to go on from, if that is asked for and there is one. Writes nothing.
+    """The checkpoint to resume from, if that is asked for and there is one. Writes nothing.
 
     Returns:
-      The checkpoint, and the settings of the run: those that are passed, and how it was, or is
-      now, made longer.
+      The checkpoint, and the settings of the run: those that are passed, with the `restarts` that
+      it has.
 
     Raises:
       InputError: the folder holds a run that is neither to be resumed nor overwritten, or one
@@ -45,7 +45,8 @@ def earlier_run(config: Config) -> tuple[Checkpoint | None, Config]:
       RunError: no checkpoint can be read, or what is there is of an earlier version.
     """
     folder = pathlib.Path(config.folder)
-    if config.overwrite or not _begun(folder):
+    begun = any((folder / name).exists() for name in (*_FOLDERS, *_FILES))
+    if config.overwrite or not begun:
         return None, config
     if not config.resume:
         raise InputError(
@@ -56,8 +57,8 @@ def earlier_run(config: Config) -> tuple[Checkpoint | None, Config]:
     if checkpoint is None:
         _check_only_begun(folder)
     for reason in passed_over:
-        print(f"{reason}: the one before it is gone on from", flush=True)
-    flags = _flags_of_before(folder, checkpoint) or config.flagfile()
+        print(f"{reason}: the checkpoint before it is used", flush=True)
+    flags = _recorded_flags(folder, checkpoint) or config.flagfile()
     config, before = as_begun(config, flags), settings_in(flags)
     config = _made_longer(config, before, checkpoint)
     now = settings_in(config.flagfile())
@@ -95,11 +96,6 @@ def open_folder(folder: pathlib.Path, config: Config, checkpoint: Checkpoint | N
     files.write(folder / "flags.cfg", config.flagfile().encode())
 
 
-def _begun(folder: pathlib.Path) -> bool:
-    """Whether there is anything of a run."""
-    return any((folder / name).exists() for name in (*_FOLDERS, *_FILES))
-
-
 def _check_only_begun(folder: pathlib.Path) -> None:
     """Raise an error if a run without a checkpoint left more than a beginning."""
     for name in ("result.json", "metrics.jsonl"):
@@ -110,12 +106,12 @@ def _check_only_begun(folder: pathlib.Path) -> None:
             )
 
 
-def _flags_of_before(folder: pathlib.Path, checkpoint: Checkpoint | None) -> str:
+def _recorded_flags(folder: pathlib.Path, checkpoint: Checkpoint | None) -> str:
     """The flags in the checkpoint, which nobody edits, or else in `flags.cfg`, if there are any."""
     flags = folder / "flags.cfg"
     if checkpoint is not None:
         if not flags.exists():
-            print(f"{flags} is missing: it is written anew from the checkpoint", flush=True)
+            print(f"{flags} is missing: it is written again from the checkpoint", flush=True)
         return str(checkpoint.facts["flags"])
     try:
         return flags.read_text() if flags.exists() else ""
@@ -124,7 +120,7 @@ def _flags_of_before(folder: pathlib.Path, checkpoint: Checkpoint | None) -> str
 
 
 def _made_longer(config: Config, before: dict[str, str], checkpoint: Checkpoint | None) -> Config:
-    """The settings with the restarts that the run has, one more if it is finished and goes on."""
+    """The settings with the run's restarts, one more if it is finished and is made longer."""
     restarts = before["restarts"]
     epochs = before["epochs"]
     finished = checkpoint is not None and str(checkpoint.facts["epoch"]) == epochs
@@ -135,7 +131,7 @@ def _made_longer(config: Config, before: dict[str, str], checkpoint: Checkpoint 
 
 
 def _not_in(others: dict[str, str], settings: dict[str, str]) -> list[str]:
-    """The settings that others have not, or not with this value, as flags."""
+    """The settings that others lack or have with another value, as flags."""
     return [
         f"--{name}={value}"
         for name, value in sorted(settings.items())

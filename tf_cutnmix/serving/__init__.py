@@ -1,6 +1,6 @@
 """Trained networks where they are used: as SavedModels, and in further formats.
 
-Read `signatures` (what an export answers), `formats` (further ones, each tried in its runtime),
+Read `signatures` (of an export), `formats` (further ones, each tried in its runtime),
 `fresh` (processes in which exports are tried, by `serve_requests`), `savedmodel`.
 """
 

@@ -1,4 +1,4 @@
-"""What an export answers, as functions that a SavedModel holds."""
+"""The signatures of an export, as functions that a SavedModel holds."""
 
 from collections.abc import Sequence
 
@@ -15,14 +15,14 @@ _LUMA = (0.299, 0.587, 0.114)
 def signatures(
     networks: Sequence[keras.Model], max_pixels: int
 ) -> dict[str, tf.types.experimental.GenericFunction]:
-    """What an export answers, by the names of its signatures.
+    """The signatures of an export, by name.
 
     They take any number of images, none included, and resize them to the networks' own size:
       serving_default: `images` `[N, H, W, 3]` uint8 of any size. Networks for greyscale take
         greyscale `[N, H, W, 1]`, too.
-      serve_bytes: `bytes` `[N]`, PNG, JPEG, GIF, BMP or WebP files, turned as their cameras were
-        held. It answers with `valid` `[N]` bool as well: a file that is none of these, not whole
-        or of more than `max_pixels` has False there, and zeros in all else, class 0 included.
+      serve_bytes: `bytes` `[N]`, PNG, JPEG, GIF, BMP or WebP files, turned upright by their EXIF
+        orientation. It answers with `valid` `[N]` bool as well: a file that is none of these, not
+        whole or of more than `max_pixels` has False there, and zeros in all else.
       features: `images` as above, to `features` `[N, D]`, the networks' side by side.
       portable: as serving_default, in operations that every converter knows.
       fixed_size: `images` `[N, H, W, C]` float32 of the networks' size and channels, pixels of

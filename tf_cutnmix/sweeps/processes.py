@@ -37,7 +37,7 @@ class _Run(NamedTuple):
 
 
 class Runs:
-    """Makes runs, each in a process of its own; leaving its context ends those that are on.
+    """Makes runs, each in a process of its own; leaving its context ends those still running.
 
     A run whose number of threads is set is kept to its share of the cores.
 
@@ -58,7 +58,7 @@ class Runs:
         _end([run.process for run in self._running])
 
     def __len__(self) -> int:
-        """How many are on."""
+        """How many are running."""
         return len(self._running)
 
     def start(self, name: str, config: Config) -> None:

@@ -6,8 +6,7 @@ import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
 from tf_cutnmix.distillation.method import Forward, Method, Part, Peers, Term, dense, recipe
-from tf_cutnmix.distillation.peers import check_alike
-from tf_cutnmix.networks.sharing import stages
+from tf_cutnmix.distillation.peers import check_alike, last_maps
 
 
 @recipe(min_peers=2)
@@ -42,9 +41,7 @@ class Discriminators(Part):
 
     def __init__(self, peers: Peers) -> None:
         super().__init__("discriminators")
-        self.stages = [stages(peer)[-1] for peer in peers]
-        pairs = zip(peers, self.stages, strict=True)
-        shapes = [tuple(peer.output[stage].shape[1:]) for peer, stage in pairs]
+        self.stages, shapes = last_maps("afd", peers)
         check_alike("afd", "last maps", [shape[:2] for shape in shapes])
         channels = [shape[-1] for shape in shapes]
         before = channels[-1:] + channels[:-1]
@@ -64,8 +61,8 @@ class Discriminators(Part):
             fooled = _discriminate(own, [tf.stop_gradient(w) for w in weights])
             of_other = _discriminate(tf.stop_gradient(maps[k - 1]), weights)
             of_own = _discriminate(tf.stop_gradient(own), weights)
-            of_peers.append(_far(1.0, fooled))
-            of_discriminators.append(_far(1.0, of_other) + _far(0.0, of_own))
+            of_peers.append(_squared_error(1.0, fooled))
+            of_discriminators.append(_squared_error(1.0, of_other) + _squared_error(0.0, of_own))
         return tf.add_n(of_peers), tf.add_n(of_discriminators)
 
 
@@ -75,5 +72,5 @@ def _discriminate(maps: tf.Tensor, weights: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.sigmoid(tf.reduce_mean(tf.tensordot(hidden, second, 1), axis=[1, 2, 3]) + second_bias)
 
 
-def _far(wanted: float, answers: tf.Tensor) -> tf.Tensor:
+def _squared_error(wanted: float, answers: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.square(wanted - answers))

@@ -51,14 +51,11 @@ def cutnmix(method: Method, peers: Peers) -> list[Term]:
             distances.append(losses.distillation(target, z, method.temperature))
         return tf.add_n(distances)
 
-    def mutual(forward: Forward) -> tf.Tensor:
-        return losses.mutual(forward.logits, method.temperature)
-
     part = FeatureAdapters(peers)
     return [
         Term("teacher", teach, ramped=True, uses_averages=from_averages, unmixed=unmixed),
         Term("feature", lambda forward: forward.parts[part.name], 0.1, ramped=True, part=part),
-        Term("mutual", mutual, 0.0, ramped=True),
+        Term("mutual", lambda f: losses.mutual(f.logits, method.temperature), 0.0, ramped=True),
     ]
 
 

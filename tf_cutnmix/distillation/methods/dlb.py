@@ -15,7 +15,7 @@ from tf_cutnmix.errors import InputError
 def dlb(method: Method, peers: Peers) -> list[Term]:
     """Self-distillation from the last mini-batch: `sum_i CE_i + KD(z'_i -> i)`.
 
-    Shen et al. 2022: each step also trains on the batch before it, augmented anew, and each
+    Shen et al. 2022: each step also trains on the batch before it, augmented again, and each
     peer imitates there its predictions of one step earlier (z'); CE is the mean over both batches.
     A batch is mixed the second time as it was the first (our definition), so that its labels and
     z' still hold. Costs two batches a step.

@@ -5,8 +5,7 @@ import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
 from tf_cutnmix.distillation.method import Ensemble, Forward, Method, Peers, Term, recipe
-from tf_cutnmix.distillation.peers import check_alike, num_classes
-from tf_cutnmix.networks.sharing import stages
+from tf_cutnmix.distillation.peers import check_alike, last_maps, num_classes
 
 
 @recipe(min_peers=2, shares=True)
@@ -38,9 +37,7 @@ class Fusion(Ensemble):
 
     def __init__(self, peers: Peers) -> None:
         super().__init__("fusion")
-        self.stages = [stages(peer)[-1] for peer in peers]
-        pairs = zip(peers, self.stages, strict=True)
-        shapes = [tuple(peer.output[stage].shape[1:]) for peer, stage in pairs]
+        self.stages, shapes = last_maps("ffl", peers)
         check_alike("ffl", "last maps", shapes)
         channels = shapes[0][-1]
         self.fuse = keras.Sequential(

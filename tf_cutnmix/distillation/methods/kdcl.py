@@ -32,7 +32,7 @@ def kdcl_linear(method: Method, peers: Peers) -> list[Term]:
 
 @recipe(temperature=2.0, min_peers=2, own_views=True, held_out=True)
 def kdcl_general(method: Method, peers: Peers) -> list[Term]:
-    """KDCL-General: peers are weighed after each epoch by their errors on held-out images.
+    """KDCL-General: peers are weighted after each epoch by their errors on held-out images.
 
     See `HeldOutWeights`. The held-out images are those of the validation split, which is then no
     longer untouched by training.
@@ -121,7 +121,7 @@ def mixed_logits(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     problem is convex. Arguments and result as of `best_logits`.
     """
     # In float32 rounding decides whether a step near the optimum helps, and with it the result
-    # in the third digit: other processors and compilers came to others.
+    # in the third digit: other processors and compilers got others.
     labels, logits = tf.cast(labels, tf.float64), tf.cast(logits, tf.float64)
 
     def loss_and_direction(powers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -15,14 +15,14 @@ from tf_cutnmix.networks.families import FAMILIES, NAMES, Backbone
 from tf_cutnmix.networks.foreign import adapt, check_classes, find_stages, head
 
 
-def _in_small_letters(name: str) -> str:
+def _snake_case(name: str) -> str:
     """`MobileNetV3Small` as `keras_mobilenet_v3_small`."""
     brand = name.replace("Net", "net").replace("NeXt", "next")
     return "keras_" + re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", brand).lower()
 
 
 KERAS_NAMES = {
-    _in_small_letters(name): function
+    _snake_case(name): function
     for name, function in vars(keras.applications).items()
     if inspect.isfunction(function) and "include_top" in inspect.signature(function).parameters
 }
@@ -121,11 +121,7 @@ def _build(
 def _build_of_keras(
     name: str, weights: str | None, input_shape: tuple[int, int, int], num_classes: int, **_: Any
 ) -> keras.Model:
-    """One of `keras.applications`, with its own preprocessing and a stage for each size of maps.
-
-    Raises:
-      InputError: the images are too small for it, or the weights cannot be downloaded.
-    """
+    """One of `keras.applications`, with its own preprocessing and a stage for each size of maps."""
     function = functools.partial(
         KERAS_NAMES[name], include_top=False, pooling="avg", input_shape=input_shape
     )
@@ -161,11 +157,7 @@ def mend_normalisation(network: keras.Model) -> None:
 
 
 def _function(name: str) -> Callable[[tuple[int, int, int], int], object]:
-    """The function that `module:function` names.
-
-    Raises:
-      InputError: there is no such module or function.
-    """
+    """The function that `module:function` names."""
     module_name, _, function_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -188,11 +180,7 @@ def _build_of_the_user(
     num_classes: int,
     **_: Any,
 ) -> keras.Model:
-    """The whole peer that the function returns, or one that is made of its model.
-
-    Raises:
-      InputError: the function fails, or returns neither.
-    """
+    """The whole peer that the function returns, or one that is made of its model."""
     try:
         model = function(input_shape, num_classes)
     except Exception as error:

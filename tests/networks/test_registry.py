@@ -19,8 +19,8 @@ from tests.networks.small_networks import (
 from tests.tiny_peers import tiny_peer
 from tf_cutnmix import build_network
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.networks import build, pretrained, stages
-from tf_cutnmix.networks.build import find
+from tf_cutnmix.networks import pretrained, registry, stages
+from tf_cutnmix.networks.registry import find
 
 
 @pytest.mark.parametrize("name", SCALES)
@@ -172,12 +172,12 @@ HUGE = ("keras_convnext_large", "keras_convnext_xlarge", "keras_nasnet_large")
 
 
 def test_names_are_those_of_keras_in_small_letters():
-    assert len(build.KERAS_NAMES) == 40  # docs/own_model.md has them all
+    assert len(registry.KERAS_NAMES) == 40  # docs/own_model.md has them all
     assert {
         *("keras_convnext_tiny", "keras_densenet121", "keras_efficientnet_v2_b0"),
         *("keras_inception_resnet_v2", "keras_mobilenet_v3_small", "keras_nasnet_mobile"),
         *("keras_resnet50_v2", "keras_vgg16", "keras_xception"),
-    } <= set(build.KERAS_NAMES)
+    } <= set(registry.KERAS_NAMES)
 
 
 def check(name: str) -> None:
@@ -185,7 +185,7 @@ def check(name: str) -> None:
     size = SMALLEST.get(name, 32)
     images = pixels((2, size, size, 3))
     network = build_network(name, (size, size, 3), 7)
-    function = build.KERAS_NAMES[name]
+    function = registry.KERAS_NAMES[name]
     original = function(include_top=False, weights=None, pooling="avg", input_shape=(size, size, 3))
     module = function.__module__.rpartition(".")[2]
     preprocess = getattr(keras.applications, module).preprocess_input
@@ -206,7 +206,7 @@ def test_a_network_is_keras_own_with_its_preprocessing():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in build.KERAS_NAMES if name not in HUGE])
+@pytest.mark.parametrize("name", [name for name in registry.KERAS_NAMES if name not in HUGE])
 def test_each_network_is_keras_own_with_its_preprocessing(name):
     check(name)
     keras.utils.clear_session()
