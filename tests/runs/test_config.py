@@ -14,7 +14,7 @@ import pytest
 from tf_cutnmix import command, sweep, train_and_evaluate
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs import build
-from tf_cutnmix.runs.config import Config, meaningless
+from tf_cutnmix.runs.config import Config, as_begun, meaningless, settings_in, with_defaults
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 NUMBERS = [name for name, field in FIELDS.items() if field.type in (int, float, int | None)]
@@ -102,7 +102,7 @@ def test_every_setting_has_a_check_a_help_text_and_a_group() -> None:
         ({"epochs": "x"}, "--epochs='x': must be of type int"),
         ({"epochs": 1.5}, r"--epochs=1\.5: must be of type int"),
         ({"epochs": True}, "--epochs=True: must be of type int"),
-        ({"learning_rate": None}, "--learning_rate=None: must be of type float"),
+        ({"crop": None}, "--crop=None: must be of type float"),
         ({"arch": ["resnet8"]}, "--arch=.*: must be of type str"),
         ({"resume": 1}, "--resume=1: must be of type bool"),
     ],
@@ -169,6 +169,7 @@ def test_settings_that_do_not_fit_together_are_refused(settings, words) -> None:
         ({"mix": "none", "mix_until": 0.5}, "--mix_until=0.5 has no meaning with --mix=none"),
         ({"num_peers": 1, "weights": "feature=2"}, "--weights=feature=2 .* with one peer"),
         ({"weights": "teacher=0", "ensemble_from": "peers"}, "--ensemble_from=peers .*teacher=0"),
+        ({"optimizer": "adamw", "momentum": 0.9}, "--momentum=0.9 .* with --optimizer=adamw"),
         ({"method": "independent", "temperature": 2.0}, "--temperature=2.0 .* imitates nothing"),
         (
             {"freeze": "backbone", "weights_from": "imagenet", "learning_rate_backbone": 0.1},
@@ -263,6 +264,29 @@ def test_a_flagfile_names_every_setting_but_how_to_treat_an_earlier_run() -> Non
         assert Config(**{name: True}).flagfile() == Config().flagfile()
     unset = {"num_peers": 2, "temperature": 1.0, "ramp": 0.5}
     unset |= {"batch_size": 8, "learning_rate_backbone": 0.1}
-    lines = Config(**unset).flagfile().splitlines()
+    lines = with_defaults(Config(**unset)).flagfile().splitlines()
     names = {line.removeprefix("--").split("=")[0] for line in lines}
     assert names == set(FIELDS) - of_earlier_runs
+
+
+def test_what_is_left_open_goes_by_the_optimizer_and_a_run_goes_on_as_it_was_begun() -> None:
+    def rates(config: Config) -> tuple:
+        config = with_defaults(config)
+        return config.learning_rate, config.momentum, config.weight_decay
+
+    assert rates(Config()) == (0.1, 0.9, 5e-4)
+    assert rates(Config(optimizer="adamw")) == (1e-3, None, 0.05)
+    assert rates(Config(optimizer="adamw", weight_decay=0.0)) == (1e-3, None, 0.0)
+    begun = with_defaults(Config(optimizer="adamw", learning_rate=0.5, batch_size=16))
+    same = dataclasses.replace(Config(optimizer="adamw", weight_decay=0.1), seed=3)
+    resumed = as_begun(same, begun.flagfile())
+    assert (resumed.batch_size, resumed.learning_rate) == (16, 0.5)
+    assert (resumed.weight_decay, resumed.momentum, resumed.seed) == (0.1, None, 3)
+
+
+def test_flags_of_before_there_was_a_choice_are_of_sgd() -> None:
+    before = settings_in("--learning_rate=0.3\n--seed=5\n")
+    now = settings_in(with_defaults(Config(learning_rate=0.3, seed=5)).flagfile())
+    assert before == now
+    assert (before["optimizer"], before["warmup"], before["clip_norm"]) == ("sgd", "0.0", "0.0")
+    assert "momentum" not in settings_in(with_defaults(Config(optimizer="adamw")).flagfile())

@@ -93,7 +93,7 @@ def build_model(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> O
         augment=_augmentation(config),
         own_views={"auto": None, "own": True, "shared": False}[config.views],
         momentum=teacher.momentum_for(plan.steps, config.teacher_memory),
-        weight_decay=config.weight_decay,
+        weight_decay=config.weight_decay if config.optimizer == "sgd" else 0.0,
         strategy=strategy,
     )
     if config.jit == "on" and not model.augment.supports_jit:
@@ -104,6 +104,7 @@ def build_model(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> O
         optimizer.build(
             config,
             plan.steps_per_epoch,
+            model.trainable_variables,
             [v for p in model.peers for v in pretrained.backbone(p)],
         ),
         jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],

@@ -24,6 +24,7 @@ from tf_cutnmix.settings import (
     Role,
     Rule,
     check,
+    from_text,
     names_of,
     setting,
     split_names,
@@ -50,6 +51,21 @@ _RAMP = Rule(
 )
 
 
+# What settings are where nothing is said: with SGD, and with AdamW.
+_BY_OPTIMIZER: dict[str, tuple[Any, Any]] = {
+    "learning_rate": (0.1, 1e-3),
+    "momentum": (0.9, None),
+    "weight_decay": (5e-4, 0.05),
+}
+
+
+def _by_optimizer(name: str, text: str, **details: Any) -> Any:
+    """A setting of `_BY_OPTIMIZER`."""
+    sgd, adamw = _BY_OPTIMIZER[name]
+    other = "" if adamw is None else f"; with adamw {adamw}"
+    return setting(None, "optimisation", f"{text} (default: {sgd}{other})", **details)
+
+
 def _option(text: str, *choices: str) -> Any:
     """A choice that a method has a default of its own for."""
     text = f"{text}; auto: the method's own"
@@ -59,6 +75,8 @@ def _option(text: str, *choices: str) -> Any:
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The settings of one training run, in the order of `--help`.
+
+    What is None, though its type names none, is left to `with_defaults`.
 
     Raises:
       InputError: a setting is outside its range, or two settings contradict each other.
@@ -255,8 +273,14 @@ class Config:
         "eighth of the training images, 8 at least",
         rule=AT_LEAST_1,
     )
-    learning_rate: float = setting(
-        0.1, "optimisation", "of SGD with Nesterov momentum", rule=POSITIVE
+    optimizer: str = setting(
+        "sgd",
+        "optimisation",
+        "sgd, with Nesterov momentum, or adamw",
+        choices=("sgd", "adamw"),
+    )
+    learning_rate: float = _by_optimizer(
+        "learning_rate", "of the optimizer, before its schedule", rule=POSITIVE
     )
     learning_rate_backbone: float | None = setting(
         None,
@@ -270,11 +294,23 @@ class Config:
         "step: a tenth after 1/2 and again after 3/4 of the epochs; cosine: down to 0; constant",
         choices=("step", "cosine", "constant"),
     )
-    momentum: float = setting(0.9, "optimisation", "of SGD", rule=BELOW_1)
-    weight_decay: float = setting(
-        5e-4,
+    warmup: float = setting(
+        0.0,
         "optimisation",
-        "weight_decay / 2 * |w|^2 over all trained weights is added to the loss",
+        "part of the run over which the learning rate rises to its schedule, evenly",
+        rule=FRACTION,
+    )
+    clip_norm: float = setting(
+        0.0,
+        "optimisation",
+        "the gradient, of all weights together, is made no longer than this; 0: left as it is",
+        rule=NOT_NEGATIVE,
+    )
+    momentum: float = _by_optimizer("momentum", "of SGD", rule=BELOW_1)
+    weight_decay: float = _by_optimizer(
+        "weight_decay",
+        "with sgd, weight_decay / 2 * |w|^2 over all trained weights is added to the loss; with "
+        "adamw, a step takes learning rate * weight_decay off kernels and matrices",
         rule=NOT_NEGATIVE,
     )
     seed: int = setting(0, "run", "same seed, same machine: same result, to the bit", rule=SEED)
@@ -482,6 +518,8 @@ def chosen_formats(export_format: str) -> tuple[str, ...]:
 
 # Where a run finds and leaves its files, which says nothing about what it does.
 PLACES = names_of(Config, Role.PLACE)
+# What a run finds for itself, and a resumed one does not find anew.
+_OPEN = ("batch_size", *_BY_OPTIMIZER)
 _Config = TypeVar("_Config", bound=Config)
 
 
@@ -509,6 +547,8 @@ def meaningless(config: Config) -> dict[str, str]:
         found["jit"] = f"with --distribute={config.distribute}, which XLA cannot compile"
     if config.method == "independent":
         found["temperature"] = "with --method=independent, which imitates nothing"
+    if config.optimizer == "adamw":
+        found["momentum"] = "with --optimizer=adamw"
     if config.freeze == "backbone":
         found["learning_rate_backbone"] = "with --freeze=backbone, which keeps it as it is"
     if config.validation_split != "auto" and config.validation_fraction:
@@ -523,12 +563,18 @@ def meaningless(config: Config) -> dict[str, str]:
     return {name: why for name, why in found.items() if getattr(config, name) != defaults[name]}
 
 
+def with_defaults(config: _Config) -> _Config:
+    """The settings, what depends on others and was left open among them."""
+    column = int(config.optimizer == "adamw")
+    found = {name: values[column] for name, values in _BY_OPTIMIZER.items()}
+    return dataclasses.replace(config, **{n: found[n] for n in found if getattr(config, n) is None})
+
+
 def as_begun(config: _Config, flagfile: str) -> _Config:
-    """The settings of a run that is resumed; a batch size that is not named is that of before."""
-    batch_size = named_in(flagfile).get("batch_size", "")
-    if config.batch_size is None and batch_size.isdecimal():
-        return dataclasses.replace(config, batch_size=max(1, int(batch_size)))
-    return config
+    """The settings of a run that is resumed; what they leave open is as it was begun."""
+    before = settings_in(flagfile)
+    begun = {name: from_text(Config, name, before[name]) for name in _OPEN if name in before}
+    return dataclasses.replace(config, **{n: begun[n] for n in begun if getattr(config, n) is None})
 
 
 def settings_in(flagfile: str) -> dict[str, str]:
@@ -536,9 +582,10 @@ def settings_in(flagfile: str) -> dict[str, str]:
 
     Retired settings are among them where they had another value than their default.
     """
-    named = named_in(flagfile).items()
-    own = {name: value for name, value in named if RETIRED.get(name) != value}
-    return named_in(Config().flagfile()) | own
+    named = named_in(flagfile)
+    own = {name: value for name, value in named.items() if RETIRED.get(name) != value}
+    optimizer = "adamw" if named.get("optimizer") == "adamw" else "sgd"
+    return named_in(with_defaults(Config(optimizer=optimizer)).flagfile()) | own
 
 
 def named_in(flagfile: str) -> dict[str, str]:
