@@ -175,7 +175,7 @@ def test_help_shows_groups_choices_defaults_methods_and_arguments() -> None:
     assert groups == ["data", "model", "mixing", "distillation", "optimisation", "run"]
     text = " ".join(lines.split())
     for words in (
-        "--epochs passes over the training data (default: 300)",
+        "--epochs passes over the training data (default: 300; from weights 30)",
         "--schedule=step|cosine|constant step:",
         "--[no]resume go on with",
         "--num_peers networks trained together",

@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 
 from tests.processes import python
-from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH, model_of, run
+from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH, model_of, plan_of, run
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
 from tf_cutnmix.networks import sharing
-from tf_cutnmix.runs import cost, optimizer
+from tf_cutnmix.runs import build, cost, display, optimizer
 from tf_cutnmix.runs.config import Config, with_defaults
 
 STEPS = 8 * STEPS_PER_EPOCH
@@ -115,6 +115,21 @@ def test_adamw_decays_kernels_and_matrices_alone_and_sgd_the_loss(training_image
         kept = 1.0 if old.ndim == 1 else 1 - 0.1 * 0.5
         np.testing.assert_allclose(weight, kept * old, rtol=1e-6)
     assert "weight_decay" in model_of(training_images).term_names
+
+
+def test_networks_that_bring_weights_are_fine_tuned_and_the_run_begins_with_how(training_images):
+    config = Config(**{**SMALL, "learning_rate": 0.02, "weights_from": "own"})
+    build.check_names(config)
+    plan = plan_of(config, training_images)
+    model = build.build_model(plan)
+    assert isinstance(model.optimizer, optimizer.SlowAdamW)
+    assert model.optimizer.factor * 0.02 == pytest.approx(plan.config.learning_rate_backbone)
+    told = display.overview(plan, model).splitlines()[-1].split()
+    assert told[0] == "fine-tuning"
+    assert {"--optimizer=adamw", "--learning_rate=0.02", "--epochs=3"} < set(told[1:])
+    assert set(told[1:]) < set(plan.config.flagfile().splitlines())
+    with pytest.raises(InputError, match=r"--weights_from=own .* --arch=resnet8 is none"):
+        build.check_names(Config(weights_from="own"))
 
 
 def test_images_are_normalised_by_the_statistics_of_the_training_images(training_images):

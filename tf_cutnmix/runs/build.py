@@ -25,6 +25,12 @@ def check_names(config: Config) -> None:
     for name in config.architectures:
         find(name, _downloaded(config))
     places.check_weights(config.weights_from)
+    strangers = [name for name in config.architectures if ":" not in name]
+    if config.weights_from == "own" and strangers:
+        raise InputError(
+            f"--weights_from=own are those of functions of yours, and --arch={strangers[0]} is "
+            "none: name it as module:function"
+        )
     Method(config.method, options=config.method_options, fit=config.fit)
     _mixing(config, num_classes=2, steps=1)
     _augmentation(config)

@@ -14,6 +14,7 @@ from tf_cutnmix import output
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.networks.build import KERAS_NAMES
 from tf_cutnmix.runs import cost, outlook, scores
+from tf_cutnmix.runs.config import recipe
 from tf_cutnmix.runs.plan import Plan
 from tf_cutnmix.runs.progress import Progress
 
@@ -39,6 +40,8 @@ def overview(plan: Plan, model: OnlineDistiller) -> str:
         f"{config.epochs} epochs of {plan.steps_per_epoch} steps of {plan.batch_size} images "
         f"(--batch_size): {config.epochs * plan.steps_per_epoch:,}"
     )
+    if config.fine_tunes:
+        facts["fine-tuning"] = recipe(config)
     return outlook.block(facts)
 
 
