@@ -89,7 +89,8 @@ def test_a_flag_sets_its_setting_and_the_last_one_counts(arguments, settings) ->
 
 def test_every_setting_is_a_flag() -> None:
     for field in dataclasses.fields(Config):
-        value = 1 if field.default is None else field.default
+        choice = next(iter(field.metadata["choices"]), 0.5 if field.type is float else 1)
+        value = choice if field.default is None else field.default
         expected = dataclasses.replace(Config(), **{field.name: value})
         assert parse(f"--{field.name}={value}") == expected
 
@@ -174,7 +175,7 @@ def test_help_shows_groups_choices_defaults_methods_and_arguments() -> None:
     assert groups == ["data", "model", "mixing", "distillation", "optimisation", "run"]
     text = " ".join(lines.split())
     for words in (
-        "--epochs passes over the training data (default: 300)",
+        "--epochs passes over the training data (default: 300; from weights 30)",
         "--schedule=step|cosine|constant step:",
         "--[no]resume go on with",
         "--num_peers networks trained together",

@@ -8,7 +8,7 @@ import pathlib
 from tf_cutnmix.errors import InputError
 
 # What --weights_from names that is no file.
-NO_FILE = ("none", "imagenet")
+NO_FILE = ("none", "imagenet", "own")
 
 
 def check_dataset(dataset: str) -> None:

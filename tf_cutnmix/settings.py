@@ -87,12 +87,14 @@ def check(settings: Any) -> None:
     """Raise `InputError` for the first setting of a dataclass that breaks its own check."""
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
+        if value is None and field.default is None:  # left to what is found later
+            continue
         if not _is_of(field.type, value):
             raise InputError(f"--{field.name}={value!r}: must be of type {_name(field.type)}")
         choices, rule = field.metadata["choices"], field.metadata["rule"]
         if choices and value not in choices:
             raise unknown(f"--{field.name}", value, choices)
-        if rule and value is not None and not rule.holds(value):
+        if rule and not rule.holds(value):
             raise InputError(f"--{field.name}={value}: must be {rule.words}")
 
 
@@ -104,6 +106,16 @@ def _is_of(kind: Any, value: Any) -> bool:
     # NumPy's numbers are numbers too.
     wider = {int: numbers.Integral, float: numbers.Real}
     return isinstance(value, tuple(wider.get(k, typing.get_origin(k) or k) for k in kinds))
+
+
+def from_text(settings: type, name: str, text: str) -> Any:
+    """The value of a setting, a number or a text, that a file has; None for what is none."""
+    kind = next(field.type for field in dataclasses.fields(settings) if field.name == name)
+    kinds: Any = typing.get_args(kind) or (kind,)
+    try:
+        return kinds[0](text)
+    except ValueError:
+        return None
 
 
 def _name(kind: Any) -> str:

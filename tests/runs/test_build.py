@@ -5,14 +5,15 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.processes import python
-from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH, model_of, run
+from tests.runs.short_runs import ALONE, SMALL, STEPS_PER_EPOCH, model_of, plan_of, run
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
 from tf_cutnmix.networks import sharing
-from tf_cutnmix.runs import cost, optimizer
-from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs import build, cost, display, optimizer
+from tf_cutnmix.runs.config import Config, with_defaults
 
 STEPS = 8 * STEPS_PER_EPOCH
 SCHEDULES = {
@@ -39,21 +40,96 @@ def test_the_learning_rate_follows_its_schedule_and_begins_anew_in_a_longer_run(
     assert (longer.momentum, longer.method) == (short.momentum, short.method)
 
 
-def test_what_is_below_the_classifiers_learns_at_its_own_rate_on_the_same_schedule():
-    settings = {"schedule": "step", "learning_rate": 0.4, "momentum": 0.5, "epochs": 8}
-    gradients = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
-    below, unused, above = (keras.Variable(np.ones(3)) for _ in range(3))
-    built = optimizer.build(Config(**settings, learning_rate_backbone=0.1), 1, [below, unused])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_first_steps_of_each_schedule_rise_to_it(schedule, training_images):
+    settings = {"learning_rate": 0.3, "schedule": schedule, "epochs": 16, "restarts": "8"}
+    model = model_of(training_images, ALONE, **settings, warmup=0.25)
+    rates = []
+    for step in range(2 * STEPS):
+        model.optimizer.iterations.assign(step)
+        rates.append(float(model.optimizer.learning_rate))
+    # A rate that never fell has nowhere to rise from again.
+    begun = np.arange(2 * STEPS)
+    risen = 1 + (begun if schedule == "constant" else begun % STEPS)
+    whole = [0.3 * SCHEDULES[schedule](step % STEPS) for step in range(2 * STEPS)]
+    expected = [rate * min(1, r / (STEPS // 4)) for rate, r in zip(whole, risen, strict=True)]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def sgd(gradients, rates):
+    value, velocity = np.ones((3, 2)), 0.0
+    for gradient, rate in zip(gradients, rates, strict=True):
+        velocity = 0.5 * velocity - rate * gradient
+        value = value + 0.5 * velocity - rate * gradient
+    return value
+
+
+def adamw(gradients, rates, decay=0.3):
+    """Loshchilov and Hutter 2019, algorithm 2, with Keras' epsilon."""
+    value, mean, square = np.ones((3, 2)), 0.0, 0.0
+    for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        size = np.sqrt(square / (1 - 0.999**step)) + 1e-7
+        value = value - rate * (mean / (1 - 0.9**step) / size + decay * value)
+    return value
+
+
+@pytest.mark.parametrize("compiled", [None, False, True])
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [({"momentum": 0.5}, sgd), ({"optimizer": "adamw", "weight_decay": 0.3}, adamw)],
+)
+def test_what_is_below_the_classifiers_learns_at_its_own_rate_on_the_same_schedule(
+    settings, rule, compiled
+):
+    own = {"schedule": "step", "learning_rate": 0.4, "learning_rate_backbone": 0.1, "epochs": 8}
+    config = with_defaults(Config(**settings, **own, clip_norm=2.0))
+    gradients = np.random.default_rng(0).normal(size=(8, 3, 2)).astype("float32")
+    below, unused, above = weights = [keras.Variable(np.ones((3, 2))) for _ in range(3)]
+    built = optimizer.build(config, 1, weights, [below, unused])
+    built.build(weights)
+    apply = lambda gradient: built.apply([gradient, None, gradient], weights)  # noqa: E731
+    step = apply if compiled is None else tf.function(apply, jit_compile=compiled)
     for gradient in gradients:
-        built.apply([gradient, None, gradient], [below, unused, above])
-    for variable, rate in ((below, 0.1), (above, 0.4)):
-        value, velocity = np.ones(3), np.zeros(3)
-        for step, gradient in enumerate(gradients):
-            now = rate * (1 if step < 4 else 0.1 if step < 6 else 0.01)
-            velocity = 0.5 * velocity - now * gradient
-            value = value + 0.5 * velocity - now * gradient
-        np.testing.assert_allclose(variable, value, rtol=1e-5)
+        step(tf.constant(gradient))
+    # Both weights' gradients count, and as they are: what learns slowly is not what is clipped.
+    norms = np.sqrt(2 * np.sum(gradients**2, axis=(1, 2), keepdims=True))
+    assert (norms > 2).any()
+    clipped = gradients * np.minimum(1, 2 / norms)
+    parts = np.array([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    np.testing.assert_allclose(below, rule(clipped, 0.1 * parts), rtol=1e-4)
+    np.testing.assert_allclose(above, rule(clipped, 0.4 * parts), rtol=1e-4)
     np.testing.assert_array_equal(unused, 1)  # as the loss does not depend on it
+
+
+def test_adamw_decays_kernels_and_matrices_alone_and_sgd_the_loss(training_images):
+    settings = {"optimizer": "adamw", "learning_rate": 0.1, "weight_decay": 0.5}
+    model = model_of(training_images, **settings, schedule="constant")
+    assert "weight_decay" not in model.term_names
+    weights = model.trainable_variables
+    before = [weight.numpy() for weight in weights]
+    model.optimizer.apply([tf.zeros_like(weight) for weight in weights], weights)
+    assert {len(array.shape) for array in before} == {1, 2, 4}
+    for weight, old in zip(weights, before, strict=True):
+        kept = 1.0 if old.ndim == 1 else 1 - 0.1 * 0.5
+        np.testing.assert_allclose(weight, kept * old, rtol=1e-6)
+    assert "weight_decay" in model_of(training_images).term_names
+
+
+def test_networks_that_bring_weights_are_fine_tuned_and_the_run_begins_with_how(training_images):
+    config = Config(**{**SMALL, "learning_rate": 0.02, "weights_from": "own"})
+    build.check_names(config)
+    plan = plan_of(config, training_images)
+    model = build.build_model(plan)
+    assert isinstance(model.optimizer, optimizer.SlowAdamW)
+    assert model.optimizer.factor * 0.02 == pytest.approx(plan.config.learning_rate_backbone)
+    told = display.overview(plan, model).splitlines()[-1].split()
+    assert told[0] == "fine-tuning"
+    assert {"--optimizer=adamw", "--learning_rate=0.02", "--epochs=3"} < set(told[1:])
+    assert set(told[1:]) < set(plan.config.flagfile().splitlines())
+    with pytest.raises(InputError, match=r"--weights_from=own .* --arch=resnet8 is none"):
+        build.check_names(Config(weights_from="own"))
 
 
 def test_images_are_normalised_by_the_statistics_of_the_training_images(training_images):

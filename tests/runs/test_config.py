@@ -4,6 +4,7 @@ import dataclasses
 import math
 import pathlib
 import re
+import shlex
 from typing import Any
 
 import hypothesis
@@ -13,8 +14,15 @@ import pytest
 
 from tf_cutnmix import command, sweep, train_and_evaluate
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.runs import build
-from tf_cutnmix.runs.config import Config, meaningless
+from tf_cutnmix.runs import build, card
+from tf_cutnmix.runs.config import (
+    Config,
+    as_begun,
+    check_meaning,
+    meaningless,
+    settings_in,
+    with_defaults,
+)
 
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 NUMBERS = [name for name, field in FIELDS.items() if field.type in (int, float, int | None)]
@@ -102,7 +110,7 @@ def test_every_setting_has_a_check_a_help_text_and_a_group() -> None:
         ({"epochs": "x"}, "--epochs='x': must be of type int"),
         ({"epochs": 1.5}, r"--epochs=1\.5: must be of type int"),
         ({"epochs": True}, "--epochs=True: must be of type int"),
-        ({"learning_rate": None}, "--learning_rate=None: must be of type float"),
+        ({"crop": None}, "--crop=None: must be of type float"),
         ({"arch": ["resnet8"]}, "--arch=.*: must be of type str"),
         ({"resume": 1}, "--resume=1: must be of type bool"),
     ],
@@ -169,6 +177,7 @@ def test_settings_that_do_not_fit_together_are_refused(settings, words) -> None:
         ({"mix": "none", "mix_until": 0.5}, "--mix_until=0.5 has no meaning with --mix=none"),
         ({"num_peers": 1, "weights": "feature=2"}, "--weights=feature=2 .* with one peer"),
         ({"weights": "teacher=0", "ensemble_from": "peers"}, "--ensemble_from=peers .*teacher=0"),
+        ({"optimizer": "adamw", "momentum": 0.9}, "--momentum=0.9 .* with --optimizer=adamw"),
         ({"method": "independent", "temperature": 2.0}, "--temperature=2.0 .* imitates nothing"),
         (
             {"freeze": "backbone", "weights_from": "imagenet", "learning_rate_backbone": 0.1},
@@ -263,6 +272,88 @@ def test_a_flagfile_names_every_setting_but_how_to_treat_an_earlier_run() -> Non
         assert Config(**{name: True}).flagfile() == Config().flagfile()
     unset = {"num_peers": 2, "temperature": 1.0, "ramp": 0.5}
     unset |= {"batch_size": 8, "learning_rate_backbone": 0.1}
-    lines = Config(**unset).flagfile().splitlines()
+    lines = with_defaults(Config(**unset)).flagfile().splitlines()
     names = {line.removeprefix("--").split("=")[0] for line in lines}
     assert names == set(FIELDS) - of_earlier_runs
+
+
+def left_open(**settings: Any) -> dict[str, Any]:
+    config = with_defaults(Config(**settings))
+    return {name: getattr(config, name) for name in DEFAULTS}
+
+
+DEFAULTS = {
+    "optimizer": "sgd",
+    "epochs": 300,
+    "learning_rate": 0.1,
+    "learning_rate_backbone": None,
+    "schedule": "step",
+    "warmup": 0.0,
+    "clip_norm": 0.0,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+}
+
+
+def test_from_scratch_the_defaults_are_those_of_the_literature() -> None:
+    assert left_open() == DEFAULTS
+    assert left_open(clip_norm=1.0, epochs=3) == DEFAULTS | {"clip_norm": 1.0, "epochs": 3}
+    own = {"learning_rate": 1e-3, "momentum": None, "weight_decay": 0.05}
+    assert left_open(optimizer="adamw") == DEFAULTS | own | {"optimizer": "adamw"}
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "own", "some.weights.h5"])
+def test_from_weights_the_defaults_are_those_of_fine_tuning(weights: str) -> None:
+    tuned = left_open(weights_from=weights)
+    assert tuned["optimizer"] == "adamw"
+    assert tuned["momentum"] is None
+    assert tuned["learning_rate_backbone"] < tuned["learning_rate"] < DEFAULTS["learning_rate"]
+    assert left_open(weights_from=weights, freeze="backbone")["learning_rate_backbone"] is None
+    chosen = {"optimizer": "adamw", "weight_decay": 0.0, "schedule": "constant"}
+    assert left_open(weights_from=weights, **chosen) == tuned | chosen
+    sgd = left_open(weights_from=weights, optimizer="sgd")
+    of_sgd = ("learning_rate", "learning_rate_backbone", "momentum", "weight_decay")
+    assert sgd == tuned | {"optimizer": "sgd"} | {name: DEFAULTS[name] for name in of_sgd}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": "adamw"},
+        {"weights_from": "imagenet"},
+        {"weights_from": "imagenet", "freeze": "backbone", "epochs": 7},
+        {"weights_from": "imagenet", "optimizer": "sgd"},
+    ],
+)
+def test_a_run_goes_on_and_is_repeated_as_it_was_begun(settings, flagfile) -> None:
+    begun = with_defaults(Config(**settings, learning_rate=0.5, batch_size=16))
+    assert with_defaults(from_flagfile(flagfile, begun)) == begun
+    check_meaning(begun)
+    same = as_begun(Config(**settings, learning_rate=0.5), begun.flagfile())
+    assert settings_in(same.flagfile()) == settings_in(begun.flagfile())
+    assert as_begun(Config(**settings, warmup=0.25), begun.flagfile()).warmup == 0.25
+    words = shlex.split(card.command(begun.flagfile().splitlines()))
+    assert with_defaults(command.parse(Config, words[3:-1])) == begun
+
+
+@pytest.mark.parametrize("weights", ["none", "imagenet"])
+def test_flags_of_before_there_was_a_choice_are_of_sgd(weights: str, flagfile) -> None:
+    flags = f"--weights_from={weights}\n--learning_rate=0.3\n--momentum=0.8\n"
+    flagfile.write_text(flags)
+    read = with_defaults(command.parse(Config, [f"--flagfile={flagfile}"]))
+    assert read == with_defaults(Config(weights_from=weights, optimizer="sgd", **DEFAULTS_BEFORE))
+    assert settings_in(flags) == settings_in(read.flagfile())
+    assert as_begun(Config(weights_from=weights), flags) == read
+
+
+DEFAULTS_BEFORE: dict[str, Any] = {
+    **{name: value for name, value in DEFAULTS.items() if name != "optimizer"},
+    **{"learning_rate": 0.3, "momentum": 0.8},
+}
+
+
+def test_help_has_both_defaults() -> None:
+    text = " ".join(command.help_text("train", "", Config).split())
+    for shown in ("(default: 300; from weights ", "(default: 0.1; with adamw 0.001)"):
+        assert shown in text

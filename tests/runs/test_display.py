@@ -6,11 +6,12 @@ import time
 import types
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from tf_cutnmix.runs import display
-from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.config import Config, with_defaults
 
 Train = Callable[..., list[str]]
 
@@ -38,9 +39,14 @@ def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         terms = ("cross_entropy", "teacher", "feature")
         progress = types.SimpleNamespace(
             **{"steps_per_epoch": 5, "best_epoch": 0, "rates": [100.0]},
-            **{"epoch": 0, "batch": 0, "steps_left": math.inf},
+            **{"epoch": 0, "batch": 0, "steps_left": math.inf, "history": []},
         )
-        plan = types.SimpleNamespace(config=Config(epochs=epochs), steps_per_epoch=5)
+        images = types.SimpleNamespace(counts=np.array([5, 5]))
+        plan = types.SimpleNamespace(
+            **{"config": with_defaults(Config(epochs=epochs)), "steps_per_epoch": 5},
+            **{"steps": 5 * epochs},
+            splits=types.SimpleNamespace(train=images, validation=images),
+        )
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: range(gpus))
         shown = display.Display(progress, plan, terms)
         shown.live = terminal

@@ -15,7 +15,7 @@ import scipy.stats
 
 from tf_cutnmix.errors import InputError, unknown
 from tf_cutnmix.reporting.runs import Run
-from tf_cutnmix.runs.config import RETIRED, Config, validation_from
+from tf_cutnmix.runs.config import RETIRED, Config, validation_from, with_defaults
 from tf_cutnmix.settings import Role, names_of
 
 NO_MEANING = "—"
@@ -104,7 +104,7 @@ def settings_of(config: Config, result: Mapping[str, Any] | None = None) -> Valu
     return values
 
 
-DEFAULTS = settings_of(Config())
+DEFAULTS = settings_of(with_defaults(Config()))
 
 
 def collect(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:

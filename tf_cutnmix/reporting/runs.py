@@ -11,7 +11,7 @@ import pandas as pd
 
 from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, RunError
-from tf_cutnmix.runs.config import RETIRED, Config, named_in
+from tf_cutnmix.runs.config import RETIRED, Config, named_in, with_defaults
 
 _FILES = ("flags.cfg", "metrics.jsonl", "result.json")
 _MOMENTS = {"best": "best_on_validation", "last": "last"}
@@ -83,7 +83,7 @@ def read(folder: pathlib.Path, read_flags: Callable[[pathlib.Path], Config]) -> 
     flags, metrics, result = (files.own(folder, name) for name in _FILES)
     if not flags.is_file():
         raise RunError(f"broken: {folder} has no flags.cfg, its settings are unknown")
-    config, named = _parse(flags, lambda text: (read_flags(flags), named_in(text)))
+    config, named = _parse(flags, lambda text: (with_defaults(read_flags(flags)), named_in(text)))
     if not result.exists():
         done = len(metrics.read_bytes().splitlines()) if metrics.is_file() else 0
         raise RunError(

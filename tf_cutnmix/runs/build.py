@@ -25,6 +25,12 @@ def check_names(config: Config) -> None:
     for name in config.architectures:
         find(name, _downloaded(config))
     places.check_weights(config.weights_from)
+    strangers = [name for name in config.architectures if ":" not in name]
+    if config.weights_from == "own" and strangers:
+        raise InputError(
+            f"--weights_from=own are those of functions of yours, and --arch={strangers[0]} is "
+            "none: name it as module:function"
+        )
     Method(config.method, options=config.method_options, fit=config.fit)
     _mixing(config, num_classes=2, steps=1)
     _augmentation(config)
@@ -93,7 +99,7 @@ def build_model(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> O
         augment=_augmentation(config),
         own_views={"auto": None, "own": True, "shared": False}[config.views],
         momentum=teacher.momentum_for(plan.steps, config.teacher_memory),
-        weight_decay=config.weight_decay,
+        weight_decay=config.weight_decay if config.optimizer == "sgd" else 0.0,
         strategy=strategy,
     )
     if config.jit == "on" and not model.augment.supports_jit:
@@ -104,6 +110,7 @@ def build_model(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> O
         optimizer.build(
             config,
             plan.steps_per_epoch,
+            model.trainable_variables,
             [v for p in model.peers for v in pretrained.backbone(p)],
         ),
         jit_compile={"auto": "auto", "on": True, "off": False}[config.jit],

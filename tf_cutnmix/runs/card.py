@@ -9,7 +9,7 @@ import numpy as np
 
 from tf_cutnmix.escaping import markdown, one_line
 from tf_cutnmix.runs import scores
-from tf_cutnmix.runs.config import Config, settings_in, validation_from
+from tf_cutnmix.runs.config import Config, named_in, settings_in, validation_from, with_defaults
 from tf_cutnmix.runs.predictions import Predictions
 
 _KINDS = {
@@ -62,8 +62,10 @@ def write(result: dict[str, Any], predicted: Predictions, kind: str) -> str:
 
 def command(flags: Sequence[str]) -> str:
     """The command that repeats a run: the settings that are not the default, in a new folder."""
-    default = set(Config().flagfile().splitlines())
-    chosen = [flag for flag in flags if flag not in default and not flag.startswith("--workdir=")]
+    made = named_in("\n".join(flags))
+    start = with_defaults(Config(weights_from=made.get("weights_from", "none")))
+    default = named_in(start.flagfile()) | {"weights_from": "none", "workdir": made.get("workdir")}
+    chosen = [f"--{name}={value}" for name, value in made.items() if default.get(name) != value]
     words = ["python", "-m", "tf_cutnmix.train", *chosen, "--workdir=runs/again"]
     return one_line(shlex.join(words))
 

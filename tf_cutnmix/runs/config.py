@@ -24,6 +24,7 @@ from tf_cutnmix.settings import (
     Role,
     Rule,
     check,
+    from_text,
     names_of,
     setting,
     split_names,
@@ -50,6 +51,31 @@ _RAMP = Rule(
 )
 
 
+# Defaults where networks learn from scratch, and where they start from weights.
+_DEFAULTS: dict[str, tuple[Any, Any]] = {
+    "optimizer": ("sgd", "adamw"),
+    "epochs": (300, 30),
+    "learning_rate": (0.1, 1e-3),
+    "learning_rate_backbone": (None, 1e-4),
+    "schedule": ("step", "cosine"),
+    "warmup": (0.0, 0.1),
+    "clip_norm": (0.0, 1.0),
+    "momentum": (0.9, None),
+    "weight_decay": (5e-4, 0.05),
+}
+# Of these each goes with the optimizer of its column, wherever networks start.
+_OF_OPTIMIZERS = ("learning_rate", "momentum", "weight_decay")
+
+
+def _by_start(name: str, text: str, **details: Any) -> Any:
+    """A setting of `_DEFAULTS`."""
+    scratch, weights = _DEFAULTS[name]
+    where = "with adamw" if name in _OF_OPTIMIZERS else "from weights"
+    other = "" if weights is None else f"; {where} {weights}"
+    shown = "as --learning_rate" if scratch is None else scratch
+    return setting(None, "optimisation", f"{text} (default: {shown}{other})", **details)
+
+
 def _option(text: str, *choices: str) -> Any:
     """A choice that a method has a default of its own for."""
     text = f"{text}; auto: the method's own"
@@ -59,6 +85,8 @@ def _option(text: str, *choices: str) -> Any:
 @dataclasses.dataclass(frozen=True)
 class Config:
     """The settings of one training run, in the order of `--help`.
+
+    What is None, though its type names none, is left to `with_defaults`.
 
     Raises:
       InputError: a setting is outside its range, or two settings contradict each other.
@@ -154,12 +182,14 @@ class Config:
         "none",
         "model",
         "what the networks start from: none; imagenet, which Keras downloads for keras_ networks; "
-        "a .weights.h5 or .keras file, an export, or the folder of a run that exported its teacher",
+        "own, which the function that --arch names brings along; a .weights.h5 or .keras file, an "
+        "export, or the folder of a run that exported its teacher",
     )
     freeze: str = setting(
         "none",
         "model",
-        "what stays as it is: the backbone, all but the classifier, or batchnorm's layers",
+        "what stays as it is: the backbone, all but the classifier, or batchnorm's layers; with "
+        "both BatchNormalization normalises by the statistics that it came with, not by the batch",
         choices=("none", "backbone", "batchnorm"),
     )
     share: str = setting(
@@ -247,7 +277,7 @@ class Config:
         "part of the run's steps that the teacher's moving average remembers",
         rule=FRACTION,
     )
-    epochs: int = setting(300, "optimisation", "passes over the training data", rule=COUNT)
+    epochs: int = _by_start("epochs", "passes over the training data", rule=COUNT)
     batch_size: int | None = setting(
         None,
         "optimisation",
@@ -255,26 +285,35 @@ class Config:
         "eighth of the training images, 8 at least",
         rule=AT_LEAST_1,
     )
-    learning_rate: float = setting(
-        0.1, "optimisation", "of SGD with Nesterov momentum", rule=POSITIVE
+    optimizer: str = _by_start("optimizer", "sgd has Nesterov momentum", choices=("sgd", "adamw"))
+    learning_rate: float = _by_start(
+        "learning_rate", "of the optimizer, before its schedule", rule=POSITIVE
     )
-    learning_rate_backbone: float | None = setting(
-        None,
-        "optimisation",
-        "for all below the classifiers; by default --learning_rate, whose schedule it follows",
+    learning_rate_backbone: float | None = _by_start(
+        "learning_rate_backbone",
+        "for all below the classifiers, on the same schedule",
         rule=POSITIVE,
     )
-    schedule: str = setting(
-        "step",
-        "optimisation",
+    schedule: str = _by_start(
+        "schedule",
         "step: a tenth after 1/2 and again after 3/4 of the epochs; cosine: down to 0; constant",
         choices=("step", "cosine", "constant"),
     )
-    momentum: float = setting(0.9, "optimisation", "of SGD", rule=BELOW_1)
-    weight_decay: float = setting(
-        5e-4,
-        "optimisation",
-        "weight_decay / 2 * |w|^2 over all trained weights is added to the loss",
+    warmup: float = _by_start(
+        "warmup",
+        "part of the run over which the learning rate rises to its schedule, evenly",
+        rule=FRACTION,
+    )
+    clip_norm: float = _by_start(
+        "clip_norm",
+        "the gradient, of all weights together, is made no longer than this; 0: left as it is",
+        rule=NOT_NEGATIVE,
+    )
+    momentum: float = _by_start("momentum", "of SGD", rule=BELOW_1)
+    weight_decay: float = _by_start(
+        "weight_decay",
+        "with sgd, weight_decay / 2 * |w|^2 over all trained weights is added to the loss; with "
+        "adamw, a step takes learning rate * weight_decay off kernels and matrices",
         rule=NOT_NEGATIVE,
     )
     seed: int = setting(0, "run", "same seed, same machine: same result, to the bit", rule=SEED)
@@ -387,7 +426,7 @@ class Config:
         for name in self.exports:
             if name not in EXPORTS:
                 raise unknown("--export", name, EXPORTS)
-        if self.freeze == "backbone" and self.weights_from == "none":
+        if self.freeze == "backbone" and not self.fine_tunes:
             raise InputError(
                 "--freeze=backbone keeps what is below the classifiers: pass --weights_from"
             )
@@ -402,6 +441,11 @@ class Config:
         """One architecture's name for each peer."""
         names = split_names(self.arch)
         return names if len(names) != 1 else names * (self.num_peers or 2)
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether the networks start from weights that were trained before."""
+        return self.weights_from != "none"
 
     @property
     def term_weights(self) -> dict[str, float]:
@@ -438,7 +482,8 @@ class Config:
     @property
     def stretches(self) -> tuple[int, ...]:
         """The epochs after which a schedule ends: those of `restarts`, then the last."""
-        return (*map(int, split_names(self.restarts)), self.epochs)
+        ends = map(int, split_names(self.restarts))
+        return (*ends, *([] if self.epochs is None else [self.epochs]))
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -482,6 +527,8 @@ def chosen_formats(export_format: str) -> tuple[str, ...]:
 
 # Where a run finds and leaves its files, which says nothing about what it does.
 PLACES = names_of(Config, Role.PLACE)
+# What a run finds for itself, and a resumed one does not find anew.
+_OPEN = ("batch_size", *_DEFAULTS)
 _Config = TypeVar("_Config", bound=Config)
 
 
@@ -509,6 +556,8 @@ def meaningless(config: Config) -> dict[str, str]:
         found["jit"] = f"with --distribute={config.distribute}, which XLA cannot compile"
     if config.method == "independent":
         found["temperature"] = "with --method=independent, which imitates nothing"
+    if config.optimizer == "adamw":
+        found["momentum"] = "with --optimizer=adamw"
     if config.freeze == "backbone":
         found["learning_rate_backbone"] = "with --freeze=backbone, which keeps it as it is"
     if config.validation_split != "auto" and config.validation_fraction:
@@ -523,12 +572,29 @@ def meaningless(config: Config) -> dict[str, str]:
     return {name: why for name, why in found.items() if getattr(config, name) != defaults[name]}
 
 
+def with_defaults(config: _Config) -> _Config:
+    """The settings, with values for what was left open and depends on where networks start."""
+    # Flags of before there was a choice of an optimizer name the momentum of the one there was.
+    old = not config.optimizer and config.momentum is not None
+    tuned = config.fine_tunes and not old
+    adamw = config.optimizer == "adamw" if config.optimizer else tuned
+    columns = {name: adamw if name in _OF_OPTIMIZERS else tuned for name in _DEFAULTS}
+    columns["learning_rate_backbone"] = tuned and adamw and config.freeze != "backbone"
+    found = {name: values[columns[name]] for name, values in _DEFAULTS.items()}
+    return dataclasses.replace(config, **{n: found[n] for n in found if getattr(config, n) is None})
+
+
+def recipe(config: Config) -> str:
+    """How a run learns, as flags."""
+    values = {name: getattr(config, name) for name in _DEFAULTS}
+    return " ".join(f"--{name}={value}" for name, value in values.items() if value is not None)
+
+
 def as_begun(config: _Config, flagfile: str) -> _Config:
-    """The settings of a run that is resumed; a batch size that is not named is that of before."""
-    batch_size = named_in(flagfile).get("batch_size", "")
-    if config.batch_size is None and batch_size.isdecimal():
-        return dataclasses.replace(config, batch_size=max(1, int(batch_size)))
-    return config
+    """The settings of a run that is resumed; what they leave open is as it was begun."""
+    before = settings_in(flagfile)
+    begun = {name: from_text(Config, name, before[name]) for name in _OPEN if name in before}
+    return dataclasses.replace(config, **{n: begun[n] for n in begun if getattr(config, n) is None})
 
 
 def settings_in(flagfile: str) -> dict[str, str]:
@@ -536,9 +602,10 @@ def settings_in(flagfile: str) -> dict[str, str]:
 
     Retired settings are among them where they had another value than their default.
     """
-    named = named_in(flagfile).items()
-    own = {name: value for name, value in named if RETIRED.get(name) != value}
-    return named_in(Config().flagfile()) | own
+    named = named_in(flagfile)
+    own = {name: value for name, value in named.items() if RETIRED.get(name) != value}
+    optimizer = "adamw" if named.get("optimizer") == "adamw" else "sgd"
+    return named_in(with_defaults(Config(optimizer=optimizer)).flagfile()) | own
 
 
 def named_in(flagfile: str) -> dict[str, str]:

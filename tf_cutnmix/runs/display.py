@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tqdm
 
@@ -14,8 +15,10 @@ from tf_cutnmix import output
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.networks.registry import KERAS_NAMES
 from tf_cutnmix.runs import cost, outlook, scores
+from tf_cutnmix.runs.config import Config, recipe
 from tf_cutnmix.runs.plan import Plan
 from tf_cutnmix.runs.progress import Progress
+from tf_cutnmix.runs.standstill import STEPS, standstill
 
 _SHORT_RUN = 500
 _SECONDS_TO_JUDGE = 10.0
@@ -39,7 +42,20 @@ def overview(plan: Plan, model: OnlineDistiller) -> str:
         f"{config.epochs} epochs of {plan.steps_per_epoch} steps of {plan.batch_size} images "
         f"(--batch_size): {config.epochs * plan.steps_per_epoch:,}"
     )
+    if config.fine_tunes:
+        facts["fine-tuning"] = recipe(config)
     return outlook.block(facts)
+
+
+def remedy(config: Config) -> str:
+    """What to try where a run learns nothing."""
+    rate = f"--learning_rate={config.learning_rate:g}"
+    if config.learning_rate_backbone is not None:
+        rate = f"--learning_rate_backbone={config.learning_rate_backbone:g}"
+    frozen = config.freeze != "none"
+    statistics = f", no --freeze={config.freeze}, whose statistics are fixed" if frozen else ""
+    pixels = ", and look at what the network takes: it is given pixels of 0 to 255"
+    return f"stop and try another rate than {rate}{statistics}{pixels if config.fine_tunes else ''}"
 
 
 def hints(plan: Plan, model: OnlineDistiller) -> list[str]:
@@ -85,6 +101,7 @@ class Display(keras.callbacks.Callback):
         super().__init__()
         self.progress = progress
         self.terms = terms
+        self.plan = plan
         self.epochs = plan.config.epochs
         steps = (self.epochs - progress.epoch) * plan.steps_per_epoch - progress.batch
         self.steps = min(steps, progress.steps_left)
@@ -92,7 +109,7 @@ class Display(keras.callbacks.Callback):
         self.columns: list[str] = []
         self.done = 0
         self.seconds: list[float] = []
-        self._told = False
+        self._told = self._warned = False
         self._first_step_at = 0.0
         self._updated_at = 0.0
 
@@ -143,6 +160,23 @@ class Display(keras.callbacks.Callback):
             self.columns = columns
             self._print("  ".join(f"{name:>{_width(name)}}" for name in columns))
         self._print("  ".join(f"{row.get(n, ''):>{_width(n)}}" for n in columns))
+        if not self._warned and (words := self._standstill()):
+            self._warned = True
+            self._print(f"nothing is learnt: {words}; {remedy(self.plan.config)}")
+
+    def _standstill(self) -> str:
+        plan, config = self.plan, self.plan.config
+        counts = plan.splits.train.counts
+        # With a balance classes count alike.
+        counted = counts if config.balance == "none" else np.sign(counts)
+        return standstill(
+            self.progress.history,
+            steps_per_epoch=plan.steps_per_epoch,
+            peers=len(config.architectures),
+            shares=(counted / counted.sum()).tolist(),
+            held_out=plan.splits.validation.counts.tolist(),
+            from_step=max(STEPS, round(config.warmup * plan.steps)),
+        )
 
     def _seconds_left(self, now: float) -> float:
         """By whole epochs where there are some after the first, with all that is done in them."""

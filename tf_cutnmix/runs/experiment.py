@@ -107,7 +107,7 @@ def _train_and_evaluate(
             result, predicted = results.collect(model, plan, progress)
         result["flags"] = plan.config.flagfile().splitlines()
         result["versions"] = results.versions()
-        finished = earlier is not None and earlier.facts["epoch"] >= config.epochs
+        finished = earlier is not None and earlier.facts["epoch"] >= plan.config.epochs
         result["exports"] = exporting.made_before(plan.config) if finished else {}
         result["wall_seconds"] = round(progress.seconds, 1)
         predictions.save(folder / "predictions.npz", predicted)

@@ -1,4 +1,4 @@
-"""The optimizer of a run: SGD, its schedule, and slower learning below the classifiers."""
+"""The optimizer of a run: its schedule, and slower learning below the classifiers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,50 @@ import tensorflow as tf
 from tf_cutnmix.runs.config import Config
 
 
-class SlowSGD(keras.optimizers.SGD):
-    """SGD by which some variables learn at a part of the learning rate.
+def build(
+    config: Config,
+    steps_per_epoch: int,
+    weights: Sequence[keras.Variable],
+    backbone: Sequence[keras.Variable],
+) -> keras.optimizers.Optimizer:
+    """The optimizer of a run.
+
+    AdamW takes its weight decay, which for SGD is a term of the loss. It decays matrices and
+    kernels alone, as timm and most recipes of fine-tuning do: a bias does not overfit, and a scale
+    of BatchNormalization that is drawn to 0 takes away what the weights below it were trained for.
+
+    Args:
+      config: its settings, all with values.
+      steps_per_epoch: of the run.
+      weights: all that is trained.
+      backbone: what is below the classifiers, trained or not.
+    """
+    rates: dict[str, Any] = {
+        "learning_rate": _schedule(config, steps_per_epoch),
+        "global_clipnorm": config.clip_norm or None,
+    }
+    if config.learning_rate_backbone is not None:
+        rates["slow"] = backbone
+        rates["factor"] = config.learning_rate_backbone / config.learning_rate
+    if config.optimizer == "sgd":
+        sgd = SlowSGD if "slow" in rates else keras.optimizers.SGD
+        return sgd(momentum=config.momentum, nesterov=True, **rates)
+    adamw = SlowAdamW if "slow" in rates else keras.optimizers.AdamW
+    built = adamw(weight_decay=config.weight_decay, **rates)
+    built.exclude_from_weight_decay(var_list=[v for v in weights if len(v.shape) < 2])
+    return built
+
+
+class _Slow:
+    """An optimizer by which some variables learn at a part of the learning rate.
+
+    They go a part of the way that the optimizer takes them, decay of weights included. A part of
+    the gradient would not do: Adam divides by its size.
 
     Args:
       slow: these variables.
       factor: the part.
-      **settings: of `keras.optimizers.SGD`.
+      **settings: of the optimizer.
     """
 
     def __init__(self, *, slow: Sequence[keras.Variable], factor: float, **settings: Any):
@@ -23,35 +60,20 @@ class SlowSGD(keras.optimizers.SGD):
         self.slow = frozenset(id(variable) for variable in slow)  # paths are not unique
         self.factor = factor
 
-    def apply(
-        self,
-        grads: Sequence[Any],
-        trainable_variables: Sequence[keras.Variable] | None = None,
-    ) -> None:
-        # Every step of SGD is linear in the gradient: a part of it is a part of the rate.
-        factors = [self.factor if id(v) in self.slow else 1.0 for v in trainable_variables or ()]
-        pairs = zip(factors, grads, strict=True)
-        # A variable that the loss does not depend on has no gradient.
-        scaled = [None if gradient is None else factor * gradient for factor, gradient in pairs]
-        super().apply(scaled, trainable_variables)
+    def apply(self, grads: Sequence[Any], trainable_variables: Sequence[keras.Variable]) -> None:
+        slow = [variable for variable in trainable_variables if id(variable) in self.slow]
+        before = [tf.identity(variable.value) for variable in slow]
+        super().apply(grads, trainable_variables)  # type: ignore[misc]
+        for variable, old in zip(slow, before, strict=True):
+            variable.assign(old + self.factor * (variable.value - old))
 
 
-def build(
-    config: Config, steps_per_epoch: int, backbone: Sequence[keras.Variable]
-) -> keras.optimizers.Optimizer:
-    """The optimizer of a run; `backbone` is what is below the classifiers."""
-    settings: dict[str, Any] = {
-        "learning_rate": _schedule(config, steps_per_epoch),
-        "momentum": config.momentum,
-        "nesterov": True,
-    }
-    if config.learning_rate_backbone is None:
-        return keras.optimizers.SGD(**settings)
-    return SlowSGD(
-        slow=backbone,
-        factor=config.learning_rate_backbone / config.learning_rate,
-        **settings,
-    )
+class SlowSGD(_Slow, keras.optimizers.SGD):
+    """SGD, slower for some variables."""
+
+
+class SlowAdamW(_Slow, keras.optimizers.AdamW):
+    """AdamW, slower for some variables."""
 
 
 def _schedule(config: Config, steps_per_epoch: int) -> Any:
@@ -67,13 +89,26 @@ def _schedule(config: Config, steps_per_epoch: int) -> Any:
 def _schedule_over(config: Config, steps: int) -> Any:
     rate = config.learning_rate
     if config.schedule == "cosine":
-        return keras.optimizers.schedules.CosineDecay(rate, steps)
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
     if config.schedule == "step":
         # Keras still uses the earlier rate at a boundary itself.
         boundaries = [steps // 2 - 1, steps * 3 // 4 - 1]
         rates = [rate, rate / 10, rate / 100]
-        return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
-    return rate
+        rate = keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
+    warmup = round(config.warmup * steps)
+    return _Rising(rate, warmup) if warmup else rate
+
+
+class _Rising(keras.optimizers.schedules.LearningRateSchedule):
+    """A rate or a schedule to which the first steps rise, evenly; the last of them has it whole."""
+
+    def __init__(self, schedule: Any, steps: int) -> None:
+        self.schedule = schedule
+        self.steps = steps
+
+    def __call__(self, step: Any) -> tf.Tensor:
+        rate = self.schedule(step) if callable(self.schedule) else self.schedule
+        return rate * tf.minimum((tf.cast(step, tf.float32) + 1) / self.steps, 1.0)
 
 
 class _OneAfterAnother(keras.optimizers.schedules.LearningRateSchedule):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_cutnmix.data import shuffled_batches
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.runs.checkpoints import Checkpoint
-from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.config import Config, with_defaults
 from tf_cutnmix.runs.loading import Splits
 
 _LARGEST_BATCH = 128
@@ -23,7 +23,7 @@ class Plan:
     """Settings and images, and what follows from both.
 
     Attributes:
-      config: the settings; the batch size has a value.
+      config: the settings; what was left open has a value.
       splits: the images.
       statistics: mean and deviation of each channel, by which the networks normalise.
     """
@@ -88,7 +88,7 @@ def resolve(config: Config, splits: Splits, earlier: Checkpoint | None = None) -
         )
     statistics = earlier.facts.get("statistics") if earlier else None
     return Plan(
-        dataclasses.replace(config, batch_size=size),
+        with_defaults(dataclasses.replace(config, batch_size=size)),
         splits,
         statistics or splits.train.statistics(),
     )

@@ -9,7 +9,7 @@ from tf_cutnmix import files
 from tf_cutnmix.errors import InputError, RunError
 from tf_cutnmix.runs import checkpoints
 from tf_cutnmix.runs.checkpoints import Checkpoint
-from tf_cutnmix.runs.config import Config, as_begun, settings_in
+from tf_cutnmix.runs.config import Config, as_begun, settings_in, with_defaults
 from tf_cutnmix.settings import Role, names_of
 
 _MAY_CHANGE = names_of(Config, Role.PLACE, Role.KEPT, Role.MADE)
@@ -58,7 +58,7 @@ def earlier_run(config: Config) -> tuple[Checkpoint | None, Config]:
         _check_only_begun(folder)
     for reason in passed_over:
         print(f"{reason}: the checkpoint before it is used", flush=True)
-    flags = _recorded_flags(folder, checkpoint) or config.flagfile()
+    flags = _recorded_flags(folder, checkpoint) or with_defaults(config).flagfile()
     config, before = as_begun(config, flags), settings_in(flags)
     config = _made_longer(config, before, checkpoint)
     now = settings_in(config.flagfile())
