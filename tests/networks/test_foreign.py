@@ -8,6 +8,7 @@ import pytest
 
 from tests.networks.small_networks import assert_equal_outputs, between, noise, pixels
 from tf_cutnmix.networks import adapt, stages
+from tf_cutnmix.networks.blocks import BatchNormalization
 from tf_cutnmix.networks.foreign import copy_layer, find_stages
 
 
@@ -51,6 +52,25 @@ def test_an_adapted_model_keeps_its_statistics_dropout_and_frozen_layers():
     assert np.abs(mean - noise((6,))).max() > 0.1
     assert len(peer.get_layer("frozen").trainable_variables) == 0
     assert len(peer.trainable_variables) == 8
+
+
+def test_batch_normalization_of_maps_is_copied_as_ours_which_computes_the_same():
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.BatchNormalization(epsilon=0.1, momentum=0.7)(images)
+    x = keras.layers.BatchNormalization(scale=False)(x)
+    x = keras.layers.BatchNormalization(axis=1)(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(images, keras.layers.BatchNormalization()(x))
+    model.set_weights([weight + np.abs(noise(weight.shape)) for weight in model.get_weights()])
+    peer = adapt(model, 10)
+    kinds = [type(n) for n in peer.layers if isinstance(n, keras.layers.BatchNormalization)]
+    assert kinds == [BatchNormalization, *[keras.layers.BatchNormalization] * 3]
+    for training in (True, False):
+        expected = model(pixels(), training=training)
+        found = peer(pixels(), training=training)["features"]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    for found, expected in zip(peer.get_weights(), model.get_weights(), strict=False):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_a_normalization_keeps_the_statistics_of_its_adapt_in_every_copy():

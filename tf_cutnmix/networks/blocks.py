@@ -39,7 +39,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     `synchronized` sees the maps of all devices, which exchange two numbers a channel at once.
     """
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool = False, mask: None = None) -> tf.Tensor:
         update = training and self.trainable
         gamma, beta = (tf.cast(v.value, tf.float32) for v in (self.gamma, self.beta))
         moving = [self.moving_mean, self.moving_variance]

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tf_cutnmix.errors import last_line
-from tf_cutnmix.networks.blocks import Normalization
+from tf_cutnmix.networks.blocks import BatchNormalization, Normalization
 
 # What makes features of an output, by its rank.
 _POOLING = {
@@ -114,11 +114,8 @@ def copy_layer(layer: keras.Operation, **changes: Any) -> keras.Operation:
     """
     if isinstance(layer, keras.layers.Lambda):
         return layer
-    kind = type(layer)
-    if kind is keras.layers.Normalization:
-        kind = Normalization  # whose copy is told its statistics as weights
     try:
-        return kind.from_config({**layer.get_config(), **changes})
+        return _copied_as(layer).from_config({**layer.get_config(), **changes})
     # A layer's own code runs here.
     except Exception as error:
         # Keras says last what it was, after all of the config.
@@ -129,6 +126,18 @@ def copy_layer(layer: keras.Operation, **changes: Any) -> keras.Operation:
             f"from_config(get_config()) must recreate it. {reason}. A model that can is kept whole "
             "where another one calls it: keras.Model(images, model(images))"
         ) from error
+
+
+def _copied_as(layer: keras.Operation) -> type[keras.Operation]:
+    """The class of a layer's copy: one of ours that computes the same, or its own."""
+    kind = type(layer)
+    if kind is keras.layers.Normalization:
+        return Normalization  # whose copy gets its statistics as weights
+    if kind is not keras.layers.BatchNormalization:
+        return kind
+    # Once it is built, it knows the rank of what it takes.
+    of_maps = layer.built and layer.input_spec.ndim == 4 and layer.axis in (-1, 3)
+    return BatchNormalization if of_maps and layer.scale and layer.center else kind
 
 
 def _bottlenecks(model: keras.Model) -> list[keras.layers.Layer]:
