@@ -49,4 +49,4 @@ def test_every_cell_runs_and_the_answers_are_of_the_classes(tmp_path, monkeypatc
     with open(tmp_path / "answers.csv", newline="") as file:
         answers = list(csv.DictReader(file))
     assert len(answers) == len(CLASSES)
-    assert {answer["class"] for answer in answers} <= set(CLASSES)
+    assert {answer["class_1"] for answer in answers} <= set(CLASSES)

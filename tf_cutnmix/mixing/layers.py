@@ -167,7 +167,7 @@ class CutNMix(Mixing):
     `num_peers` views, and view k is mixed by box k. All peers of a sample share its label,
     exact to the pixel: the box covers `h w / (H W)` of every view. With one peer this is CutMix.
 
-    The arguments of `Mixing` are taken, too.
+    It also takes the arguments of `Mixing`.
 
     Args:
       num_peers: views per sample, 1 or more.
@@ -267,7 +267,7 @@ class FMix(Mixing):
 
     Images stay `[B, H, W, C]`; labels are exact to the pixel. See `sampling.mask`.
 
-    The arguments of `Mixing` are taken, too.
+    It also takes the arguments of `Mixing`.
 
     Args:
       decay_power: 0 or more; the higher, the fewer and smoother the pieces of a mask.
