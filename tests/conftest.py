@@ -33,6 +33,7 @@ LONGEST = (
     *("test_gpu_bundle", "test_augment", "test_cache", "test_keras_habits", "test_progress"),
     *("test_replicas", "test_methods", "test_distiller", "test_folder", "test_registry"),
     *("test_layers", "test_guard", "test_families", "test_workers", "test_sharing"),
+    "test_tutorial",
 )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from tf_cutnmix.runs import card
 from tf_cutnmix.runs.config import Config
@@ -91,6 +92,16 @@ def test_limits_and_the_command_are_those_of_the_run() -> None:
     assert "tensorflow 2.21.0" in text
     assert "secret" not in text
     assert "runs/x" not in text
+
+
+def test_hubs_read_the_test_figures_above_the_card() -> None:
+    above = write("peer", {"dataset": "./my: 'pets'", "arch": "resnet20"}).split("---\n")[1]
+    (model,) = yaml.safe_load(above)["model-index"]
+    assert model["name"] == "peer of resnet20 on ./my: 'pets'"
+    (result,) = model["results"]
+    assert result["dataset"] == {"name": "./my: 'pets'", "type": "./my: 'pets'", "split": "test"}
+    figures = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert figures == {"accuracy": 0.7, "balanced_accuracy": 0.4, "calibration_error": 0.3}
 
 
 @pytest.mark.parametrize("kind", ["teacher", "peer"])

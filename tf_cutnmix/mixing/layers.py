@@ -21,7 +21,7 @@ from tf_cutnmix.mixing.sampling import Draw, MaskDraw
 
 
 class Mixing(draws.SteppedLayer):
-    """What all mixings share: a draw, and what it does to a dictionary.
+    """What all mixings share: a draw, what it does to a dictionary, and the arguments.
 
     Call it with `{"images": [B, H, W, C], "labels": ...}`, images of any dtype, which they
     keep, labels one-hot or soft `[B, K]`, or integers `[B]` if `num_classes` is given;
@@ -32,7 +32,7 @@ class Mixing(draws.SteppedLayer):
     Images may also be views `[B, n, H, W, C]`, one for each of `n` peers. They keep their shape:
     one draw mixes view k of a sample with view k of its partner.
 
-    Args that every mixing takes:
+    Args:
       alpha: ratios are drawn from Beta(alpha, alpha), above 0.
       num_classes: makes integer labels one-hot.
       ratio_per: one ratio per "sample" or per "batch".
@@ -167,7 +167,9 @@ class CutNMix(Mixing):
     `num_peers` views, and view k is mixed by box k. All peers of a sample share its label,
     exact to the pixel: the box covers `h w / (H W)` of every view. With one peer this is CutMix.
 
-    Args, beside those of `Mixing`:
+    It also takes the arguments of `Mixing`.
+
+    Args:
       num_peers: views per sample, 1 or more.
       regions: "uniform" corners, or "spread": of 8 uniform sets of corners the one whose
         boxes overlap least (an extension; uniform boxes have a mean pair IoU near 1/2).
@@ -265,7 +267,9 @@ class FMix(Mixing):
 
     Images stay `[B, H, W, C]`; labels are exact to the pixel. See `sampling.mask`.
 
-    Args, beside those of `Mixing`:
+    It also takes the arguments of `Mixing`.
+
+    Args:
       decay_power: 0 or more; the higher, the fewer and smoother the pieces of a mask.
     """
 
