@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,8 +27,8 @@ TITLE = (
     "the command said what it should and the run ended as the one that nothing happened to: "
     "weights, slots, averages, the best model and every figure of every epoch. One whose second "
     "worker was killed goes on with one process, which rounds otherwise: it need only end. Work "
-    "lost is the time between the state that was gone on from and the fault; of an export, that "
-    "between the signal and the end."
+    "lost is the time between the state that was gone on from and the fault; a signal waits until "
+    "the process has ended. A try of exports is three signals, each in an export of its own."
 )
 _SETTINGS = {
     "train_split": "train[:640]",
@@ -41,6 +42,9 @@ _SETTINGS = {
     "save_minutes": 0.02,
     "export": "",
 }
+# In a try of exports.
+_SIGNALS = 3
+_WHOLE = "whole"
 _SAID_FULL = "File too large"
 _SAID_RESUME = "--resume goes on from there"
 _SAID_CHANGED = "holds other images than"
@@ -54,10 +58,12 @@ class Trial(NamedTuple):
     Attributes:
       as_said: whether the command ended as it should.
       lost: seconds of work, 0 where nothing was ended.
+      waited: seconds from a signal to the end, None where there is no signal.
     """
 
     as_said: bool
     lost: float
+    waited: float | None = None
 
 
 class Fault(NamedTuple):
@@ -66,7 +72,7 @@ class Fault(NamedTuple):
     Attributes:
       cause: a function of a run's processes, its folder and its epochs; None comes of it if the
         run had ended before.
-      workers: that the run has.
+      workers: that the run has; 0 if it has ended.
       piped: whether it prints into a pipe in place of a file.
     """
 
@@ -83,10 +89,10 @@ def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
     moments = random.Random(0)
     with tempfile.TemporaryDirectory() as scratch:
         _draw_pictures(pathlib.Path(scratch) / "pictures")
-        whole = pathlib.Path(scratch) / "whole"
+        whole = pathlib.Path(scratch) / _WHOLE
         begin = time.perf_counter()
         seconds = _leave_in_peace(whole, epochs)
-        tried: dict[str, list[tuple[bool, bool, float]]] = {name: [] for name in KINDS}
+        tried: dict[str, list[tuple[Trial, bool]]] = {name: [] for name in KINDS}
         while not all(tried.values()) or (time.perf_counter() - begin < 60 * minutes and not quick):
             name = min(KINDS, key=lambda kind: len(tried[kind]))
             fault, moment = KINDS[name], moments.random() * seconds
@@ -96,16 +102,20 @@ def rows(quick: bool, minutes: float = 60.0) -> Iterator[Row]:
                 continue
             _go_on(folder, epochs)
             same = fault.workers > 1 or _equal(folder, whole)
-            tried[name].append((trial.as_said, same, trial.lost))
+            tried[name].append((trial, same))
+            print(f"{name}: {trial}, {'equal' if same else 'other'}", file=sys.stderr, flush=True)
     for name, trials in tried.items():
+        lost = turns.summary([trial.lost for trial, _ in trials])
+        waits = [trial.waited for trial, _ in trials if trial.waited is not None]
         yield {
             "fault": name,
             "tried": len(trials),
-            "survived": sum(as_said and same for as_said, same, _ in trials),
-            "ended as said": sum(as_said for as_said, _, _ in trials),
-            "equal": sum(same for _, same, _ in trials),
-            "work lost, s": turns.summary([lost for _, _, lost in trials]),
-            "most work lost, s": float(f"{max(lost for _, _, lost in trials):.3g}"),
+            "survived": sum(trial.as_said and same for trial, same in trials),
+            "ended as said": sum(trial.as_said for trial, _ in trials),
+            "equal": sum(same for _, same in trials),
+            "work lost, s": lost,
+            "most work lost, s": lost["max"],
+            "longest wait, s": max(waits, default=None),
         }
 
 
@@ -139,6 +149,9 @@ def _go_on(folder: pathlib.Path, epochs: int) -> None:
 
 def _try(fault: Fault, folder: pathlib.Path, epochs: int, seconds: float) -> Trial | None:
     """Break a run so many seconds after its first checkpoint; None if it ends before that."""
+    if not fault.workers:
+        shutil.copytree(folder.with_name(_WHOLE), folder)
+        return fault.cause(folder, epochs)
     runs = _start(folder, epochs, fault.workers, fault.piped)
     _await_checkpoint(runs[0], folder)
     deadline = time.perf_counter() + seconds
@@ -178,7 +191,8 @@ def _signalled(number: signal.Signals, code: int, words: str) -> Callable[..., T
         _, said = process.communicate()
         if ended or process.returncode == 0:
             return None
-        return Trial(process.returncode == code and words in said, _lost(folder, moment))
+        as_said, waited = process.returncode == code and words in said, time.time() - moment
+        return Trial(as_said, _lost(folder, moment), round(waited, 2))
 
     return fault
 
@@ -231,25 +245,55 @@ def _change_pictures(process: subprocess.Popen, folder: pathlib.Path, epochs: in
     return trial._replace(as_said=again.returncode == 1 and _SAID_CHANGED in again.stderr)
 
 
-def _end_an_export(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
-    """SIGTERM at a random moment of an export of the run, when that has ended."""
-    process.communicate()
-    command = [sys.executable, "-m", "tf_cutnmix.export", f"--run={folder}", "--export=peer"]
-    begin = time.perf_counter()
-    subprocess.run(command, capture_output=True, check=True)
-    seconds = time.perf_counter() - begin
-    export = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        export.wait(random.uniform(0.1, 1) * seconds)
-    moment = time.perf_counter()
-    export.terminate()
-    _, said = export.communicate()
-    if export.returncode == 0:
-        return None
-    waited = time.perf_counter() - moment
-    # Before Python runs the command the system ends it.
-    as_said = (export.returncode, said) in ((143, "interrupted\n"), (-signal.SIGTERM, ""))
-    return Trial(as_said, waited)
+def _end_exports(folder: pathlib.Path, epochs: int) -> Trial:
+    """Exports of a run that has ended."""
+    command = [sys.executable, "-m", "tf_cutnmix.export", f"--run={folder}"]
+    return _signalled_exports(command, folder)
+
+
+def _end_sweeps(folder: pathlib.Path, epochs: int) -> Trial:
+    """Sweeps that export their only run, which has ended."""
+    sweep = folder.with_name(f"{folder.name}_sweep")
+    sweep.mkdir()
+    cell = folder.rename(sweep / "seed=0")
+    flags = [f for f in _command(sweep, epochs)[3:] if not f.startswith("--export")]
+    command = [sys.executable, "-m", "tf_cutnmix.sweep", *flags, "--grid=seed=0"]
+    trial = _signalled_exports(command, cell)
+    said = (cell / "log.txt").read_text()
+    cell.rename(folder)
+    return trial._replace(as_said=trial.as_said and "Traceback" not in said)
+
+
+def _signalled_exports(command: list[str], run: pathlib.Path) -> Trial:
+    """SIGTERM at random moments of a command that exports a run; the worst that came of it."""
+    result = run / "result.json"
+    without_exports = result.read_bytes()
+    seconds: float | None = None
+    trials: list[Trial] = []
+    while len(trials) < _SIGNALS:
+        result.write_bytes(without_exports)
+        begin = time.perf_counter()
+        export = subprocess.Popen(
+            [*command, "--export=peer"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            export.wait(seconds and random.random() * seconds)
+        moment = time.perf_counter()
+        if export.poll() == 0:
+            # The first one shows how long it takes, as does one that was quicker.
+            seconds = moment - begin
+            continue
+        export.terminate()
+        _, said = export.communicate()
+        # Before Python runs the command the system ends it.
+        as_said = (export.returncode, said) in ((143, "interrupted\n"), (-signal.SIGTERM, ""))
+        trials.append(Trial(as_said, moment - begin, time.perf_counter() - moment))
+    result.write_bytes(without_exports)
+    as_said, lost, waited = zip(*trials, strict=True)
+    return Trial(all(as_said), round(max(lost), 2), round(max(waited), 2))
 
 
 def _write_twice(process: subprocess.Popen, folder: pathlib.Path, epochs: int) -> Trial | None:
@@ -326,7 +370,8 @@ KINDS = {
     "damaged checkpoint": Fault(_damage),
     "closed pipe": Fault(_close_the_pipe, piped=True),
     "changed pictures": Fault(_change_pictures),
-    "SIGTERM in an export": Fault(_end_an_export),
+    "SIGTERM in exports": Fault(_end_exports, workers=0),
+    "SIGTERM in exports of a sweep": Fault(_end_sweeps, workers=0),
     "two writers": Fault(_write_twice),
     "clock set back": Fault(_set_the_clock_back),
     "killed worker": Fault(_kill_a_worker, workers=2),
