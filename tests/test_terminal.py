@@ -1,10 +1,12 @@
 """What a command does where nobody reads what it prints."""
 
+import json
 import os
 import pathlib
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -24,36 +26,73 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_closed_pipe_ends_every_command_quietly(door):
-    reading, writing = os.pipe()
-    os.close(reading)
-    process = subprocess.run(
-        command(door, "--help"), stdout=writing, stderr=subprocess.PIPE, env=environment()
-    )
-    os.close(writing)
-    assert (process.returncode, process.stderr) == (141, b"")
+# In a process for each case, forked from one that has imported what all commands do.
+CASES = """
+import itertools, json, os, runpy, sys
+from tf_cutnmix import command
+from tf_cutnmix.runs import config
+
+def place(kind, name):
+    if kind == "pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+        return writing
+    return os.open("/dev/full" if kind == "full" else name, os.O_WRONLY)
+
+ended = []
+kinds = ("read", "pipe", "closed", "full")
+outputs = [("read", kind) for kind in kinds] + [(kind, "read") for kind in kinds[1:]]
+outputs += [(kind, kind) for kind in kinds[1:]]
+for door, flag, (out, err) in itertools.product(sys.argv[1:], ("--help", "--odd"), outputs):
+    for name in ("out", "err"):
+        open(name, "w").close()
+    process = os.fork()
+    if not process:
+        sys.argv = ["a command", flag]
+        places = place(out, "out"), place(err, "err")
+        for number, (kind, name) in enumerate(((out, "stdout"), (err, "stderr")), start=1):
+            os.dup2(places[number - 1], number)
+            if kind == "closed":
+                os.close(number)
+                setattr(sys, name, None)
+        runpy.run_module(f"tf_cutnmix.{door}", run_name="__main__")
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    printed = {name: open(name).read() for name in ("out", "err")}
+    ended.append({"door": door, "flag": flag, "to": [out, err], "code": code, **printed})
+print(json.dumps(ended))
+"""
 
 
-@pytest.mark.parametrize(
-    ("redirection", "code", "printed"),
-    [
-        (">/dev/full", 1, "error: No space left on device\n"),
-        (">&-", 0, ""),
-        ("2>&-", 0, ""),
-        ("<&- >&- 2>&-", 0, ""),
-    ],
-)
-def test_a_full_device_is_one_line_and_a_closed_stream_nothing(redirection, code, printed):
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> list[dict[str, Any]]:
+    """How each command ended, with each of its outputs read, closed or full."""
     process = subprocess.run(
-        f'"{sys.executable}" -m tf_cutnmix.train --help {redirection}',
-        shell=True,
+        [sys.executable, "-c", CASES, *DOORS],
+        cwd=tmp_path_factory.mktemp("ended"),
         capture_output=True,
         text=True,
         env=environment(),
-        check=False,
+        check=True,
     )
-    assert (process.returncode, process.stderr) == (code, printed)
+    return json.loads(process.stdout)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_help_that_nobody_reads_ends_quietly_and_on_a_full_device_in_one_line(door, ended):
+    full = "error: No space left on device\n"
+    expected = {"read": (0, ""), "closed": (0, ""), "pipe": (141, ""), "full": (1, full)}
+    for case in (one for one in ended if (one["door"], one["flag"]) == (door, "--help")):
+        out, err = case["to"]
+        code, words = expected[out]
+        assert (case["code"], case["err"]) == (code, words if err == "read" else "")
+        assert case["out"].startswith("usage: ") == (out == "read")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_error_is_one_line_or_nothing(door, ended):
+    for case in (one for one in ended if (one["door"], one["flag"]) == (door, "--odd")):
+        lines = ["error: Unknown command line flag 'odd'"] * (case["to"][1] == "read")
+        assert (case["code"], case["out"], case["err"].splitlines()) == (1, "", lines)
 
 
 def test_what_takes_long_is_said_and_what_does_not_is_silent(capfd, monkeypatch):

@@ -8,14 +8,15 @@ from typing import Any
 
 from tf_cutnmix.errors import Interrupted
 
-_ASKED_TO_END = (signal.SIGTERM, signal.SIGINT)
+# SIGHUP: the terminal was closed, or the line to it is broken.
+_ASKED_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Where they trace and convert, they take an exception of ours for a fault of their own.
 _UNSAFE = ("tensorflow", "keras", "keras_cv", "tf2onnx")
 _IMPORTING = "<frozen importlib._bootstrap>"
 
 
 class Interrupts:
-    """In its context the first SIGTERM or SIGINT is kept, and a second one always ends.
+    """In its context the first SIGTERM, SIGINT or SIGHUP is kept, and a second one always ends.
 
     The second one does what it did before: who asks twice does not want to wait. What is ignored
     stays ignored, and outside of the main thread, where Python has no signals, nothing changes.

@@ -104,7 +104,8 @@ def test_a_loss_scale_that_is_too_large_is_lowered_and_is_no_divergence(policy):
 def test_after_a_rate_that_is_too_large_a_model_that_is_compiled_again_trains():
     model = compiled(small_distiller(method="independent"), rate=1e30)
     images, labels = images_of(12), labels_of(12)
-    with pytest.raises(DivergenceError, match=r"step 1: the \w+ of the loss is not finite"):
+    words = r"step 1: the \w+ of the loss is not finite; .* Train again with a lower learning rate"
+    with pytest.raises(DivergenceError, match=words):
         model.fit(images, labels, batch_size=4, epochs=3, verbose=0)
     assert int(model.step.value) == 1
     assert all(np.all(np.isfinite(value)) for value in values_of(model))
@@ -137,7 +138,8 @@ def test_the_error_names_the_first_step_and_its_term(term):
     for factor in (1.0, np.nan):
         with contextlib.suppress(DivergenceError):
             model.train_on_batch(factor * IMAGES, LABELS)
-    with pytest.raises(DivergenceError, match=f"step 0: the {term} of the loss is not finite"):
+    words = f"step 0: the {term} of the loss is not finite; .*: look at the pixels, and at the weig"
+    with pytest.raises(DivergenceError, match=words):
         model.check_finite()
 
 
@@ -255,6 +257,14 @@ def test_a_step_compiled_by_xla_is_not_taken_on_what_are_no_labels(xla, labels):
     with pytest.raises(DivergenceError, match=r"the label of a sample is not finite.* Labels are"):
         xla.train_on_batch(IMAGES, labels)
     assert_same_state(xla, before)
+
+
+@pytest.mark.parametrize("how", ["eager", "graph"])
+def test_pixels_that_are_not_finite_are_not_evaluated(how, request):
+    images = IMAGES.astype("float32")
+    images[1, 3, 3, 0] = np.nan
+    with pytest.raises(ValueError, match=r"^pixels must be finite numbers\. Received: nan$"):
+        request.getfixturevalue(how).evaluate(images, LABELS, verbose=0)
 
 
 @pytest.mark.parametrize(

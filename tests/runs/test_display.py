@@ -1,7 +1,9 @@
 """What a run prints on its way, by a clock of the test's own."""
 
+import contextlib
 import math
 import re
+import sys
 import time
 import types
 from collections.abc import Callable
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tf_cutnmix.errors import RunError
 from tf_cutnmix.runs import display
 from tf_cutnmix.runs.config import Config, with_defaults
 
@@ -22,7 +25,7 @@ def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
     An epoch whose accuracy is None is not validated.
     """
-    now = 0.0
+    now, saved = 0.0, []
     monkeypatch.setattr(time, "perf_counter", lambda: now)
 
     def train(
@@ -38,6 +41,7 @@ def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         nonlocal now
         terms = ("cross_entropy", "teacher", "feature")
         progress = types.SimpleNamespace(
+            **{"save": lambda: saved.append(now), "folder": "runs/here"},
             **{"steps_per_epoch": 5, "best_epoch": 0, "rates": [100.0]},
             **{"epoch": 0, "batch": 0, "steps_left": math.inf, "history": []},
         )
@@ -67,6 +71,7 @@ def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             shown.on_epoch_end(epoch, logs)
         return capsys.readouterr().out.splitlines()
 
+    train.saved = saved  # type: ignore[attr-defined]
     return train
 
 
@@ -125,3 +130,14 @@ def test_a_log_holds_no_live_line_and_a_terminal_does(train) -> None:
     assert "\x1b" not in "".join(train([0.5, 0.6]))
     shown = "\n".join(train([0.5, 0.6], terminal=True))
     assert "epoch 2 of 100: step 3 of 5, " in shown
+
+
+def test_a_run_that_cannot_print_any_more_is_saved_at_once(train, monkeypatch) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(RunError, match=r"^cannot print .*: No space .* is saved in runs/here"):
+            train([0.5])
+        monkeypatch.undo()
+        assert len(train.saved) == 1
+        with contextlib.suppress(OSError):
+            full.close()

@@ -66,7 +66,7 @@ def send_at(monkeypatch: pytest.MonkeyPatch, event: str, call: int, number: sign
 
 SIGNALS = [
     (signal.SIGTERM, "on_train_batch_begin", 1, (0, 1), "after epoch 0, step 1 of 4 of the"),
-    (signal.SIGTERM, "on_test_batch_end", 1, (0, 3), "after epoch 0, step 3 of 4"),
+    (signal.SIGHUP, "on_test_batch_end", 1, (0, 3), "after epoch 0, step 3 of 4"),
     (signal.SIGINT, "on_epoch_end", 1, (1, 0), "after epoch 1; that is saved"),
     (signal.SIGINT, "on_train_batch_end", 2, (1, 2), "step 2 of 4"),
 ]

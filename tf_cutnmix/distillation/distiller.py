@@ -305,6 +305,9 @@ class OnlineDistiller(keras.Model):
     def test_step(self, data: Any) -> Mapping[str, tf.Tensor]:
         images, labels, weights = unpack(data, self.num_classes)
         self.brightness.observe(images)
+        if images.dtype.is_floating:
+            pixels = tf.reshape(images, [-1])
+            require(tf.math.is_finite(pixels), "pixels must be finite numbers", pixels)
         classes = tf.argmax(soft_labels(labels, self.num_classes), axis=-1)
         predictions = self.predict_each(images)
         likelihood = tf.gather(predictions["teacher"], classes, batch_dims=1)

@@ -23,8 +23,12 @@ _DATA = {
 }
 # What earlier steps did stays: at a rate of 1e6 the first one spoils weights that are still finite.
 _TOO_LARGE = (
-    "Train again with a lower learning rate, or a lower weight of the term: steps before it may "
-    "have spoiled the weights already"
+    "Train again with a lower learning rate, or lower weights of the terms beside the "
+    "cross-entropy: steps before it may have spoiled the weights already"
+)
+_FROM_THE_START = (
+    "No step was taken before it, so that no learning rate helps: look at the pixels, and at the "
+    "weights that the networks began with"
 )
 
 
@@ -90,7 +94,7 @@ class Guard:
             failed = self.watched[int(self.failed_term.value)]
             raise DivergenceError(
                 f"step {step}: the {failed} is not finite; the model is as it was before that "
-                f"step. {_DATA.get(failed, _TOO_LARGE)}"
+                f"step. {_DATA.get(failed, _TOO_LARGE if step else _FROM_THE_START)}"
             )
 
 

@@ -13,6 +13,7 @@ import tqdm
 
 from tf_cutnmix import output
 from tf_cutnmix.distillation import OnlineDistiller
+from tf_cutnmix.errors import RunError
 from tf_cutnmix.networks.registry import KERAS_NAMES
 from tf_cutnmix.runs import cost, outlook, scores
 from tf_cutnmix.runs.config import Config, recipe
@@ -194,12 +195,22 @@ class Display(keras.callbacks.Callback):
             self._print(words)
 
     def _print(self, text: str, end: str = "\n") -> None:
-        """Print at once; where nobody reads any longer, the run ends as if a signal had come."""
+        """Print at once; where nobody reads any longer, the run ends as if a signal had come.
+
+        Raises:
+          RunError: it cannot be printed, and what is done is saved.
+        """
         try:
             print(text, end=end, flush=True)
         except BrokenPipeError:
             output.drop(sys.stdout)
             self.progress.interrupts.number = signal.SIGPIPE
+        except OSError as error:
+            self.progress.save()
+            raise RunError(
+                f"cannot print how it goes: {error.strerror}; that is saved in "
+                f"{self.progress.folder}: the same command with --resume goes on from there"
+            ) from error
 
 
 def _cells(logs: dict[str, float], terms: Sequence[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tf_cutnmix import escaping, exports, files, output
 from tf_cutnmix.distillation import OnlineDistiller
-from tf_cutnmix.errors import InputError, Interrupted, RunError
+from tf_cutnmix.errors import DivergenceError, InputError, Interrupted, RunError
 from tf_cutnmix.interrupts import Interrupts
 from tf_cutnmix.runs import checkpoints, exporting, predictions, results, workdir
 from tf_cutnmix.runs.build import build_model, check_names, check_together
@@ -63,7 +63,7 @@ def train_and_evaluate(
         was written.
       DivergenceError: the loss stopped being finite; the checkpoints are of before.
       RunError: something could not be written, or an export does not answer as it should.
-      Interrupted: SIGTERM or SIGINT came, and something is saved.
+      Interrupted: SIGTERM, SIGINT or SIGHUP came, and something is saved.
     """
     if not isinstance(config, Config):
         raise InputError(f"a run is given by its Config. Received: {config!r}")
@@ -186,13 +186,17 @@ def _train(
 
 @contextlib.contextmanager
 def _saying_how_to_go_on(folder: pathlib.Path) -> Iterator[None]:
-    """A run that is asked to end, wherever it is, names what it has saved.
+    """A run that is asked to end, wherever it is, names what it has saved; one that diverged, the
+    flag to begin anew.
 
     Raises:
-      Interrupted: SIGTERM or SIGINT came.
+      DivergenceError: the loss stopped being finite.
+      Interrupted: a signal came.
     """
     try:
         yield
+    except DivergenceError as error:
+        raise DivergenceError(f"{error}; --overwrite begins anew in {folder}") from error
     except KeyboardInterrupt as interrupt:
         known = interrupt if isinstance(interrupt, Interrupted) else Interrupted(signal.SIGINT)
         if known.advice or not checkpoints.paths(folder):

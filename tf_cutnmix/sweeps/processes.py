@@ -104,10 +104,11 @@ def check_names(configs: Sequence[Config]) -> BaseException | None:
     That takes TensorFlow, which this process does without: its memory would be missing beside
     those of the runs. The server that imports it starts here, and keeps stderr as it is here.
     """
-    # Ctrl-C reaches every process of a terminal, and these leave it to the sweep.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These reach every process of a terminal, and the runs leave it to the sweep to end them.
+    before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)}
     forkserver.ensure_running()
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     with ProcessPoolExecutor(1, _CONTEXT) as pool:
         return pool.submit(_check_names, configs).exception()
 
