@@ -185,7 +185,8 @@ def quiet_tensorflow(find_devices: bool = True, log: bool = False) -> Iterator[N
                 said = held.read()
                 raise
     finally:
-        os.write(2, said.encode())
+        if said:  # a full device refuses even nothing
+            os.write(2, said.encode())
 
 
 def _plain(error: Exception) -> str:

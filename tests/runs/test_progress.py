@@ -1,6 +1,7 @@
 """What a run saves on its way: signals, damage, lost files, longer runs. All without graphs."""
 
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -89,13 +90,30 @@ def test_signals_anywhere_save_the_run_which_goes_on_to_the_bit(whole, tmp_path,
     assert len(checkpoints.paths(folder)) == 2
 
 
-def test_an_interrupt_while_results_are_made_names_the_way_to_go_on(whole, copied, monkeypatch):
+def print_into_a_closed_pipe() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", buffering=1) as pipe:
+        print("nobody reads this", file=pipe)
+
+
+@pytest.mark.parametrize(
+    ("cause", "number"),
+    [
+        (lambda: signal.raise_signal(signal.SIGINT), signal.SIGINT),
+        (print_into_a_closed_pipe, signal.SIGPIPE),
+    ],
+    ids=["Ctrl-C", "closed pipe"],
+)
+def test_an_interrupt_while_results_are_made_names_the_way_to_go_on(
+    cause, number, whole, copied, monkeypatch
+):
     with monkeypatch.context() as patch:
-        patch.setattr(predictions, "save", lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr(predictions, "save", lambda *_: cause())
         words = "run has what was saved: the same command with --resume"
         with pytest.raises(Interrupted, match=words) as caught:
             run(copied, BASE, resume=True)
-    assert caught.value.number == signal.SIGINT
+    assert caught.value.number == number
     assert run(copied, BASE, resume=True).result["last"] == whole.result["last"]
     assert_equal_to_the_bit(copied, whole.folder)
 

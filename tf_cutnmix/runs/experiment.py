@@ -186,19 +186,20 @@ def _train(
 
 @contextlib.contextmanager
 def _saying_how_to_go_on(folder: pathlib.Path) -> Iterator[None]:
-    """A run that is asked to end, wherever it is, names what it has saved; one that diverged, the
-    flag to begin anew.
+    """A run that is asked to end, wherever it is, or that nobody reads any longer, names what it
+    has saved; one that diverged, the flag to begin anew.
 
     Raises:
       DivergenceError: the loss stopped being finite.
-      Interrupted: a signal came.
+      Interrupted: a signal came, or the pipe is closed that it prints into.
     """
     try:
         yield
     except DivergenceError as error:
         raise DivergenceError(f"{error}; --overwrite begins anew in {folder}") from error
-    except KeyboardInterrupt as interrupt:
-        known = interrupt if isinstance(interrupt, Interrupted) else Interrupted(signal.SIGINT)
+    except (KeyboardInterrupt, BrokenPipeError) as interrupt:
+        number = signal.SIGPIPE if isinstance(interrupt, BrokenPipeError) else signal.SIGINT
+        known = interrupt if isinstance(interrupt, Interrupted) else Interrupted(number)
         if known.advice or not checkpoints.paths(folder):
             raise
         raise Interrupted(
