@@ -250,15 +250,18 @@ def test_what_is_printed_while_tensorflow_loads_is_held_back_unless_it_fails(cap
     os.write(2, b"news")
     assert capfd.readouterr().err == "news"
 
-    def load() -> None:
+    def load(error: BaseException) -> None:
         with command.quiet_tensorflow():
             os.write(2, b"the reason")
-            raise ImportError
+            raise error
 
     with pytest.raises(ImportError):
-        load()
+        load(ImportError())
     os.write(2, b", and more")
     assert capfd.readouterr().err == "the reason, and more"
+    with pytest.raises(Interrupted):
+        load(Interrupted(signal.SIGINT))
+    assert capfd.readouterr().err == ""
 
 
 def test_devices_are_not_looked_for_where_another_process_imports_tensorflow(tmp_path) -> None:

@@ -180,7 +180,7 @@ def quiet_tensorflow(find_devices: bool = True, log: bool = False) -> Iterator[N
                 yield
                 if find_devices:
                     sys.modules["tensorflow"].config.list_physical_devices()
-            except BaseException:
+            except Exception:  # who interrupts it has no use for them
                 held.seek(0)
                 said = held.read()
                 raise
