@@ -290,6 +290,8 @@ def _signalled_exports(command: list[str], run: pathlib.Path) -> Trial:
         _, said = export.communicate()
         # Before Python runs the command the system ends it.
         as_said = (export.returncode, said) in ((143, "interrupted\n"), (-signal.SIGTERM, ""))
+        if not as_said:
+            print(f"{export.returncode}: {said}", file=sys.stderr)
         trials.append(Trial(as_said, moment - begin, time.perf_counter() - moment))
     result.write_bytes(without_exports)
     as_said, lost, waited = zip(*trials, strict=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import time
@@ -91,8 +92,9 @@ def test_help_that_nobody_reads_ends_quietly_and_on_a_full_device_in_one_line(do
 @pytest.mark.parametrize("door", DOORS)
 def test_an_error_is_one_line_or_nothing(door, ended):
     for case in (one for one in ended if (one["door"], one["flag"]) == (door, "--odd")):
-        lines = ["error: Unknown command line flag 'odd'"] * (case["to"][1] == "read")
-        assert (case["code"], case["out"], case["err"].splitlines()) == (1, "", lines)
+        line = r"error: unknown flag 'odd': .*\n" if case["to"][1] == "read" else ""
+        assert (case["code"], case["out"]) == (1, "")
+        assert re.fullmatch(line, case["err"])
 
 
 def test_what_takes_long_is_said_and_what_does_not_is_silent(capfd, monkeypatch):
