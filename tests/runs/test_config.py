@@ -307,13 +307,13 @@ def test_from_weights_the_defaults_are_those_of_fine_tuning(weights: str) -> Non
     tuned = left_open(weights_from=weights)
     assert tuned["optimizer"] == "adamw"
     assert tuned["momentum"] is None
-    assert tuned["learning_rate_backbone"] < tuned["learning_rate"] < DEFAULTS["learning_rate"]
-    assert left_open(weights_from=weights, freeze="backbone")["learning_rate_backbone"] is None
+    assert tuned["learning_rate"] < DEFAULTS["learning_rate"]
     chosen = {"optimizer": "adamw", "weight_decay": 0.0, "schedule": "constant"}
     assert left_open(weights_from=weights, **chosen) == tuned | chosen
     sgd = left_open(weights_from=weights, optimizer="sgd")
-    of_sgd = ("learning_rate", "learning_rate_backbone", "momentum", "weight_decay")
-    assert sgd == tuned | {"optimizer": "sgd"} | {name: DEFAULTS[name] for name in of_sgd}
+    assert tuned["learning_rate"] < sgd["learning_rate"] < DEFAULTS["learning_rate"]
+    of_sgd = {name: DEFAULTS[name] for name in ("optimizer", "momentum", "weight_decay")}
+    assert sgd == tuned | of_sgd | {"learning_rate": sgd["learning_rate"]}
 
 
 @pytest.mark.parametrize(
@@ -355,5 +355,8 @@ DEFAULTS_BEFORE: dict[str, Any] = {
 
 def test_help_has_both_defaults() -> None:
     text = " ".join(command.help_text("train", "", Config).split())
-    for shown in ("(default: 300; from weights ", "(default: 0.1; with adamw 0.001)"):
+    for shown in (
+        "(default: 300; from weights ",
+        "(default: 0.1; from weights 0.02; with adamw 0.001)",
+    ):
         assert shown in text

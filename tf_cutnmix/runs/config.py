@@ -52,28 +52,44 @@ _RAMP = Rule(
 
 
 # Defaults where networks learn from scratch, and where they start from weights.
-_DEFAULTS: dict[str, tuple[Any, Any]] = {
+_BY_START: dict[str, tuple[Any, Any]] = {
     "optimizer": ("sgd", "adamw"),
     "epochs": (300, 30),
-    "learning_rate": (0.1, 1e-3),
-    "learning_rate_backbone": (None, 1e-4),
     "schedule": ("step", "cosine"),
     "warmup": (0.0, 0.1),
     "clip_norm": (0.0, 1.0),
-    "momentum": (0.9, None),
-    "weight_decay": (5e-4, 0.05),
 }
-# Of these each goes with the optimizer of its column, wherever networks start.
-_OF_OPTIMIZERS = ("learning_rate", "momentum", "weight_decay")
+# Likewise, of each optimizer.
+_BY_OPTIMIZER: dict[str, dict[str, tuple[Any, Any]]] = {
+    "sgd": {
+        "learning_rate": (0.1, 0.02),
+        "momentum": (0.9, 0.9),
+        "weight_decay": (5e-4, 5e-4),
+    },
+    "adamw": {
+        "learning_rate": (1e-3, 1e-3),
+        "momentum": (None, None),
+        "weight_decay": (0.05, 0.05),
+    },
+}
 
 
 def _by_start(name: str, text: str, **details: Any) -> Any:
-    """A setting of `_DEFAULTS`."""
-    scratch, weights = _DEFAULTS[name]
-    where = "with adamw" if name in _OF_OPTIMIZERS else "from weights"
-    other = "" if weights is None else f"; {where} {weights}"
-    shown = "as --learning_rate" if scratch is None else scratch
-    return setting(None, "optimisation", f"{text} (default: {shown}{other})", **details)
+    """A setting of `_BY_START`."""
+    scratch, weights = _BY_START[name]
+    text = f"{text} (default: {scratch}; from weights {weights})"
+    return setting(None, "optimisation", text, **details)
+
+
+def _by_optimizer(name: str, text: str, **details: Any) -> Any:
+    """A setting of `_BY_OPTIMIZER`."""
+    (scratch, weights), (adamw, _) = (values[name] for values in _BY_OPTIMIZER.values())
+    shown = f"{scratch}"
+    if weights != scratch:
+        shown += f"; from weights {weights}"
+    if adamw is not None:
+        shown += f"; with adamw {adamw}"
+    return setting(None, "optimisation", f"{text} (default: {shown})", **details)
 
 
 def _option(text: str, *choices: str) -> Any:
@@ -286,12 +302,13 @@ class Config:
         rule=AT_LEAST_1,
     )
     optimizer: str = _by_start("optimizer", "sgd has Nesterov momentum", choices=("sgd", "adamw"))
-    learning_rate: float = _by_start(
+    learning_rate: float = _by_optimizer(
         "learning_rate", "of the optimizer, before its schedule", rule=POSITIVE
     )
-    learning_rate_backbone: float | None = _by_start(
-        "learning_rate_backbone",
-        "for all below the classifiers, on the same schedule",
+    learning_rate_backbone: float | None = setting(
+        None,
+        "optimisation",
+        "for all below the classifiers, on the same schedule; by default --learning_rate",
         rule=POSITIVE,
     )
     schedule: str = _by_start(
@@ -309,8 +326,8 @@ class Config:
         "the gradient, of all weights together, is made no longer than this; 0: left as it is",
         rule=NOT_NEGATIVE,
     )
-    momentum: float = _by_start("momentum", "of SGD", rule=BELOW_1)
-    weight_decay: float = _by_start(
+    momentum: float = _by_optimizer("momentum", "of SGD", rule=BELOW_1)
+    weight_decay: float = _by_optimizer(
         "weight_decay",
         "with sgd, weight_decay / 2 * |w|^2 over all trained weights is added to the loss; with "
         "adamw, a step takes learning rate * weight_decay off kernels and matrices",
@@ -528,7 +545,7 @@ def chosen_formats(export_format: str) -> tuple[str, ...]:
 # Where a run finds and leaves its files, which says nothing about what it does.
 PLACES = names_of(Config, Role.PLACE)
 # What a run finds for itself, and a resumed one does not find anew.
-_OPEN = ("batch_size", *_DEFAULTS)
+_OPEN = ("batch_size", *_BY_START, *_BY_OPTIMIZER["sgd"])
 _Config = TypeVar("_Config", bound=Config)
 
 
@@ -577,16 +594,16 @@ def with_defaults(config: _Config) -> _Config:
     # Flags of before there was a choice of an optimizer name the momentum of the one there was.
     old = not config.optimizer and config.momentum is not None
     tuned = config.fine_tunes and not old
-    adamw = config.optimizer == "adamw" if config.optimizer else tuned
-    columns = {name: adamw if name in _OF_OPTIMIZERS else tuned for name in _DEFAULTS}
-    columns["learning_rate_backbone"] = tuned and adamw and config.freeze != "backbone"
-    found = {name: values[columns[name]] for name, values in _DEFAULTS.items()}
+    optimizer = config.optimizer or _BY_START["optimizer"][tuned]
+    table = _BY_START | {"optimizer": (optimizer, optimizer)} | _BY_OPTIMIZER[optimizer]
+    found = {name: values[tuned] for name, values in table.items()}
     return dataclasses.replace(config, **{n: found[n] for n in found if getattr(config, n) is None})
 
 
 def recipe(config: Config) -> str:
     """How a run learns, as flags."""
-    values = {name: getattr(config, name) for name in _DEFAULTS}
+    names = (*_BY_START, *_BY_OPTIMIZER["sgd"], "learning_rate_backbone")
+    values = {name: getattr(config, name) for name in names}
     return " ".join(f"--{name}={value}" for name, value in values.items() if value is not None)
 
 
