@@ -290,6 +290,7 @@ DEFAULTS = {
     "schedule": "step",
     "warmup": 0.0,
     "clip_norm": 0.0,
+    "freeze": "none",
     "momentum": 0.9,
     "weight_decay": 5e-4,
 }

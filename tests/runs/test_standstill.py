@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.runs.short_runs import SMALL, run
-from tf_cutnmix.runs.config import Config
+from tf_cutnmix.runs.config import Config, with_defaults
 from tf_cutnmix.runs.display import remedy
 from tf_cutnmix.runs.standstill import standstill
 
@@ -100,7 +100,10 @@ def test_no_run_of_the_studies_was_one_that_learns_nothing():
 
 
 def test_what_to_try_goes_by_how_the_run_learns():
-    assert remedy(Config(learning_rate=5.0)) == "stop and try another rate than --learning_rate=5"
+    assert (
+        remedy(with_defaults(Config(learning_rate=5.0)))
+        == "stop and try another rate than --learning_rate=5"
+    )
     tuned = {"weights_from": "imagenet", "freeze": "batchnorm", "learning_rate_backbone": 0.005}
     for words in ("--learning_rate_backbone=0.005", "no --freeze=batchnorm", "pixels of 0 to 255"):
         assert words in remedy(Config(**tuned, learning_rate=0.1))

@@ -58,6 +58,7 @@ _BY_START: dict[str, tuple[Any, Any]] = {
     "schedule": ("step", "cosine"),
     "warmup": (0.0, 0.1),
     "clip_norm": (0.0, 1.0),
+    "freeze": ("none", "batchnorm"),
 }
 # Likewise, of each optimizer.
 _BY_OPTIMIZER: dict[str, dict[str, tuple[Any, Any]]] = {
@@ -74,11 +75,11 @@ _BY_OPTIMIZER: dict[str, dict[str, tuple[Any, Any]]] = {
 }
 
 
-def _by_start(name: str, text: str, **details: Any) -> Any:
+def _by_start(name: str, text: str, *, group: str = "optimisation", **details: Any) -> Any:
     """A setting of `_BY_START`."""
     scratch, weights = _BY_START[name]
     text = f"{text} (default: {scratch}; from weights {weights})"
-    return setting(None, "optimisation", text, **details)
+    return setting(None, group, text, **details)
 
 
 def _by_optimizer(name: str, text: str, **details: Any) -> Any:
@@ -201,11 +202,11 @@ class Config:
         "own, which the function that --arch names brings along; a .weights.h5 or .keras file, an "
         "export, or the folder of a run that exported its teacher",
     )
-    freeze: str = setting(
-        "none",
-        "model",
+    freeze: str = _by_start(
+        "freeze",
         "what stays as it is: the backbone, all but the classifier, or batchnorm's layers; with "
         "both BatchNormalization normalises by the statistics that it came with, not by the batch",
+        group="model",
         choices=("none", "backbone", "batchnorm"),
     )
     share: str = setting(
