@@ -25,10 +25,12 @@ class Mixing(draws.SteppedLayer):
 
     Call it with `{"images": [B, H, W, C], "labels": ...}`, images of any dtype, which they
     keep, labels one-hot or soft `[B, K]`, or integers `[B]` if `num_classes` is given;
-    labels come back as `[B, K]` float32; other entries pass through. A row of labels that is all
-    zero is that of an image without a label: such images are mixed with each other alone. `training=False` mixes
+    labels come back as `[B, K]` float32; other entries pass through. `training=False` mixes
     nothing and returns the same shapes. Draws are a function of (seed, step); `step` is the
     number of the training call unless the caller passes it.
+
+    A row of labels that is all zero is that of an image without a label: such images are mixed with
+    each other alone.
 
     Images may also be views `[B, n, H, W, C]`, one for each of `n` peers. They keep their shape:
     one draw mixes view k of a sample with view k of its partner.
