@@ -1,5 +1,6 @@
 """Labelled images and others in one batch."""
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -49,22 +50,22 @@ def join_unlabelled(
         labelled.batch(batch_size, drop_remainder=True),
         others.batch(batch_size * ratio, drop_remainder=True),
     )
-    return pairs.map(lambda own, behind: interleave(*own, others=behind, num_classes=num_classes))
+    return pairs.map(functools.partial(interleave, num_classes=num_classes))
 
 
 def interleave(
-    images: tf.Tensor, labels: tf.Tensor, others: tf.Tensor, num_classes: int
+    labelled: tuple[tf.Tensor, tf.Tensor], others: tf.Tensor, num_classes: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """A batch of labelled images and, behind each of them, as many of the others.
+    """A batch, as of `join_unlabelled`: behind each labelled image as many of the others.
 
     So they are in proportion in every part that a device has of a batch.
 
     Args:
-      images: `[B, H, W, C]`, B known.
-      labels: integers `[B]`, or `[B, K]`.
+      labelled: images `[B, H, W, C]`, B known, and their labels, integers `[B]` or `[B, K]`.
       others: `[B ratio, H, W, C]`.
       num_classes: `K`.
     """
+    images, labels = labelled
     batch, *shape = images.shape
     behind = tf.reshape(others, [batch, -1, *shape])
     both = tf.concat([images[:, tf.newaxis], behind], axis=1)

@@ -1,6 +1,7 @@
 """What a run is, once its images are known: resolved once, and handed on."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -96,7 +97,7 @@ class Plan:
         )
         classes = len(self.splits.train.class_names)
         pairs = tf.data.Dataset.zip(labelled, others)
-        return pairs.map(lambda own, behind: interleave(*own, others=behind, num_classes=classes))
+        return pairs.map(functools.partial(interleave, num_classes=classes))
 
 
 def resolve(config: Config, splits: Splits, earlier: Checkpoint | None = None) -> Plan:
