@@ -82,3 +82,15 @@ def test_what_cannot_be_had_with_them_is_refused():
 
     with pytest.raises(ValueError, match=r"Foreign cannot mix .* images without a label apart"):
         small_distiller(mixing=Foreign(), method=Method("dml", unlabelled=True))
+
+
+@pytest.mark.long
+def test_steps_under_xla_are_those_of_eager_execution():
+    logs = []
+    for how in ({"run_eagerly": True}, {"jit_compile": True}):
+        method = Method("cutnmix", unlabelled=True, unlabelled_ramp_steps=2)
+        settings = {"augment": CropAndFlip(seed=0), "mixing": CutNMix(2, seed=0), "method": method}
+        model = compiled(small_distiller(**settings), 0.01, **how)
+        logs.append([model.train_on_batch(IMAGES, LABELS, return_dict=True) for _ in range(3)][-1])
+    assert logs[1] == pytest.approx(logs[0], rel=1e-3, abs=1e-4)
+    assert logs[0]["unlabelled"] > 1
