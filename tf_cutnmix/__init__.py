@@ -17,6 +17,7 @@ __all__ = [
     "adapt",
     "build_network",
     "cutnmix",
+    "join_unlabelled",
     "mix_dataset",
     "share_stages",
     "train_and_evaluate",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         FMix,
         MixUp,
         cutnmix,
+        join_unlabelled,
         mix_dataset,
     )
     from tf_cutnmix.networks import adapt, build_network, share_stages

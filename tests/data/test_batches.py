@@ -55,6 +55,21 @@ def test_shuffled_batches_have_a_static_shape_and_repeat_when_read_again() -> No
     assert first == second
 
 
+@hypothesis.given(count=st.integers(1, 12), size=st.integers(1, 15), seed=st.integers(0, 9))
+def test_endless_batches_show_all_images_before_one_comes_again(count, size, seed) -> None:
+    batches = data.endless_batches(numbered(count), size, seed=seed)
+    assert batches.element_spec == tf.TensorSpec([size, 2, 3, 3], tf.uint8)
+    number = -(-3 * count // size)
+    shown = np.concatenate(list(batches.take(number).as_numpy_iterator()))[:, 0, 0, 0]
+    turns = shown[: 3 * count].reshape(3, count)
+    np.testing.assert_array_equal(np.sort(turns), np.tile(np.arange(count), (3, 1)))
+    assert count < 9 or len(set(map(tuple, turns))) == 3
+    later = data.endless_batches(numbered(count), size, seed=seed, first_batch=number - 1)
+    np.testing.assert_array_equal(
+        next(iter(later))[:, 0, 0, 0], shown[-size:], err_msg="it begins at any"
+    )
+
+
 def test_a_balanced_epoch_shows_each_class_as_often() -> None:
     images = of_unlike_classes(3, 20, 1)
     epochs = epochs_of(images, 4, 2, seed=1, balanced=True)

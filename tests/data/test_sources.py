@@ -7,7 +7,7 @@ import pytest
 import sklearn.datasets
 import tensorflow_datasets as tfds
 
-from tests.data.pictures import noise, store_tfds, values, write_class
+from tests.data.pictures import noise, plain, store_tfds, values, write, write_class
 from tf_cutnmix import data
 from tf_cutnmix.errors import InputError
 
@@ -30,6 +30,35 @@ def test_digits_are_those_of_scikit_learn_and_the_last_360_are_the_test_split() 
     larger = data.load("digits", "test[:5]", image_size=12)
     test = data.load("digits", "test[:5]")
     np.testing.assert_array_equal(larger.pixels, data.resize(test.pixels, (12, 12)))
+
+
+def test_unlabelled_images_are_a_folder_or_a_split_without_its_labels(pets, tmp_path) -> None:
+    for name, value in {"b.png": 7, "deep/er/a.png": 8, "deep/c.png": 9}.items():
+        write(tmp_path / "more" / name, plain(value))
+    (tmp_path / "more" / "deep" / "notes.txt").touch()
+    images = data.load_unlabelled("digits", str(tmp_path / "more"))
+    assert values(images) == [7, 9, 8]
+    assert images.notes == (f"{tmp_path}/more: 3 pictures without labels; skipped 1 .txt",)
+    split = data.load_unlabelled(str(pets), "train[50%:]", cache_dir=str(tmp_path / "cache"))
+    assert values(split) == values(data.load(str(pets), "train[50%:]"))
+    for found in (images, split):
+        assert set(found.labels.tolist()) == {-1}
+        assert (found.labels.dtype, found.class_names) == (np.int32, ())
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("./nowhere", "--unlabelled=./nowhere: there is no such folder"),
+        ("trian", "trian"),
+        ("empty", "holds no images"),
+    ],
+)
+def test_unlabelled_images_that_are_nowhere_are_refused(place, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=words):
+        data.load_unlabelled("digits", place)
 
 
 @pytest.mark.parametrize("source", ["digits", "pets", "cifar100"])

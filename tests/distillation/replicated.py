@@ -32,16 +32,20 @@ STEPS = 10
 def trained(
     name: str, strategy: tf.distribute.Strategy | None, batch: int = 12, steps: int = STEPS
 ) -> tuple[OnlineDistiller, dict[str, float]]:
-    """A model after some steps on random images, and its losses."""
+    """A model after some steps on random images, and its losses.
+
+    A third of the images has no label, where the method takes such images.
+    """
     random.seed(0)
     count, shares = METHODS[name]
     peers = [tiny_networks.smooth() for _ in range(count)]
     peers = share_stages(peers, "stage1") if shares else peers
     synchronise(peers)
+    unlabelled = Method(name).recipe.takes_unlabelled
     model = OnlineDistiller(
         peers,
         CutNMix(num_peers=count, num_classes=10, seed=3),
-        Method(name, batch_size=batch, ramp_steps=5),
+        Method(name, batch_size=batch, ramp_steps=5, unlabelled=unlabelled),
         augment=CropAndFlip(crop=0.125, flip=True, seed=4),
         weight_decay=5e-4,
         strategy=strategy,
@@ -49,7 +53,8 @@ def trained(
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9, global_clipnorm=5.0))
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (steps * batch, 8, 8, 3), np.uint8)
-    labels = generator.integers(0, 10, steps * batch)
+    labels = np.eye(10, dtype="float32")[generator.integers(0, 10, steps * batch)]
+    labels[::3] *= not unlabelled
     history = model.fit(images, labels, batch_size=batch, shuffle=False, verbose=0).history
     return model, {key: values[0] for key, values in history.items()}
 

@@ -22,6 +22,7 @@ from tf_cutnmix.distillation import losses
 from tf_cutnmix.distillation.methods import cutnmix
 
 temperatures = st.floats(0.5, 8.0)
+ALL = np.ones(SAMPLES, bool)
 scales = st.sampled_from([1e-3, 1.0, 10.0, 1e3])
 
 
@@ -31,13 +32,24 @@ def test_cross_entropy_is_that_of_scipy(seed, scale):
     expected = entropies(labels, logits)
     found = losses.sample_cross_entropy(labels, logits)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    mean = losses.cross_entropy(labels, logits[0])
+    mean = losses.cross_entropy(labels, logits[0], ALL)
     np.testing.assert_allclose(mean, np.mean(expected[0]), rtol=1e-5, atol=1e-6)
+    assert mean == tf.reduce_mean(losses.sample_cross_entropy(labels, logits[0]))
+    some = np.arange(SAMPLES) % 2 == 0
+    mean = losses.cross_entropy(labels * some[:, None], logits[0], some)
+    np.testing.assert_allclose(mean, np.mean(expected[0][some]), rtol=1e-5, atol=1e-6)
+    assert losses.cross_entropy(0 * labels, logits[0], ~ALL) == 0
+
+
+def test_sharpened_predictions_are_those_of_half_the_temperature():
+    logits = random_logits(0)
+    found = losses.sharpen(losses.soften(logits, 1.0))
+    np.testing.assert_allclose(found, softmax(2 * np.float64(logits), axis=-1), rtol=2e-5)
 
 
 def test_the_gradient_of_cross_entropy_is_prediction_minus_label():
     labels, logits = random_distributions(0), random_logits(1)
-    _, found = gradient(losses.cross_entropy, labels, logits)
+    _, found = gradient(lambda *both: losses.cross_entropy(*both, ALL), labels, logits)
     expected = (softmax(logits.astype(np.float64), axis=-1) - labels) / SAMPLES
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -123,7 +135,7 @@ def test_weight_decay_is_half_the_rate_times_the_squared_length():
 @pytest.mark.parametrize(
     "term",
     [
-        lambda half: losses.cross_entropy(random_distributions(0), half),
+        lambda half: losses.cross_entropy(random_distributions(0), half, ALL),
         lambda half: losses.distillation(losses.soften(tf.roll(half, 1, axis=0), 3.0), half, 3.0),
         lambda half: losses.imitation(tf.roll(half, 1, axis=0), half, 3.0),
         lambda half: cutnmix.feature_distance(half, tf.roll(half, 1, axis=0)),

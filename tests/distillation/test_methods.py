@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import log_softmax
 
 from tests.distillation.formulas import BATCH, TEMPERATURE, Step, peers_cross_entropy
 from tests.distillation.small_models import small_network
@@ -141,6 +142,8 @@ def test_a_row_of_labels_that_is_all_zero_counts_nothing_in_a_cross_entropy(name
         tape.watch(forward.logits)
         found = loss_of(method_terms(name, count), forward)
         entropies = {term: value for term, value in found.items() if "cross_entropy" in term}
+    own = [-step.weighted[1:] * log_softmax(z[1:], -1) for z in step.logits]
+    np.testing.assert_allclose(found["cross_entropy"], np.sum(own) / (BATCH - 1), rtol=2e-4)
     again = loss_of(method_terms(name, count), moved.forward())
     for term, value in entropies.items():
         np.testing.assert_array_equal(value, again[term], err_msg=term)
@@ -227,6 +230,8 @@ def test_what_the_papers_ask_for_is_pinned() -> None:
 
     assert with_a("mean_gradient") == {"cl_ilr"}
     assert with_a("held_out") == {"kdcl_general"}
+    kdcl = {"kdcl", "kdcl_naive", "kdcl_linear", "kdcl_general"}
+    assert METHODS.keys() - with_a("takes_unlabelled") == {"independent", "mcl", *kdcl}
     assert with_a("fits") == with_a("options") == {"cutnmix"}
 
 
@@ -277,6 +282,7 @@ def test_a_weight_multiplies_its_term_and_zero_removes_it_and_its_part(
         ({"temperature": float("inf")}, "temperature must be above 0. Received: inf"),
         ({"weights": 3}, "weights must be a dictionary. Received: 3"),
         ({"ramp_steps": -1}, "ramp_steps must be 0 or more. Received: -1"),
+        ({"unlabelled_ramp_steps": -1}, "unlabelled_ramp_steps must be 0 or more. Received: -1"),
         ({"ramp_steps": float("nan")}, "ramp_steps must be 0 or more. Received: nan"),
         ({"weights": {"mutual": -0.1}}, "0 or more. Received: mutual=-0.1"),
         ({"weights": {"mutual": float("nan")}}, "0 or more. Received: mutual=nan"),
@@ -340,7 +346,10 @@ def test_methods_of_last_maps_find_them_whatever_their_name() -> None:
 def test_the_config_makes_an_equal_method_that_does_not_change() -> None:
     settings = {"ramp_steps": 7, "fit": "fit", "options": {"ensemble_view": "clean"}}
     names = {"batch_size": 3, "teacher": "x", "class_names": ("a", "b"), "class_weights": (1, 2.5)}
+    names |= {"unlabelled": True, "unlabelled_ramp_steps": 4}
     method = Method("cutnmix", {"feature": 0.5}, 4.0, **settings, **names)
     assert Method(**method.get_config()) == method
+    with pytest.raises(InputError, match="--method=mcl has no use for images without a label"):
+        Method("mcl", unlabelled=True)
     with pytest.raises(dataclasses.FrozenInstanceError):
         method.temperature = 1.0

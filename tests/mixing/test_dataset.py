@@ -89,7 +89,7 @@ def test_each_part_of_a_sample_counts_by_its_own_weight():
     given, labels = np.array([0, 1, 2, 0, 0.5, 0]), make_labels(6, "one-hot")
     labels[1] = 0  # its weight counts all the same
     _, mixed, weights = weighted(layer, labels, given)
-    draw = layer.draw(0, (6, 5, 8))
+    draw = layer.draw_for({"images": np.zeros([6, 5, 8, 3]), "labels": labels}, 0)
     share = (1 - np.prod(draw.boxes[:, 0, 2:], axis=-1) / 40)[:, None]
     of = np.stack([given, *(labels * given[:, None]).T], axis=-1)
     both = share * of + (1 - share) * of[draw.partner]

@@ -44,6 +44,21 @@ def test_ratios_partners_and_corners_of_successive_steps_are_as_they_should_be()
     assert scipy.stats.ks_2samp(top[swapped], top[~swapped]).pvalue > 1e-3
 
 
+@given(st.lists(st.booleans(), min_size=1, max_size=30).map(np.array), SEEDS)
+def test_samples_with_and_without_labels_are_mixed_apart(has_label, seed):
+    labels = has_label[:, None] * np.float32([0.25, 0, 0.75])
+    drawn = draw(len(labels), 8, 8, seed=seed)
+    found = sampling.apart(drawn, labels)
+    partner = found.partner.numpy()
+    assert sorted(partner) == list(range(len(labels)))
+    np.testing.assert_array_equal(has_label[partner], has_label)
+    if has_label.all() or not has_label.any():
+        np.testing.assert_array_equal(partner, drawn.partner)
+    # Within a kind the partners come in the order in which they were drawn.
+    np.testing.assert_array_equal(partner[has_label], drawn.partner[has_label[drawn.partner]])
+    assert all(one is other for one, other in zip(found[::2], drawn[::2], strict=True))
+
+
 def test_ratio_per_batch_shares_the_ratio_but_not_the_corner():
     drawn = draw(50, 32, 32, ratio_per="batch")
     assert len(np.unique(drawn.ratio)) == 1

@@ -73,6 +73,11 @@ def test_figures_and_classes_are_those_of_the_network_and_the_split() -> None:
         ({"validation_split": "v"}, {}, "trained on train, validated on v, tested on test."),
         ({}, {"validation_split": "v"}, "trained on train, validated on v, tested on test."),
         ({}, {"best_on_validation": {"epoch": 5, "step": 50}}, "Without a validation split"),
+        (
+            {"unlabelled": "more|pets"},
+            {"unlabelled_images": 30},
+            r"validation, and on 30 images without labels, more\|pets, tested on test.",
+        ),
     ],
 )
 def test_where_the_validation_images_came_from_is_named(settings, more, words) -> None:

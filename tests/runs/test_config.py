@@ -171,6 +171,10 @@ def test_settings_that_do_not_fit_together_are_refused(settings, words) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        (
+            {"unlabelled_ratio": 2},
+            "--unlabelled_ratio=2 has no meaning without --unlabelled: leave",
+        ),
         ({"teacher": "runs/x"}, "--teacher=runs/x has no meaning with --method=cutnmix, only"),
         ({"classes_by_position": True}, "--classes_by_position=True has no meaning"),
         ({"mix": "cutmix", "regions": "spread"}, "--regions=spread .* only with cutnmix"),

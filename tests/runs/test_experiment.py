@@ -141,7 +141,7 @@ def test_the_result_holds_what_the_run_was_made_from(finished):
     splits = loading.load_splits(finished.config)
     assert finished.result["class_names"] == [str(digit) for digit in range(10)]
     assert finished.result["image_size"] == [8, 8]
-    for name, images in splits._asdict().items():
+    for name, images in splits.present().items():
         counted = [int(np.sum(images.labels == digit)) for digit in range(10)]
         assert finished.result["counts"][name] == counted
     assert finished.result["flags"] == finished.config.flagfile().splitlines()

@@ -5,17 +5,19 @@ and in exports), `pictures` (any file's), `folder` and `tfds` (sources), `cache`
 later runs), `sources` (which of them a name is), `batches`.
 """
 
-from tf_cutnmix.data.batches import ordered_batches, shuffled_batches
+from tf_cutnmix.data.batches import endless_batches, ordered_batches, shuffled_batches
 from tf_cutnmix.data.images import Images, resize
-from tf_cutnmix.data.sources import has_direction, load, own_validation
+from tf_cutnmix.data.sources import has_direction, load, load_unlabelled, own_validation
 from tf_cutnmix.data.splits import draw, hold_out
 
 __all__ = [
     "Images",
     "draw",
+    "endless_batches",
     "has_direction",
     "hold_out",
     "load",
+    "load_unlabelled",
     "ordered_batches",
     "own_validation",
     "resize",

@@ -1,4 +1,6 @@
-"""Batches of images, whose order is a function of (seed, epoch) alone."""
+"""Batches of images, whose order is a function of (seed, epoch) or (seed, batch) alone."""
+
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -37,6 +39,32 @@ def shuffled_batches(
 
     positions = tf.data.Dataset.counter(first_epoch).flat_map(epoch_of_batches)
     return _gather(images, positions)
+
+
+def endless_batches(
+    images: Images, batch_size: int, *, seed: int, first_batch: int = 0
+) -> tf.data.Dataset:
+    """Endless batches `[B, H, W, 3]` uint8: all images are shown before one comes again.
+
+    What batch i shows is a function of (seed, i), of any number of images; the first batch is that
+    of the number `first_batch`.
+    """
+    count = len(images.pixels)
+
+    @functools.lru_cache(maxsize=2)
+    def order(turn: int) -> np.ndarray:
+        # Not the numbers of `shuffled_batches`.
+        return np.random.default_rng((seed, turn, 1)).permutation(count)
+
+    def shown(batch: np.ndarray) -> np.ndarray:
+        turns, places = np.divmod(int(batch) * batch_size + np.arange(batch_size), count)
+        return np.array([order(t)[p] for t, p in zip(turns.tolist(), places, strict=True)])
+
+    def positions(batch: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.numpy_function(shown, [batch], tf.int64), [batch_size])
+
+    numbers = tf.data.Dataset.counter(first_batch)
+    return _gather(images, numbers.map(positions)).map(lambda pixels, _: pixels)
 
 
 def ordered_batches(images: Images, batch_size: int) -> tf.data.Dataset:

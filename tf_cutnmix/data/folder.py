@@ -71,6 +71,33 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
     chosen = select(str(path), composed(split), splits)
     if "[" in split:
         chosen.sort(key=lambda one: one[::-1])
+    every = [file for listed in found.splits.values() for file, _ in listed]
+    return _of_files(path, chosen, every, found.class_names, found.notes, image_size)
+
+
+def unlabelled(path: pathlib.Path, image_size: int) -> Source:
+    """All pictures at any depth below a folder, without labels, in the order of their paths.
+
+    Raises:
+      InputError: there are none.
+    """
+    listed, others = pictures_below(path)
+    if not listed:
+        raise InputError(f"{path} holds no images ({', '.join(_ENDINGS)})")
+    skipped = collections.Counter(map(_kind, others))
+    note = _told(f"{path}: {len(listed)} pictures without labels", skipped)
+    return _of_files(path, [(file, -1) for file in listed], listed, (), (note,), image_size)
+
+
+def _of_files(
+    path: pathlib.Path,
+    chosen: Sequence[tuple[pathlib.Path, int]],
+    every: Sequence[pathlib.Path],
+    class_names: tuple[str, ...],
+    notes: tuple[str, ...],
+    image_size: int,
+) -> Source:
+    """Pictures below a folder with their labels; `every` is looked through for broken ones."""
     paths = [file for file, _ in chosen]
 
     def read(file: pathlib.Path) -> tuple[np.ndarray, bytes]:
@@ -90,7 +117,6 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
         return True
 
     def broken() -> list[pathlib.Path]:
-        every = [file for listed in found.splits.values() for file, _ in listed]
         whole = _each(can_be_read, every)
         return [file for file, good in zip(every, whole, strict=True) if not good]
 
@@ -98,10 +124,10 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
         str(path),
         examples,
         len(paths),
-        found.class_names,
+        class_names,
         lambda i: str(paths[i]),
         lambda: [files.identity(file, f"{file.relative_to(path)} {k}") for file, k in chosen],
-        found.notes,
+        notes,
         broken,
     )
 
@@ -160,7 +186,6 @@ def layout(path: pathlib.Path) -> Layout:
         folders["test"] = folders.pop("validation")
     count = sum(len(files) for classes in splits.values() for files in classes.values())
     found = f"{path}: {count} pictures of {len(class_names)} classes"
-    others = ", ".join(f"{number} {kind}" for kind, number in skipped.most_common())
     by_name = splits | {composed(folder.name): splits[role] for role, folder in folders.items()}
     return Layout(
         class_names,
@@ -168,8 +193,14 @@ def layout(path: pathlib.Path) -> Layout:
             name: [(file, k) for k, listed in enumerate(classes.values()) for file in listed]
             for name, classes in by_name.items()
         },
-        (f"{found}; skipped {others}" if others else found, *notes),
+        (_told(found, skipped), *notes),
     )
+
+
+def _told(found: str, skipped: collections.Counter[str]) -> str:
+    """A line of what was found, and of the other files by their endings."""
+    others = ", ".join(f"{number} {kind}" for kind, number in skipped.most_common())
+    return f"{found}; skipped {others}" if others else found
 
 
 def has_validation(path: pathlib.Path) -> bool:

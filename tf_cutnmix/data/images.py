@@ -59,12 +59,12 @@ class Facts(NamedTuple):
 
 
 class Images(NamedTuple):
-    """A labelled set of images.
+    """A set of images, all labelled or none.
 
     Attributes:
       pixels: `[N, H, W, 3]` uint8, in memory or in a cache on disk.
-      labels: `[N]` int32, the positions of the classes in `class_names`.
-      class_names: at least two.
+      labels: `[N]` int32, the positions of the classes in `class_names`; -1 of an image without.
+      class_names: at least two, where there are labels.
       notes: what a user is to know about them, a line each.
       facts: of each image, where all pixels were read.
       contents: `[N, 16]` uint8, digests of the files that they were read from, if there are any.

@@ -49,10 +49,7 @@ def load(
             f"resized, and {free / 2**30:.1f} GiB are free: lower it"
         )
     source = _source(dataset, split, data_dir, image_size)
-    if cache_dir:
-        images = cache.load(pathlib.Path(cache_dir), source, split, image_size)
-    else:
-        images = collect(source, in_memory)
+    images = _read(source, split, image_size, cache_dir)
     if len(images.class_names) < 2:
         raise InputError(f"{dataset} holds one class, {images.class_names[0]!r}: 2 are needed")
     wrong = (images.labels < 0) | (images.labels >= len(images.class_names))
@@ -63,6 +60,29 @@ def load(
             "it may be withheld, name a split that has labels"
         )
     return images._replace(labels=images.labels.astype(np.int32))
+
+
+def load_unlabelled(
+    dataset: str, place: str, *, data_dir: str = "", image_size: int = 0, cache_dir: str = ""
+) -> Images:
+    """Read images whose labels, if they have any, are never looked at.
+
+    Args:
+      dataset: as of `load`, and so are the others.
+      place: a folder with pictures at any depth, or a split of the data set in TFDS syntax.
+
+    Raises:
+      InputError: they cannot be found or read.
+    """
+    path = pathlib.Path(os.path.expanduser(place))
+    if path.is_dir():
+        source = folder.unlabelled(path, image_size)
+    elif os.sep in place:
+        raise InputError(f"--unlabelled={place}: there is no such folder")
+    else:
+        source = _source(dataset, place, data_dir, image_size)
+    images = _read(source, place, image_size, cache_dir)
+    return images._replace(labels=np.full(len(images.pixels), -1, np.int32), class_names=())
 
 
 def own_validation(dataset: str) -> str:
@@ -78,6 +98,12 @@ def own_validation(dataset: str) -> str:
 def has_direction(dataset: str) -> bool:
     """Whether mirror images of this data set mean something else (it shows characters)."""
     return dataset.split("/")[0].split(":")[0] in _CHARACTERS
+
+
+def _read(source: Source, split: str, image_size: int, cache_dir: str) -> Images:
+    if cache_dir:
+        return cache.load(pathlib.Path(cache_dir), source, split, image_size)
+    return collect(source, in_memory)
 
 
 def _source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:

@@ -64,7 +64,9 @@ def in_proportion(labels: Sequence[int]) -> list[int]:
 def not_empty(count: int) -> int:
     """The number of images that a split selects; `InputError` if it is 0."""
     if not count:
-        raise InputError("the split selects no images: widen --train_split or --test_split")
+        raise InputError(
+            "the split selects no images: widen --train_split, --test_split or --unlabelled"
+        )
     return count
 
 

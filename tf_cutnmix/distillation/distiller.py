@@ -25,7 +25,7 @@ from tf_cutnmix.distillation.method import (
 from tf_cutnmix.distillation.peers import adds_losses, check_peers, variables_of
 from tf_cutnmix.distillation.replicas import MEAN, SUM, Replicas
 from tf_cutnmix.distillation.views import MixedBatch, Views, unpack
-from tf_cutnmix.mixing.batch import require, soft_labels, weigh
+from tf_cutnmix.mixing.batch import has_label, require, soft_labels, weigh
 from tf_cutnmix.mixing.sampling import overlap
 from tf_cutnmix.networks import sharing
 
@@ -53,12 +53,16 @@ class OnlineDistiller(keras.Model):
 
     The method is the loss: `compile` takes an optimizer and how to run, no loss and no
     metrics. `fit` takes `sample_weight` and `class_weight`: they weigh the cross-entropies to the
-    labels, a mixed sample's as its label is mixed. A row of labels that is all zero, for an image
-    without a label, counts nothing in any cross-entropy. `evaluate` counts samples by their weights
+    labels, a mixed sample's as its label is mixed. `evaluate` counts samples by their weights
     as Keras does: the loss is the mean of `weight * loss`, an accuracy the weighted mean. Should a
     term or a gradient stop being finite, that step and all after it change nothing, and `fit`
     raises. A label that is none is a `ValueError`; training on pixels of 0 to 1 where peers expect
     0 to 255 a warning.
+
+    A row of labels that is all zero is that of an image without a label, anywhere in a batch, see
+    `join_unlabelled`. Cross-entropies are means over the labelled rows, and `evaluate` leaves the
+    others out. Mixing pairs labelled images with labelled ones, and others with others. What else
+    is learnt from these is for the method: `Method("cutnmix", unlabelled=True)`.
 
     Args:
       peers: models from images `[B, H, W, C]` to `{"features": [B, D_k], "logits": [B, K]}`;
@@ -115,7 +119,8 @@ class OnlineDistiller(keras.Model):
         self.augment: Any = augment
         self.own_views = self.method.recipe.own_views if own_views is None else own_views
         self._unmixed = any(term.unmixed for term in self.terms)
-        self._views = Views(augment, mixing, len(peers), self.own_views, self._unmixed)
+        known = self._unmixed or self.method.unlabelled
+        self._views = Views(augment, mixing, len(peers), self.own_views, known)
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.step = self._counter("step", 0)
@@ -308,7 +313,8 @@ class OnlineDistiller(keras.Model):
         if images.dtype.is_floating:
             pixels = tf.reshape(images, [-1])
             require(tf.math.is_finite(pixels), "pixels must be finite numbers", pixels)
-        classes = tf.argmax(soft_labels(labels, self.num_classes), axis=-1)
+        labels = soft_labels(labels, self.num_classes)
+        classes, counts = tf.argmax(labels, axis=-1), tf.cast(has_label(labels), tf.float32)
         predictions = self.predict_each(images)
         likelihood = tf.gather(predictions["teacher"], classes, batch_dims=1)
         loss = -tf.math.log(tf.maximum(likelihood, 1e-30))
@@ -316,7 +322,8 @@ class OnlineDistiller(keras.Model):
             require(tf.math.is_finite(weights), "sample weights must be finite numbers", weights)
             loss *= weights
         # Keras, too, divides a loss by the samples, and an accuracy by what they count.
-        self.step_metrics[0].update_state(loss)
+        self.step_metrics[0].update_state(loss, counts)
+        weights = counts if weights is None else counts * weights
         for metric, prediction in zip(self.accuracy_metrics, predictions.values(), strict=True):
             metric.update_state(classes, prediction, weights)
         return {m.name: m.result() for m in (self.step_metrics[0], *self.accuracy_metrics)}

@@ -5,14 +5,19 @@ from collections.abc import Iterable, Sequence
 import tensorflow as tf
 
 
-def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Mean over the batch of `-sum_c y_c log softmax(z)_c`.
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+    """Mean of `-sum_c y_c log softmax(z)_c` over the samples that count; 0 if none does.
 
     Args:
-      labels: `[B, K]`, each row a distribution, or one whose classes have weights.
+      labels: `[B, K]`, each row a distribution, or one whose classes have weights; all zero where
+        the sample does not count.
       logits: `[B, K]`.
+      counts: `[B]` bool.
     """
-    return tf.reduce_mean(sample_cross_entropy(labels, logits))
+    number = tf.cast(tf.math.count_nonzero(counts), tf.float32)
+    # Where all count this is 1, and the mean that of the batch to the bit.
+    scale = tf.math.divide_no_nan(tf.cast(tf.size(counts), tf.float32), number)
+    return scale * tf.reduce_mean(sample_cross_entropy(labels, logits))
 
 
 def sample_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -24,6 +29,12 @@ def sample_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 def soften(logits: tf.Tensor, temperature: float) -> tf.Tensor:
     """`softmax(z / T)`, `[B, K]` float32."""
     return tf.nn.softmax(tf.cast(logits, tf.float32) / temperature)
+
+
+def sharpen(probabilities: tf.Tensor) -> tf.Tensor:
+    """`p_c^2 / sum_k p_k^2`, `[B, K]`: as by half the temperature."""
+    squares = tf.square(probabilities)
+    return squares / tf.reduce_sum(squares, axis=-1, keepdims=True)
 
 
 def distillation(target: tf.Tensor, logits: tf.Tensor, temperature: float) -> tf.Tensor:

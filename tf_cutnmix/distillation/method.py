@@ -18,6 +18,7 @@ import tensorflow as tf
 from tf_cutnmix.distillation import losses
 from tf_cutnmix.distillation.ramp import FITS, by_fit, by_time
 from tf_cutnmix.errors import InputError, unknown
+from tf_cutnmix.mixing.batch import has_label
 from tf_cutnmix.networks.sharing import shared_stage
 
 Peers = Sequence[keras.Model]
@@ -28,7 +29,7 @@ class Forward(NamedTuple):
 
     Attributes:
       step: number of the step, a scalar.
-      labels: `[B, K]` float32, mixed.
+      labels: `[B, K]` float32, mixed; a row that is all zero is no label.
       views: what each peer sees, `[B, H, W, C]`.
       outputs: of each peer on its view: "features" `[B, D_k]`, "logits" `[B, K]`, its stages.
       averages: of each averaged peer on its peer's view, likewise, without gradient; empty
@@ -64,10 +65,15 @@ class Forward(NamedTuple):
         """Of each averaged peer, `[B, K]` float32."""
         return [tf.cast(output["logits"], tf.float32) for output in self.averages]
 
+    @property
+    def labelled(self) -> tf.Tensor:
+        """Which samples have a label, `[B]` bool."""
+        return has_label(self.labels)
+
     def cross_entropy(self, logits: tf.Tensor) -> tf.Tensor:
-        """To the weighted labels, a scalar, for logits `[B, K]`."""
+        """To the weighted labels, a scalar, for logits `[B, K]`: a mean over labelled samples."""
         labels = self.labels if self.weighted_labels is None else self.weighted_labels
-        return losses.cross_entropy(labels, logits)
+        return losses.cross_entropy(labels, logits, self.labelled)
 
 
 class StepResult(NamedTuple):
@@ -185,6 +191,7 @@ class Recipe:
       leader: index of the peer that the paper deploys, if it names one.
       options: what can be chosen about its terms, by name; of each the choices, its own first.
       fits: whether its ramped terms may follow the peers' fit.
+      takes_unlabelled: whether it learns from images without a label, too.
     """
 
     terms: Callable[["Method", Peers], list[Term]]
@@ -198,6 +205,7 @@ class Recipe:
     leader: int | None = None
     options: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     fits: bool = False
+    takes_unlabelled: bool = True
 
 
 METHODS: dict[str, Recipe] = {}
@@ -231,6 +239,9 @@ class Method:
         the same order.
       class_weights: of the `K` classes, that the labels' parts are multiplied by in every
         cross-entropy; none: all count alike.
+      unlabelled: whether batches hold images without a label, whose rows of labels are all zero.
+        Terms that imitate are means over all images; cutnmix has a term of its own for these.
+      unlabelled_ramp_steps: over how many steps that term grows, 0 or more.
 
     Raises:
       InputError: there is no such method, or it has no such option.
@@ -248,6 +259,8 @@ class Method:
     teacher: str = ""
     class_names: Sequence[str] = ()
     class_weights: Sequence[float] = ()
+    unlabelled: bool = False
+    unlabelled_ramp_steps: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -265,8 +278,14 @@ class Method:
             raise TypeError(f"temperature must be a number. Received: {self.temperature!r}")
         if not 0 < float(self.temperature) < float("inf"):
             raise ValueError(f"temperature must be above 0. Received: {self.temperature}")
-        if not self.ramp_steps >= 0:
-            raise ValueError(f"ramp_steps must be 0 or more. Received: {self.ramp_steps}")
+        for name in ("ramp_steps", "unlabelled_ramp_steps"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or more. Received: {getattr(self, name)}")
+        if self.unlabelled and not self.recipe.takes_unlabelled:
+            raise InputError(
+                f"--method={self.name} has no use for images without a label: leave out "
+                "--unlabelled"
+            )
         if self.fit and not self.recipe.fits:
             raise InputError(
                 f"--method={self.name} knows no --ramp={self.fit}: pass a part of the run"

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_cutnmix.distillation import losses
+from tf_cutnmix.mixing.batch import has_label
 
 
 class Fit(NamedTuple):
@@ -52,8 +53,7 @@ def by_fit(fit: Fit, labels: tf.Tensor, logits: Sequence[tf.Tensor]) -> tf.Tenso
       labels: `[B, K]` as mixed, before weights; a row that is all zero has no label.
       logits: of each peer, `[B, K]` float32.
     """
-    labelled = tf.cast(tf.reduce_sum(labels, axis=-1) > 0, tf.float32)
-    count = tf.reduce_sum(labelled)
+    count = tf.reduce_sum(tf.cast(has_label(labels), tf.float32))
     of_peers = [losses.sample_cross_entropy(labels, z) for z in logits]
     entropies = -tf.reduce_sum(tf.math.xlogy(labels, labels), axis=-1)
     # A row without a label has neither cross-entropy nor entropy.

@@ -89,7 +89,8 @@ class Views:
       augment: and `mixing`, of `OnlineDistiller`.
       num_peers: `n`.
       own: whether each peer gets an augmentation of its own.
-      mixes_predictions: whether predictions on unmixed images are to be mixed too.
+      known: whether it must be known how a batch is mixed: predictions on unmixed images are mixed
+        too, or images without a label apart.
 
     Raises:
       ValueError: augmentation or mixing is no layer; the mixing makes another number of views, or
@@ -102,7 +103,7 @@ class Views:
         mixing: keras.layers.Layer | None,
         num_peers: int,
         own: bool,
-        mixes_predictions: bool,
+        known: bool,
     ) -> None:
         for name, layer in {"augment": augment, "mixing": mixing}.items():
             if not isinstance(layer, keras.layers.Layer | None):
@@ -117,10 +118,10 @@ class Views:
                     f"{name} cannot mix views of each peer's own alike: pass own_views=False, or a "
                     "layer of tf_cutnmix.mixing"
                 )
-            if mixes_predictions:
+            if known:
                 raise ValueError(
-                    f"{name} cannot mix answers as it mixes labels: pass ensemble_view=mixed, or "
-                    "a layer of tf_cutnmix.mixing"
+                    f"{name} cannot mix answers as it mixes labels, nor images without a label "
+                    "apart: pass a layer of tf_cutnmix.mixing"
                 )
         self.augment: Any = augment
         self.mixing: Any = mixing
@@ -189,7 +190,7 @@ class Views:
         """Views and labels of one batch, and the draw that they were made by, if it is known."""
         batch, draw = {"images": images, "labels": labels}, ()
         if isinstance(self.mixing, Mixing):
-            draw = self.mixing.draw(step, (tf.shape(images)[0], *sides(images)))
+            draw = self.mixing.draw_for(batch, step)
             mixed = self.mixing.apply(batch, draw)
         else:
             mixed = _called(self.mixing, batch, step)

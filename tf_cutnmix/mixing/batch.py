@@ -83,6 +83,11 @@ def require(good: tf.Tensor, words: str, values: tf.Tensor) -> None:
         raise ValueError(f"{words}. Received: {value}")
 
 
+def has_label(labels: tf.Tensor) -> tf.Tensor:
+    """Of each sample whether it has a label, `[B]` bool: its row of `[B, K]` is not all zero."""
+    return tf.reduce_any(tf.not_equal(labels, 0), axis=-1)
+
+
 def weigh(labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """`weight * label`, of labels `[B, K]` float32 and the weights `[B]` of their samples.
 

@@ -58,7 +58,7 @@ def mix_dataset(
         if WEIGHTS not in batch:
             return mixing(batch, training=True, step=step)
         weights, size = batch[WEIGHTS], sides(batch["images"])
-        draw = mixing.draw(step, (tf.shape(batch["images"])[0], *size))
+        draw = mixing.draw_for(batch, step)
         mixed = mixing.apply({**batch, "labels": weigh(batch["labels"], weights)}, draw)
         weights = mixing.mix_labels(weights[:, None], draw, *size)[:, 0]
         labels = tf.math.divide_no_nan(mixed["labels"], weights[:, None])

@@ -29,6 +29,9 @@ class Mixing(draws.SteppedLayer):
     nothing and returns the same shapes. Draws are a function of (seed, step); `step` is the
     number of the training call unless the caller passes it.
 
+    A row of labels that is all zero is that of an image without a label: such images are mixed with
+    each other alone.
+
     Images may also be views `[B, n, H, W, C]`, one for each of `n` peers. They keep their shape:
     one draw mixes view k of a sample with view k of its partner.
 
@@ -76,6 +79,12 @@ class Mixing(draws.SteppedLayer):
     def draw(self, step: tf.Tensor | int, shape: tuple[Any, Any, Any]) -> Any:
         """The draw for one batch of shape `(B, H, W)`."""
         return self._draw_boxes(step, shape)
+
+    def draw_for(self, batch: Mapping[str, tf.Tensor], step: tf.Tensor | int) -> Any:
+        """The draw for images and labels `[B, K]`: those without a label are mixed apart."""
+        images = batch["images"]
+        draw = self.draw(step, (tf.shape(images)[0], *sides(images)))
+        return sampling.apart(draw, batch["labels"])
 
     def _draw_boxes(
         self,
@@ -144,9 +153,7 @@ class Mixing(draws.SteppedLayer):
         batch = self.check(batch)
         if not training:
             return {**batch, "images": self.unmixed(batch["images"])}
-        images = batch["images"]
-        draw = self.draw(self.next_step(step), (tf.shape(images)[0], *sides(images)))
-        return self.apply(batch, draw)
+        return self.apply(batch, self.draw_for(batch, self.next_step(step)))
 
     def get_config(self) -> dict[str, Any]:
         names = ("alpha", "num_classes", "ratio_per", "probability", "until_step")

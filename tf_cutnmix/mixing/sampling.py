@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tf_cutnmix.mixing import draws
-from tf_cutnmix.mixing.batch import dimensions
+from tf_cutnmix.mixing.batch import dimensions, has_label
 
 _SPREAD_CANDIDATES = 8
 
@@ -55,6 +55,22 @@ def boxes(
     best = tf.argmin(shared, axis=-1, output_type=tf.int32)
     corners = tf.gather(corners, best, axis=1, batch_dims=1)  # (B, n, 2)
     return tf.concat([corners, tf.broadcast_to(size[:, None, :], tf.shape(corners))], axis=-1)
+
+
+def apart(draw: Draw | MaskDraw, labels: tf.Tensor) -> Draw | MaskDraw:
+    """A draw that mixes samples with labels among themselves, and those without likewise.
+
+    Where all have one it stays as it is.
+
+    Args:
+      draw: for the whole batch.
+      labels: `[B, K]`, of which a row that is all zero is no label.
+    """
+    kind = tf.cast(has_label(labels), tf.int32)
+    # The n-th sample of a kind gets the n-th partner of that kind.
+    places = tf.argsort(tf.argsort(kind, stable=True))
+    partners = tf.gather(draw.partner, tf.argsort(tf.gather(kind, draw.partner), stable=True))
+    return draw._replace(partner=tf.gather(partners, places))
 
 
 def paste(images: tf.Tensor, draw: Draw) -> tf.Tensor:

@@ -19,6 +19,9 @@ from tf_cutnmix.runs.config import Config, check_meaning
 from tf_cutnmix.runs.loading import validation_split
 from tf_cutnmix.runs.plan import Plan
 
+# The part of a run over which the term of unlabelled images grows.
+_UNLABELLED_RAMP = 0.1
+
 
 def check_names(config: Config) -> None:
     """Raise `InputError` for a name that nothing knows, before data are read or downloaded."""
@@ -31,7 +34,12 @@ def check_names(config: Config) -> None:
             f"--weights_from=own are those of functions of yours, and --arch={strangers[0]} is "
             "none: name it as module:function"
         )
-    Method(config.method, options=config.method_options, fit=config.fit)
+    Method(
+        config.method,
+        options=config.method_options,
+        fit=config.fit,
+        unlabelled=bool(config.unlabelled),
+    )
     _mixing(config, num_classes=2, steps=1)
     _augmentation(config)
 
@@ -87,10 +95,12 @@ def build_model(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> O
         ramp_steps=round(ramp * plan.steps),
         fit=config.fit,
         options=config.method_options,
-        batch_size=plan.batch_size,
+        batch_size=plan.rows_per_step,
         teacher=config.teacher,
         class_names=() if config.classes_by_position else train.class_names,
         class_weights=plan.class_weights if config.balance == "weights" else (),
+        unlabelled=bool(config.unlabelled),
+        unlabelled_ramp_steps=round(_UNLABELLED_RAMP * plan.steps),
     )
     model = OnlineDistiller(
         _shared(peers, method, config),

@@ -49,6 +49,7 @@ def write(result: dict[str, Any], predicted: Predictions, kind: str) -> str:
         settings=settings,
         best=result["best_on_validation"],
         counts=counts,
+        unlabelled=result.get("unlabelled_images", 0),
         represented=scores.represented(counts["test"]),
         validated=validated,
         classes=list(zip(names, recall, strict=True)),

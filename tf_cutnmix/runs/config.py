@@ -153,6 +153,15 @@ class Config:
         "class in proportion; 0: on all",
         rule=NOT_NEGATIVE,
     )
+    unlabelled: str = setting(
+        "",
+        "data",
+        "images without labels to train on as well: a folder of pictures, in sub-folders or not, "
+        "or a split of --dataset, whose labels are not looked at: 'train[1000:]'",
+    )
+    unlabelled_ratio: int = setting(
+        3, "data", "unlabelled images for each labelled one of a step", rule=COUNT
+    )
     image_size: int = setting(
         0, "data", "resize images to this many pixels a side; 0: as stored", rule=PIXELS
     )
@@ -266,7 +275,8 @@ class Config:
         "peers",
     )
     ensemble_view: str = _option(
-        "what that ensemble sees: mixed images, or clean ones, its answers then mixed",
+        "what that ensemble sees: mixed images, or clean ones, its answers then mixed; with "
+        "--unlabelled clean ones",
         "mixed",
         "clean",
     )
@@ -564,6 +574,8 @@ def meaningless(config: Config) -> dict[str, str]:
         found |= dict.fromkeys(
             ("teacher", "classes_by_position"), f"with --method={config.method}, only with kd"
         )
+    if not config.unlabelled:
+        found["unlabelled_ratio"] = "without --unlabelled"
     if not config.resume:
         found["new_images"] = "without --resume"
     if config.mix == "none":

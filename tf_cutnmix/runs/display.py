@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from tf_cutnmix import output
+from tf_cutnmix import escaping, output
 from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.networks.registry import KERAS_NAMES
@@ -39,8 +39,16 @@ def overview(plan: Plan, model: OnlineDistiller) -> str:
             f"{cost.parameters(model)[f'peer{peer + 1}']:,} parameters, "
             f"{cost.flops(model.peers[peer], pixels) / 1e6:,.1f} MFLOPs an image, each"
         )
+    images = f"{plan.batch_size} images"
+    if plan.splits.unlabelled is not None:
+        facts["unlabelled"] = (
+            f"{len(plan.splits.unlabelled.labels):,} images of "
+            f"{escaping.one_line(config.unlabelled)}, {plan.ratio} for each labelled one "
+            "(--unlabelled_ratio)"
+        )
+        images = f"{plan.batch_size} labelled images"
     facts["steps"] = (
-        f"{config.epochs} epochs of {plan.steps_per_epoch} steps of {plan.batch_size} images "
+        f"{config.epochs} epochs of {plan.steps_per_epoch} steps of {images} "
         f"(--batch_size): {config.epochs * plan.steps_per_epoch:,}"
     )
     if config.fine_tunes:

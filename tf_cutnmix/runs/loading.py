@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix.data import Images, draw, hold_out, load, ordered_batches, own_validation
+from tf_cutnmix.data import (
+    Images,
+    draw,
+    hold_out,
+    load,
+    load_unlabelled,
+    ordered_batches,
+    own_validation,
+)
 from tf_cutnmix.errors import InputError, listed
 from tf_cutnmix.escaping import composed
 from tf_cutnmix.runs import outlook, scores
@@ -16,24 +24,40 @@ from tf_cutnmix.runs.config import Config
 
 
 class Splits(NamedTuple):
-    """The images of a run; `validation` may hold none."""
+    """The images of a run.
+
+    Attributes:
+      train: that are labelled.
+      validation: it may hold none.
+      test: for the final figures.
+      unlabelled: to train on as well; None where no such images are asked for.
+    """
 
     train: Images
     validation: Images
     test: Images
+    unlabelled: Images | None = None
+
+    def present(self) -> dict[str, Images]:
+        """The splits that there are, by name."""
+        return {name: images for name, images in self._asdict().items() if images is not None}
 
     def counts(self) -> dict[str, list[int]]:
-        """How many images of each class each split has, in the order of the classes."""
-        return {name: images.counts.tolist() for name, images in self._asdict().items()}
+        """How many images of each class each labelled split has, in the order of the classes."""
+        labelled = {name: images for name, images in self.present().items() if images.class_names}
+        return {name: images.counts.tolist() for name, images in labelled.items()}
 
     def checksums(self) -> list[int]:
         """Of all images and labels."""
-        contents = [b"".join([*images.digests(), images.labels.tobytes()]) for images in self]
+        contents = [
+            b"".join([*images.digests(), images.labels.tobytes()])
+            for images in self.present().values()
+        ]
         return [zlib.crc32(content) for content in contents]
 
     def fingerprints(self) -> list[np.ndarray]:
         """What tells the images of each split from others, as `Images.fingerprints` has it."""
-        return [images.fingerprints() for images in self]
+        return [images.fingerprints() for images in self.present().values()]
 
 
 def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
@@ -50,9 +74,13 @@ def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
     if own := validation_split(config):
         names["validation"] = own
     loaded = {name: load(config.dataset, split, **settings) for name, split in names.items()}
+    if config.unlabelled:
+        loaded["unlabelled"] = load_unlabelled(config.dataset, config.unlabelled, **settings)
     if len({images.pixels.shape[1:] for images in loaded.values()}) > 1:
-        raise InputError("training and test images differ in size: pass --image_size")
+        others = ", unlabelled" if config.unlabelled else ""
+        raise InputError(f"training{others} and test images differ in size: pass --image_size")
     loaded = {name: images.with_facts() for name, images in loaded.items()}
+    unlabelled = loaded.pop("unlabelled", None)
     notes = (*loaded["train"].notes, *_repeated(**loaded))
     if not own:
         loaded["train"], loaded["validation"] = hold_out(
@@ -61,6 +89,10 @@ def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
     if config.train_images:
         loaded["train"] = draw(loaded["train"], config.train_images, config.seed)
     splits = Splits(**loaded)
+    if unlabelled is not None:
+        unlabelled = _unseen(unlabelled, splits)
+        splits = splits._replace(unlabelled=unlabelled)
+        notes = (*notes, *unlabelled.notes)
     if earlier:
         _check_same(earlier, splits, config)
     notes = (*notes, *outlook.lacking(splits.train.class_names, splits.counts()))
@@ -84,7 +116,7 @@ def changes(earlier: Checkpoint, splits: Splits) -> str:
     if not earlier.images:
         return ""
     before, now = earlier.images, splits.fingerprints()
-    pairs = zip(Splits._fields, before, now, strict=True)
+    pairs = zip(splits.present(), before, now, strict=True)
     if not (changed := [name for name, was, found in pairs if not np.array_equal(was, found)]):
         return ""
     before_rows, rows = (list(map(tuple, np.concatenate(p).tolist())) for p in (before, now))
@@ -107,6 +139,23 @@ def _repeated(train: Images, **others: Images) -> list[str]:
         if known := sum(digest in seen for digest in images.digests()):
             found.append(f"{known} of the {len(images.labels)} {name} images are training images")
     return [f"equal images: {'; '.join(found)}"] if found else []
+
+
+def _unseen(unlabelled: Images, splits: Splits) -> Images:
+    """Unlabelled images but those, equal to the byte, that are to judge what is learnt.
+
+    Raises:
+      InputError: there are no others.
+    """
+    judging = {*splits.validation.digests(), *splits.test.digests()}
+    others = np.array([digest not in judging for digest in unlabelled.digests()])
+    if not others.any():
+        raise InputError("--unlabelled holds validation and test images alone: name others")
+    if others.all():
+        return unlabelled
+    left_out = np.count_nonzero(~others)
+    note = f"unlabelled: left out {left_out} of {len(others)} that are validation or test images"
+    return unlabelled.select(np.flatnonzero(others))._replace(notes=(*unlabelled.notes, note))
 
 
 def _check_same(earlier: Checkpoint, splits: Splits, config: Config) -> None:

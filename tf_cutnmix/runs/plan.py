@@ -1,14 +1,16 @@
 """What a run is, once its images are known: resolved once, and handed on."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix.data import shuffled_batches
+from tf_cutnmix.data import endless_batches, shuffled_batches
 from tf_cutnmix.errors import InputError
+from tf_cutnmix.mixing import interleave
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config, with_defaults
 from tf_cutnmix.runs.loading import Splits
@@ -34,9 +36,19 @@ class Plan:
 
     @property
     def batch_size(self) -> int:
-        """Images per step."""
+        """Labelled images per step."""
         assert self.config.batch_size is not None
         return self.config.batch_size
+
+    @property
+    def ratio(self) -> int:
+        """Unlabelled images of a step for each labelled one."""
+        return self.config.unlabelled_ratio if self.splits.unlabelled else 0
+
+    @property
+    def rows_per_step(self) -> int:
+        """Images of a step, labelled or not."""
+        return self.batch_size * (1 + self.ratio)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -64,14 +76,28 @@ class Plan:
         }
 
     def batches(self, first_epoch: int, first_batch: int = 0) -> tf.data.Dataset:
-        """Endless batches of the training images, from a batch of an epoch on."""
-        return shuffled_batches(
+        """Endless batches of the training images, from a batch of an epoch on.
+
+        With unlabelled images they are those of `interleave`.
+        """
+        labelled = shuffled_batches(
             self.splits.train,
             self.batch_size,
             seed=self.config.seed,
             first_epoch=first_epoch,
             balanced=self.config.balance == "sampling",
         ).skip(first_batch)
+        if self.splits.unlabelled is None:
+            return labelled
+        others = endless_batches(
+            self.splits.unlabelled,
+            self.batch_size * self.ratio,
+            seed=self.config.seed,
+            first_batch=first_epoch * self.steps_per_epoch + first_batch,
+        )
+        classes = len(self.splits.train.class_names)
+        pairs = tf.data.Dataset.zip(labelled, others)
+        return pairs.map(functools.partial(interleave, num_classes=classes))
 
 
 def resolve(config: Config, splits: Splits, earlier: Checkpoint | None = None) -> Plan:

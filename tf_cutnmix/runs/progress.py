@@ -57,7 +57,7 @@ class Progress(keras.callbacks.Callback):
         self.folder = pathlib.Path(plan.config.folder)
         self.events = events
         self.interrupts = interrupts
-        self.batch_size = plan.batch_size
+        self.rows_per_step = plan.rows_per_step
         self.steps_per_epoch = plan.steps_per_epoch
         self.steps_left = plan.config.steps or math.inf
         self.seconds_between_saves = 60 * plan.config.save_minutes or math.inf
@@ -175,7 +175,7 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         logs = logs or {}
         seconds = (self.trained_at or time.perf_counter()) - self.started
-        self.rates.append(self.trained * self.batch_size / seconds)
+        self.rates.append(self.trained * self.rows_per_step / seconds)
         row = {
             "epoch": epoch + 1,
             "images_per_second": round(self.rates[-1], 1),

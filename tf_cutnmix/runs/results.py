@@ -46,6 +46,7 @@ def collect(
     return {
         "class_names": list(splits.train.class_names),
         "counts": splits.counts(),
+        **({"unlabelled_images": len(splits.unlabelled.labels)} if splits.unlabelled else {}),
         "validation_split": validation_split(plan.config),
         "image_size": list(splits.train.pixels.shape[1:3]),
         "last": last,

@@ -5,6 +5,7 @@ import tensorflow as tf
 from tf_cutnmix.distillation import losses
 from tf_cutnmix.distillation.method import Forward, Method, Part, Peers, Term, dense, recipe
 from tf_cutnmix.distillation.peers import feature_sizes
+from tf_cutnmix.distillation.ramp import by_time
 from tf_cutnmix.errors import InputError
 
 OPTIONS = {
@@ -29,15 +30,26 @@ def cutnmix(method: Method, peers: Peers) -> list[Term]:
     (`ensemble_members`), where there are any; of the averaged networks or of the peers as they are
     (`ensemble_from`); on the mixed views, or on the unmixed ones with their predictions mixed by
     the share pasted (`ensemble_view`; Yang et al. 2022, MixSKD, of self-distillation).
+
+    With unlabelled images the averaged networks see all images unmixed, and there is a term more,
+    `unlabelled`: `sum_i CE(t, z_i)` over the samples without a label, t the mean of all averaged
+    networks' predictions, sharpened to `p^2` as in MixMatch (Berthelot et al. 2019) and mixed as
+    the images are. It has a ramp by time of its own.
     """
     all_teach = method.option("ensemble_members") == "all"
     from_averages = method.option("ensemble_from") == "averages"
-    unmixed = method.option("ensemble_view") == "clean"
-    if unmixed and not from_averages:
+    view = method.option("ensemble_view")
+    if view == "clean" and not from_averages:
         raise InputError(
             "--ensemble_view=clean: only averaged networks see unmixed images, leave out "
             "--ensemble_from=peers"
         )
+    if method.unlabelled and method.options.get("ensemble_view") == "mixed":
+        raise InputError(
+            "--ensemble_view=mixed: with --unlabelled averaged networks see clean images, leave it "
+            "out"
+        )
+    unmixed = from_averages and (view == "clean" or method.unlabelled)
 
     def teach(forward: Forward) -> tf.Tensor:
         logits = forward.teacher_logits if from_averages else forward.logits
@@ -51,11 +63,21 @@ def cutnmix(method: Method, peers: Peers) -> list[Term]:
             distances.append(losses.distillation(target, z, method.temperature))
         return tf.add_n(distances)
 
+    def teach_unlabelled(forward: Forward) -> tf.Tensor:
+        predictions = [losses.soften(z, 1.0) for z in forward.teacher_logits]
+        target = forward.mix(losses.sharpen(tf.add_n(predictions) / len(predictions)))
+        counts = ~forward.labelled
+        target *= tf.cast(counts, tf.float32)[:, None]
+        entropies = [losses.cross_entropy(target, z, counts) for z in forward.logits]
+        return by_time(forward.step, method.unlabelled_ramp_steps) * tf.add_n(entropies)
+
     part = FeatureAdapters(peers)
+    unlabelled = Term("unlabelled", teach_unlabelled, uses_averages=True, unmixed=True)
     return [
         Term("teacher", teach, ramped=True, uses_averages=from_averages, unmixed=unmixed),
         Term("feature", lambda forward: forward.parts[part.name], 0.1, ramped=True, part=part),
         Term("mutual", lambda f: losses.mutual(f.logits, method.temperature), 0.0, ramped=True),
+        *([unlabelled] if method.unlabelled else []),
     ]
 
 

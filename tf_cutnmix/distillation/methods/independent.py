@@ -3,7 +3,7 @@
 from tf_cutnmix.distillation.method import Method, Peers, Term, recipe
 
 
-@recipe()
+@recipe(takes_unlabelled=False)
 def independent(method: Method, peers: Peers) -> list[Term]:
     """Peers trained side by side: `sum_i CE(y, z_i)`."""
     return []

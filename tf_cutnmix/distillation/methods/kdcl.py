@@ -12,25 +12,25 @@ from tf_cutnmix.distillation.method import Forward, HeldOutPart, Method, Peers, 
 _STEPS = 20
 
 
-@recipe(temperature=2.0, min_peers=2, own_views=True)
+@recipe(temperature=2.0, min_peers=2, own_views=True, takes_unlabelled=False)
 def kdcl(method: Method, peers: Peers) -> list[Term]:
     """KDCL-MinLogit: `sum_i CE_i + KD(t -> i)`, t made of labels and all logits: `least_logits`."""
     return [_collaborative(method, least_logits)]
 
 
-@recipe(temperature=2.0, min_peers=2, own_views=True)
+@recipe(temperature=2.0, min_peers=2, own_views=True, takes_unlabelled=False)
 def kdcl_naive(method: Method, peers: Peers) -> list[Term]:
     """KDCL-Naive: t are each sample's logits of the best peer, `best_logits`."""
     return [_collaborative(method, best_logits)]
 
 
-@recipe(temperature=2.0, min_peers=2, own_views=True)
+@recipe(temperature=2.0, min_peers=2, own_views=True, takes_unlabelled=False)
 def kdcl_linear(method: Method, peers: Peers) -> list[Term]:
     """KDCL-Linear: t is a convex mixture of the logits, `mixed_logits`."""
     return [_collaborative(method, mixed_logits)]
 
 
-@recipe(temperature=2.0, min_peers=2, own_views=True, held_out=True)
+@recipe(temperature=2.0, min_peers=2, own_views=True, held_out=True, takes_unlabelled=False)
 def kdcl_general(method: Method, peers: Peers) -> list[Term]:
     """KDCL-General: peers are weighted after each epoch by their errors on held-out images.
 

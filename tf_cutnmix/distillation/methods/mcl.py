@@ -11,7 +11,7 @@ from tf_cutnmix.distillation.peers import feature_sizes
 Pair = tuple[int, int]
 
 
-@recipe(min_peers=2)
+@recipe(min_peers=2, takes_unlabelled=False)
 def mcl(method: Method, peers: Peers) -> list[Term]:
     """Mutual contrastive learning: contrast within and between peers, and its distillation.
 
