@@ -109,8 +109,10 @@ def _train_and_evaluate(
             result, predicted = results.collect(model, plan, progress)
         result["flags"] = plan.config.flagfile().splitlines()
         result["versions"] = results.versions()
-        finished = earlier is not None and earlier.facts["epoch"] >= plan.config.epochs
+        ended = progress.epoch >= plan.config.epochs or progress.gave_up
+        finished = ended and earlier is not None and earlier.facts["epoch"] == progress.epoch
         result["exports"] = exporting.made_before(plan.config) if finished else {}
+        result["gave_up"] = progress.gave_up
         result["wall_seconds"] = round(progress.seconds, 1)
         predictions.save(folder / "predictions.npz", predicted)
         mistakes = predictions.mistakes(predicted, splits.train.class_names)
@@ -261,7 +263,7 @@ def _fit(
     """Train the rest of an epoch that has begun, then the others."""
     config, validation = plan.config, plan.splits.validation
     display = Display(progress, plan, model.term_names)
-    while progress.epoch < config.epochs and not progress.stopped:
+    while progress.epoch < config.epochs and not (progress.stopped or progress.gave_up):
         model.fit(
             plan.batches(progress.epoch, progress.batch),
             initial_epoch=progress.epoch,

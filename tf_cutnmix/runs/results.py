@@ -65,7 +65,8 @@ def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[s
     """Figures of the validation and the test split, and the predictions for the test images.
 
     With a validation split the test split's have `scaled`, what they are with each network's
-    probabilities at the temperature that fits it.
+    probabilities at the temperature that fits it; if the split is large enough, its own have
+    `confident`, as of `scores.confident`.
     """
     figures, predicted = {}, {}
     temperatures: dict[str, float] = {}
@@ -80,6 +81,11 @@ def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[s
                 temperatures = {
                     n: scores.temperature(p, images.labels) for n, p in predicted.items()
                 }
+                if len(images.labels) >= scores.ENOUGH:
+                    figures[name]["confident"] = {
+                        n: scores.confident(p, images.labels, temperatures[n])
+                        for n, p in predicted.items()
+                    }
     return figures, predicted
 
 
