@@ -124,6 +124,8 @@ LONG = "x" * 256
         # What does not go with other settings.
         ("train --method=okddip --num_peers=2", "needs 3 peers or more and has 2"),
         ("train --method=kdcl_general --validation_fraction=0", "pass --validation_fraction above"),
+        ("train --patience=3 --validation_fraction=0", "pass --validation_fraction above"),
+        ("train --calibrate=on --validation_fraction=0", "pass --validation_fraction above"),
         ("train --share=stage9", "peer 1, resnet8, has the stages stem, stage1, stage2, stage3"),
         (
             "train --share=stage9 --num_peers=1 --method=independent",

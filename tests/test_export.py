@@ -141,3 +141,28 @@ def test_a_run_that_was_cut_short_is_exported_as_it_was_then(tmp_path):
     (version,) = (tmp_path / "out").glob("*/1")
     expected = predicted(cut, cut.result["best_peer"])
     np.testing.assert_allclose(probabilities(version), expected, atol=1e-5)
+
+
+def test_exports_are_calibrated_where_there_are_enough_validation_images(tmp_path, capsys):
+    enough = {"validation_fraction": 0.5, "train_split": "train[:200]", "test_split": "test[:40]"}
+    places = {"export": "peer", "export_dir": str(tmp_path / "out")}
+    ended = run(tmp_path / "run", {**ALONE, **enough, "epochs": 2}, **places)
+    network, best = ended.result["best_peer"], ended.result["best_on_validation"]
+    temperature = best["test"]["scaled"][network]["temperature"]
+    least = best["validation"]["confident"][network]["threshold"]
+    assert temperature != pytest.approx(1, abs=0.01)
+    powers = np.float64(predicted(ended, network)) ** (1 / temperature)
+    version = pathlib.Path(ended.result["exports"]["peer"])
+    found = probabilities(version)
+    np.testing.assert_allclose(found, powers / powers.sum(axis=1, keepdims=True), atol=1e-5)
+    record = json.loads((version / "assets" / "export.json").read_text())
+    assert (record["temperature"], record["confident_from"]) == (temperature, least)
+    card = (version / "MODEL_CARD.md").read_text()
+    assert f"at temperature {temperature:.3g}, fitted on the 100 validation images" in card
+    assert f"{version}: probabilities at temperature {temperature:.3g}" in capsys.readouterr().out
+    with (ended.folder / "flags.cfg").open("a") as flags:
+        flags.write("--calibrate=off\n")
+    export.main(trusting(str(ended.folder)))
+    plain = version.with_name("2")
+    np.testing.assert_allclose(probabilities(plain), predicted(ended, network), atol=1e-5)
+    assert "The probabilities are as they were trained." in (plain / "MODEL_CARD.md").read_text()

@@ -24,7 +24,11 @@ NAMES = ("dark", "<script>", "=1+1")
 SCRIPT = "<script>alert(1)</script>"
 ANSWERS = [
     Answer(pathlib.Path("a/cat.png"), (("cat", 0.75), (SCRIPT, 0.2), ("=1+1", 0.05))),
-    Answer(pathlib.Path("=cmd|' /C calc'!A0"), (("=1+1", 0.5), ("two\nlines", 0.3), ("x", 0.2))),
+    Answer(
+        pathlib.Path("=cmd|' /C calc'!A0"),
+        (("=1+1", 0.5), ("two\nlines", 0.3), ("x", 0.2)),
+        unsure=True,
+    ),
     Answer(pathlib.Path("\u202egnp.exe"), (("ב" * 300, 1.0), ("cat", 0.0), ("x", 0.0))),
     Answer(pathlib.Path("-broken\n.png"), problem="it is no picture"),
 ]
@@ -49,10 +53,23 @@ class Brightness(tf.Module):
         length = tf.cast(tf.shape(contents)[0], tf.int64)
         return {"probabilities": tf.fill([length, 3], 1 / 3), "valid": valid}
 
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    def unsure_images(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        answer = self.images(images)
+        return answer | {"confident": answer["probabilities"][:, 0] < 0.5}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="bytes")])
+    def unsure_files(self, contents: tf.Tensor) -> dict[str, tf.Tensor]:
+        answer = self.files(contents)
+        return answer | {"confident": tf.zeros_like(answer["valid"])}
+
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Versions 1 (says what is valid), 2 (takes no files), 3 (has a name too few)."""
+    """Versions 1 (says what is valid), 2 (takes no files), 3 (has a name too few), and 4.
+
+    4 says what it is confident of: of no file, and of images that are not dark.
+    """
     folder = tmp_path_factory.mktemp("exports")
     names = folder / "class_names.txt"
     names.write_text("".join(f"{name}\n" for name in NAMES))
@@ -61,6 +78,8 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     tf.saved_model.save(model, str(folder / "1"), both)
     tf.saved_model.save(model, str(folder / "2"), {"serving_default": model.images})
     tf.saved_model.save(model, str(folder / "3"), both)
+    unsure = {"serving_default": model.unsure_images, "serve_bytes": model.unsure_files}
+    tf.saved_model.save(model, str(folder / "4"), unsure)
     (folder / "3" / "assets" / "class_names.txt").write_text("dark\n")
     return folder
 
@@ -128,6 +147,24 @@ def test_what_tensorflow_cannot_read_pillow_reads(batch_size, photos, exports) -
     assert gone.problem == "No such file or directory"
     brightness = np.asarray(Image.open(photos / "2.png")).mean() / 255
     assert dict(tiff.classes)["dark"] == pytest.approx(1 - brightness, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("version", "below", "unsure"),
+    [
+        ("1", None, [False, False]),  # of before
+        ("1", 0.5, [True, False]),
+        ("4", None, [True, True]),
+        ("4", 0.0, [False, False]),
+    ],
+)
+def test_an_answer_is_unsure_where_the_export_or_the_user_says_so(
+    version, below, unsure, photos, exports
+) -> None:
+    export = served.load(str(exports / version), "savedmodel")
+    paths = [photos / "0.png", photos / "deep/er/2.tiff"]
+    answers = predicting.ask(export, paths, batch_size=2, unsure_below=below)
+    assert [answer.unsure for answer in answers] == unsure
 
 
 def test_a_picture_that_would_fill_the_memory_is_refused(photos, exports, monkeypatch) -> None:
@@ -212,6 +249,7 @@ def test_the_table_has_a_line_of_moderate_length_for_each_file_that_was_read() -
     assert len(lines) == 3
     assert lines[0].split() == ["a/cat.png", "cat", "75.0%", SCRIPT, "20.0%,", "=1+1", "5.0%"]
     assert r"two\nlines 30.0%" in lines[1]
+    assert "unsure: =1+1" in lines[1]
     assert lines[2].startswith(r"\u202egnp.exe")
     assert len(lines[2]) < 160
     assert len({line.index("%") for line in lines}) == 1
@@ -223,13 +261,16 @@ def test_csv_parses_back_and_computes_nothing(answers) -> None:
     reader = csv.DictReader(io.StringIO(text))
     rows = {row["file"]: row for row in reader}
     pairs = [f"{kind}_{place}" for place in (1, 2, 3) for kind in ("class", "probability")]
-    assert reader.fieldnames == ["file", *pairs, "problem"]
+    assert reader.fieldnames == ["file", *pairs, "unsure", "problem"]
     assert len(rows) == 4
     first, broken = rows["a/cat.png"], rows["'-broken\n.png"]
     assert (first["class_1"], float(first["probability_1"])) == ("cat", 0.75)
     assert first["class_3"] == "'=1+1"
     assert rows["'=cmd|' /C calc'!A0"]["class_2"] == "two\nlines"
     assert (broken["problem"], broken["class_1"]) == ("it is no picture", "")
+    assert [row["unsure"] for row in rows.values()] == (
+        ["False", "True", "False", ""] if answers is ANSWERS else ["", "False", "True", "False"]
+    )
     cells = [cell for row in rows.values() for cell in row.values()]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
 
@@ -238,6 +279,7 @@ def test_json_holds_the_names_as_they_are() -> None:
     first, second, third, broken = json.loads(predicting.as_json(ANSWERS))
     assert first["classes"][1] == {"class": SCRIPT, "probability": 0.2}
     assert second["file"] == "=cmd|' /C calc'!A0"
+    assert (first["unsure"], second["unsure"]) == (False, True)
     assert third["classes"][0]["class"] == "ב" * 300
     assert broken == {"file": "-broken\n.png", "problem": "it is no picture"}
 
@@ -254,6 +296,7 @@ def test_the_page_shows_small_pictures_and_names_and_loads_nothing(tmp_path: pat
     for words in (
         *(SCRIPT, "Its picture cannot be shown.", r"\u202egnp.exe"),
         r"-broken\n.png: it is no picture",
+        "unsure: ",
     ):
         assert words in page.text
     assert page.tags.count("bdi") > 12

@@ -6,13 +6,14 @@ import sys
 
 from tf_cutnmix import command, escaping, exports, places
 from tf_cutnmix.errors import InputError, RunError, listed
-from tf_cutnmix.settings import AT_LEAST_1, check, setting
+from tf_cutnmix.settings import AT_LEAST_1, FRACTION, Rule, check, setting
 
 _NAMED = 10
 
 SUMMARY = """\
 Prints what an exported SavedModel says of pictures: the class, its probability, and what else it
-may be. Files that cannot be read are named and left out, and the command then ends with 1.
+may be. An answer that it is not confident of begins with "unsure". Files that cannot be read are
+named and left out, and the command then ends with 1.
 
   python -m tf_cutnmix.predict --savedmodel=savedmodels/digits_resnet8/1 docs/digit.png
   python -m tf_cutnmix.predict --savedmodel=runs/pictures ./new ./old/*.jpg"""
@@ -34,6 +35,16 @@ class Settings:
         "input",
         "what to ask: the folder of an export, savedmodels/<name>/<version>, or of a run that made "
         "one; it must be named",
+    )
+    unsure_below: float | str = setting(
+        "auto",
+        "output",
+        "probability below which an answer is told as unsure; auto: the export's own, from which "
+        "on 95 % of the predictions were right in validation; 0: none",
+        rule=Rule(
+            lambda value: value == "auto" or (not isinstance(value, str) and FRACTION.holds(value)),
+            "from 0 to 1, or auto",
+        ),
     )
     batch_size: int = setting(32, "input", "files per call", rule=AT_LEAST_1)
     csv: str = setting("", "output", "file to write the answers into, as CSV")
@@ -71,7 +82,8 @@ def main(settings: Settings) -> None:
         names = escaping.one_line(listed(list(map(str, left_out)), _NAMED))
         print(f"left out, being no pictures: {names}", file=sys.stderr)
     export = served.load(settings.savedmodel, "savedmodel")
-    asked = predicting.ask(export, paths, batch_size=settings.batch_size)
+    below = None if isinstance(settings.unsure_below, str) else settings.unsure_below
+    asked = predicting.ask(export, paths, batch_size=settings.batch_size, unsure_below=below)
     # Without a terminal it shows nothing.
     answers = list(tqdm.tqdm(asked, total=len(paths), unit=" pictures", leave=False, disable=None))
     contents = {

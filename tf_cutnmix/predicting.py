@@ -4,7 +4,7 @@ import io
 import json
 import pathlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,11 +31,13 @@ class Answer(NamedTuple):
       classes: the most probable ones with their probabilities, the surest first; none where the
         file cannot be read.
       problem: why it cannot be read, or "".
+      unsure: whether the most probable class is not to be relied on.
     """
 
     path: pathlib.Path
     classes: tuple[tuple[str, float], ...] = ()
     problem: str = ""
+    unsure: bool = False
 
 
 def find(named: Iterable[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
@@ -61,8 +63,21 @@ def find(named: Iterable[str]) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
     return list(files), [file for file in left_out if file not in files]
 
 
-def ask(export: Served, paths: Sequence[pathlib.Path], *, batch_size: int) -> Iterator[Answer]:
+def ask(
+    export: Served,
+    paths: Sequence[pathlib.Path],
+    *,
+    batch_size: int,
+    unsure_below: float | None = None,
+) -> Iterator[Answer]:
     """An answer to each file, with its three most probable classes, in their order.
+
+    Args:
+      export: what to ask; one of before, which does not say what it is confident of, is of all.
+      paths: of the files.
+      batch_size: files at a time.
+      unsure_below: the probability below which an answer is unsure; None where the export is not
+        confident.
 
     Raises:
       InputError: the export does not take files, or has not a name for each of its classes.
@@ -78,32 +93,40 @@ def ask(export: Served, paths: Sequence[pathlib.Path], *, batch_size: int) -> It
             if isinstance(answer, str):
                 yield Answer(path, problem=answer)
                 continue
-            order = np.argsort(-answer, kind="stable")[:_TOP]
-            yield Answer(path, tuple((export.class_names[k], float(answer[k])) for k in order))
+            probabilities, confident = answer
+            order = np.argsort(-probabilities, kind="stable")[:_TOP]
+            classes = tuple((export.class_names[k], float(probabilities[k])) for k in order)
+            unsure = not confident if unsure_below is None else classes[0][1] < unsure_below
+            yield Answer(path, classes, unsure=unsure)
 
 
 def _ask_batch(
     export: Served, serve_bytes: Callable, paths: Sequence[pathlib.Path]
-) -> dict[pathlib.Path, np.ndarray | str]:
-    """Of each file its probabilities `[K]`, or why it cannot be read."""
+) -> dict[pathlib.Path, tuple[np.ndarray, bool] | str]:
+    """Of each file its probabilities `[K]` and whether they are confident, or why it has none."""
     contents: dict[pathlib.Path, bytes] = {}
-    found: dict[pathlib.Path, np.ndarray | str] = {}
+    found: dict[pathlib.Path, tuple[np.ndarray, bool] | str] = {}
     for path in paths:
         try:
             contents[path] = path.read_bytes()
         except OSError as error:
             found[path] = str(error.strerror)
     answer = serve_bytes(bytes=tf.constant(list(contents.values()), tf.string, [len(contents)]))
-    rows = zip(contents, answer["probabilities"].numpy(), answer["valid"].numpy(), strict=True)
-    for path, probabilities, valid in rows:
-        found[path] = probabilities
+    for path, row, valid in zip(contents, _rows(answer), answer["valid"].numpy(), strict=True):
+        found[path] = row
         if not valid:
             try:
                 images = np.asarray(_by_pillow(contents[path]))[np.newaxis]
-                found[path] = export.predict(images=images)["probabilities"].numpy()[0]
+                (found[path],) = _rows(export.predict(images=images))
             except RunError as error:
                 found[path] = str(error)
     return found
+
+
+def _rows(answer: Mapping[str, tf.Tensor]) -> list[tuple[np.ndarray, bool]]:
+    probabilities = answer["probabilities"].numpy()
+    confident = answer.get("confident", np.ones(len(probabilities), bool))
+    return list(zip(probabilities, map(bool, confident), strict=True))
 
 
 def _by_pillow(content: bytes) -> Image.Image:
@@ -120,7 +143,8 @@ def table(answers: Sequence[Answer]) -> str:
         if answer.classes:
             (name, probability), *others = answer.classes
             rest = ", ".join(f"{_short(other)} {part:.1%}" for other, part in others)
-            rows.append((_short(str(answer.path)), _short(name), f"{probability:.1%}", rest))
+            told = f"unsure: {_short(name)}" if answer.unsure else _short(name)
+            rows.append((_short(str(answer.path)), told, f"{probability:.1%}", rest))
     frame = pd.DataFrame(rows, columns=["file", "class", "probability", "or else"])
     return frame.to_markdown(
         index=False,
@@ -139,6 +163,7 @@ def as_csv(answers: Sequence[Answer]) -> str:
             row |= {f"class_{place}": name, f"probability_{place}": probability}
         rows.append(row)
     frame = pd.DataFrame(rows)
+    frame["unsure"] = ["" if answer.problem else answer.unsure for answer in answers]
     frame["problem"] = [answer.problem for answer in answers]
     return frame.map(escaping.cell).to_csv(index=False)
 
@@ -148,8 +173,12 @@ def as_json(answers: Sequence[Answer]) -> str:
     objects = [
         {"file": str(path), "problem": problem}
         if problem
-        else {"file": str(path), "classes": [{"class": n, "probability": p} for n, p in classes]}
-        for path, classes, problem in answers
+        else {
+            "file": str(path),
+            "classes": [{"class": n, "probability": p} for n, p in classes],
+            "unsure": unsure,
+        }
+        for path, classes, problem, unsure in answers
     ]
     return json.dumps(objects, indent=2) + "\n"
 
@@ -169,6 +198,7 @@ def page(answers: Sequence[Answer], export: str) -> str:
                 "path": str(answer.path),
                 "short": _short(str(answer.path)),
                 "classes": [(_short(name), f"{part:.1%}") for name, part in answer.classes],
+                "unsure": answer.unsure,
             }
             for answer in read
         ],

@@ -64,9 +64,16 @@ def summary(config: Config, result: dict) -> str:
         lines.append(
             f"  (balanced: over the {scores.represented(counts)} classes with test images)"
         )
-    if config.steps and last["epoch"] < config.epochs:
+    if result["gave_up"] and last["epoch"] < config.epochs:
+        lines.append(
+            f"  (--patience={config.patience} ended it after epoch {last['epoch']} of "
+            f"{config.epochs})"
+        )
+    elif config.steps and last["epoch"] < config.epochs:
         lines.append(f"  (--steps={config.steps} ended it; --resume without that goes on)")
-    lines.append(f"\nrun: {config.folder} ({result['wall_seconds']:.0f} s)")
+    mistakes = pathlib.Path(config.folder, "mistakes.csv")
+    lines.append(f"\n{result['mistakes']} mistakes, the surest first: {mistakes}")
+    lines.append(f"run: {config.folder} ({result['wall_seconds']:.0f} s)")
     return "\n".join(lines)
 
 

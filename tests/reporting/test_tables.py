@@ -134,14 +134,22 @@ def test_calibration_and_diversity_are_means(tmp_path: pathlib.Path) -> None:
                 "peer2_calibration_error": 3 * value,
                 "disagreement": value,
                 "distance": value,
+                "scaled": {
+                    "teacher": {
+                        "temperature": 1.0,
+                        "negative_log_likelihood": value,
+                        "calibration_error": value / 10,
+                    }
+                },
             },
             "row": {"region_overlap": value},
         }
         for seed, value in enumerate((0.1, 0.3))
     ]
     (row,) = rows(tables.calibration(make_groups(tmp_path, *contents)))
-    figures = ("20.00 %", "40.00 %", "40.00 %", "1.250", "20.00 %", "0.200", "20.00 %")
-    assert row[1:] == figures
+    figures = ("20.00 %", "40.00 %", "40.00 %", "1.250")
+    calibrated = ("2.00 %", "0.200")
+    assert row[1:] == (*figures, *calibrated, "20.00 %", "0.200", "20.00 %")
 
 
 def test_what_no_run_recorded_is_never_zero(tmp_path: pathlib.Path) -> None:

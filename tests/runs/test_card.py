@@ -16,7 +16,12 @@ LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2])
 ANSWERS = np.eye(4)[[0, 0, 0, 1, 1, 1, 2, 0]] * 0.9 + 0.025
 
 
-def write(kind: str, settings: dict[str, Any] | None = None, **more: Any) -> str:
+def write(
+    kind: str,
+    settings: dict[str, Any] | None = None,
+    calibration: tuple[float, ...] = (),
+    **more: Any,
+) -> str:
     figures = {
         f"{network}_{figure}": value
         for network, values in {"teacher": (0.75, 0.5, 0.25), "average2": (0.7, 0.4, 0.3)}.items()
@@ -29,14 +34,29 @@ def write(kind: str, settings: dict[str, Any] | None = None, **more: Any) -> str
         "class_names": NAMES,
         "counts": {"train": [9, 8, 7, 2], "validation": [1, 1, 1, 0], "test": [4, 2, 2, 0]},
         "image_size": [48, 64],
-        "best_on_validation": {"epoch": 5, "step": 50, "validation": figures, "test": figures},
+        "best_on_validation": {
+            "epoch": 5,
+            "step": 50,
+            "validation": {
+                **figures,
+                "confident": {"average2": {"threshold": 0.6, "kept": 0.875, "right": 0.9}},
+            },
+            "test": {
+                **figures,
+                "scaled": {
+                    "average2": {"negative_log_likelihood": 0.5, "calibration_error": 0.125}
+                },
+            },
+        },
         "best_peer": "average2",
         "parameters": {"peer1": 10, "peer2": 10},
         "versions": {"tensorflow": "2.21.0", "machine": "secret"},
         **more,
     }
     answers = {"teacher": ANSWERS, "average2": ANSWERS[::-1]}
-    return card.write(result, Predictions(answers, LABELS, *([np.zeros(0)] * 2)), kind)
+    return card.write(
+        result, Predictions(answers, LABELS, *([np.zeros(0)] * 3)), kind, *calibration
+    )
 
 
 def table_rows(text: str, heading: str) -> list[list[str]]:
@@ -85,6 +105,26 @@ def test_where_the_validation_images_came_from_is_named(settings, more, words) -
         figures = dict.fromkeys(("accuracy", "balanced_accuracy", "calibration_error"), 0.5)
         more["best_on_validation"]["test"] = {f"teacher_{k}": v for k, v in figures.items()}
     assert words in write("teacher", settings, **more)
+
+
+def test_a_calibration_says_what_it_rests_on_and_what_it_is_worth() -> None:
+    assert "The probabilities are as they were trained." in write("teacher")
+    assert "`confident` is always true: it was not fitted." in write("teacher")
+    text = write("peer", calibration=(2.0, 0.6))
+    before = -np.mean(np.log(ANSWERS[::-1][np.arange(8), LABELS]))
+    root = np.sqrt(0.925)
+    surest = root / (root + 3 * np.sqrt(0.025))
+    for words in (
+        "are at temperature 2, fitted on the 3 validation images",
+        f"negative log likelihood from {before:.3f} to 0.500 and the calibration error from",
+        "at least 60.0%: of such predictions 95 % are right",
+        "it keeps 87.5% of the predictions, of which 90.0% are right",
+        "The same images chose the epoch and this network, which flatters them.",
+        "Of the test images it keeps 100.0%, of which",
+    ):
+        assert words in text
+    assert table_rows(text, "Calibration")[0][2] == f"{surest:.1%}"
+    assert "always false: on the validation images" in write("peer", calibration=(2.0, 2.0))
 
 
 def test_limits_and_the_command_are_those_of_the_run() -> None:

@@ -5,15 +5,18 @@ import os
 import pathlib
 import shutil
 import signal
+import types
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import pytest
 
 from tests.runs.short_runs import (
     ALONE,
     Run,
     assert_equal_to_the_bit,
+    metrics,
     progress_of,
     run,
     state,
@@ -88,6 +91,35 @@ def test_signals_anywhere_save_the_run_which_goes_on_to_the_bit(whole, tmp_path,
     run(folder, BASE, resume=True)
     assert_equal_to_the_bit(folder, whole.folder)
     assert len(checkpoints.paths(folder)) == 2
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(1, 3), (2, 4)])
+def test_patience_ends_a_run_where_keras_does_and_a_resumed_one_to_the_bit(
+    every, epochs, tmp_path, monkeypatch
+):
+    """One image, and a rate at which nothing is learnt: the first look is the best one."""
+    one_image = {"validation_split": "test[:1]", "validation_fraction": 0.0, "patience": 2}
+    settings = {**BASE, **one_image, "learning_rate": 1e-9, "epochs": 9, "validation_every": every}
+    settings["train_split"] = "train[:64]"
+    ended = run(tmp_path / "run", settings)
+    assert (ended.result["last"]["epoch"], ended.result["gave_up"]) == (epochs, True)
+    looks = [row for row in metrics(tmp_path / "run") if "val_teacher_accuracy" in row]
+    keras_own = keras.callbacks.EarlyStopping(
+        "val_teacher_accuracy", patience=-(-2 // every), mode="max"
+    )
+    keras_own.set_model(types.SimpleNamespace(stop_training=False))
+    keras_own.on_train_begin()
+    for number, row in enumerate(looks):
+        assert not keras_own.model.stop_training
+        keras_own.on_epoch_end(number, row)
+    assert keras_own.model.stop_training
+    with monkeypatch.context() as patch:
+        send_at(patch, "on_train_batch_end", 2 * epochs - 1, signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            run(tmp_path / "again", settings)
+    for _ in range(2):
+        run(tmp_path / "again", settings, resume=True)
+        assert_equal_to_the_bit(tmp_path / "again", tmp_path / "run")
 
 
 def print_into_a_closed_pipe() -> None:

@@ -91,10 +91,46 @@ def test_the_temperature_is_that_by_which_the_labels_were_drawn(true: float) -> 
     np.testing.assert_allclose(scores.soften(predictions, true), chances, rtol=1e-9)
 
 
-def test_the_temperature_is_bounded_where_all_answers_are_right() -> None:
-    assert 0.05 <= scores.temperature(np.array([[0.9, 0.1]]), np.array([0])) < 0.1
+def test_the_temperature_is_moderate_where_all_answers_are_right() -> None:
+    """One image in two counts as labelled at random: 3/4 is likeliest, and `T = ln 9 / ln 3`."""
+    found = scores.temperature(np.array([[0.9, 0.1]]), np.array([0]))
+    assert found == pytest.approx(2, rel=1e-3)
     odd = scores.soften(np.array([[np.nan, np.nan], [0.3, 0.7]]), 2.0)
     assert np.isnan(odd).tolist() == [[True, True], [False, False]]
+
+
+@hypothesis.given(
+    st.lists(st.tuples(st.integers(51, 55), st.sampled_from(9 * [True] + [False])), min_size=1)
+)
+@hypothesis.example([(53, True), (53, False)])
+@hypothesis.example([(55, False), *20 * [(54, True)], (53, False)])
+def test_the_threshold_is_the_lowest_confidence_from_which_on_95_percent_are_right(
+    predicted: list[tuple[int, bool]],
+) -> None:
+    percent, right = map(np.array, zip(*predicted, strict=True))
+    surest = percent / 100
+    found = scores.threshold(np.stack([surest, 1 - surest], axis=1), np.where(right, 0, 1))
+    fitting = [c for c in surest if np.mean(right[surest >= c]) >= 0.95]
+    assert found == (min(fitting) if fitting else 2.0)
+
+
+def test_what_a_threshold_is_worth_is_measured_on_images_that_it_was_not_fitted_to() -> None:
+    by_chance = []
+    for seed in range(30):
+        _, answers, labels = random_case(100, 2, scale=1.0, seed=seed)
+        by_chance.append(scores.confident(answers, labels, 1.0)["right"])
+    assert np.mean([right for right in by_chance if right is not None]) < 0.7
+    true = scipy.special.softmax(np.random.default_rng(1).normal(size=(20_000, 4)) * 3, axis=1)
+    labels = (np.random.default_rng(2).random((20_000, 1)) > true.cumsum(axis=1)).sum(axis=1)
+    labels = labels.clip(max=3)
+    softer = scores.soften(true, 2.0)
+    found = scores.confident(softer, labels, 0.5)
+    # Where the probabilities are true, those from some confidence on are right on average 95 %.
+    surest = np.sort(true.max(axis=1))[::-1]
+    kept = np.sum(np.cumsum(surest) >= 0.95 * np.arange(1, 20_001))
+    assert found["kept"] == pytest.approx(kept / 20_000, abs=0.03)
+    assert found["right"] == pytest.approx(0.95, abs=0.01)
+    assert found["threshold"] == pytest.approx(surest[kept - 1], abs=0.05)
 
 
 def test_diversity_is_the_mean_over_pairs_of_networks() -> None:
@@ -130,6 +166,7 @@ def test_a_row_that_is_not_finite_is_a_wrong_answer_without_confidence(odd: floa
     assert figures["calibration_error"] == pytest.approx(0.25 / 2)
     assert figures["negative_log_likelihood"] == pytest.approx(-np.log(1e-30 * 0.75) / 2)
     np.testing.assert_array_equal(scores.confusion(rows, labels), [[1, 0], [0, 0]])
+    assert scores.surest_mistakes(rows, labels).tolist() == [0]
 
 
 def test_a_class_without_images_has_no_recall_and_does_not_count() -> None:
@@ -142,8 +179,7 @@ def test_a_class_without_images_has_no_recall_and_does_not_count() -> None:
 def test_the_surest_mistakes_come_first() -> None:
     probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.45, 0.55]])
     labels = np.array([1, 0, 1, 0, 0])
-    assert scores.surest_mistakes(probabilities, labels, 9).tolist() == [1, 3, 0, 4]
-    assert scores.surest_mistakes(probabilities, labels, 2).tolist() == [1, 3]
+    assert scores.surest_mistakes(probabilities, labels).tolist() == [1, 3, 0, 4]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ each_format = pytest.mark.parametrize(
         for name, form in FORMATS.items()
     ],
 )
+TEMPERATURE, CONFIDENT = 2.0, 0.3
 CLASS_NAMES = [f"class {number}" for number in range(CLASSES)]
 
 
@@ -63,6 +64,8 @@ def version(network, printed, tmp_path_factory) -> pathlib.Path:
             random_images(40),
             labels=np.arange(40) % CLASSES,
             formats=HERE,
+            temperature=TEMPERATURE,
+            confident_from=CONFIDENT,
         )
         file.seek(0)
         printed.append(file.read())
@@ -87,6 +90,9 @@ def test_a_format_answers_in_its_own_runtime_as_the_savedmodel_does(name, versio
         np.testing.assert_allclose(
             answered["probabilities"], expected["probabilities"], atol=tolerance
         )
+        surest = answered["probabilities"].max(axis=-1)
+        clear = np.abs(surest - CONFIDENT) > 0.02
+        np.testing.assert_array_equal(answered["confident"][clear], surest[clear] >= CONFIDENT)
         if tolerance == 1e-4:
             np.testing.assert_allclose(answered["logits"], expected["logits"], atol=1e-3)
             np.testing.assert_array_equal(answered["classes"], expected["classes"])
@@ -98,7 +104,7 @@ def test_the_record_holds_the_figures_of_a_format(name, version, network):
     figures = json.loads((version / "assets" / "export.json").read_text())["formats"]
     images, labels = random_images(40), np.arange(40) % CLASSES
     answer = form.load(version / form.file)(images)["probabilities"]
-    own = tf.nn.softmax(network(images, training=False)["logits"]).numpy()
+    own = tf.nn.softmax(network(images, training=False)["logits"] / TEMPERATURE).numpy()
     assert figures[name]["file"] == form.file
     weights = (version / form.file).with_suffix(".bin")
     own_files = [version / form.file, *([weights] if name == "openvino" else [])]

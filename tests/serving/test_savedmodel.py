@@ -117,6 +117,7 @@ def test_signatures_take_and_answer_what_the_guide_says(signatures):
         "probabilities": ("float32", [None, 3]),
         "logits": ("float32", [None, 3]),
         "classes": ("int64", [None]),
+        "confident": ("bool", [None]),
     }
     expected = {
         "serving_default": (images, prediction),

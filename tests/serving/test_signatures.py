@@ -49,6 +49,24 @@ def test_the_logits_of_several_networks_are_the_logarithm_of_their_mean_probabil
     np.testing.assert_array_equal(answer["classes"], np.argmax(expected, axis=-1))
 
 
+def test_a_temperature_is_in_the_probabilities_alone_and_says_what_is_confident() -> None:
+    images = random_images(50, 8, 8, 3)
+    networks = [sure_network(seed) for seed in range(2)]
+    apart = [softmax(np.float64(network(images)["logits"]), axis=-1) for network in networks]
+    powers = np.mean(apart, axis=0) ** (1 / 2.5)
+    expected = powers / powers.sum(axis=1, keepdims=True)
+    surest = expected.max(axis=1)
+    answer, plain = (
+        signatures(networks, 1000, *calibration)["serving_default"](tf.constant(images))
+        for calibration in [(2.5, np.median(surest)), ()]
+    )
+    np.testing.assert_allclose(answer["probabilities"], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(answer["logits"], plain["logits"])
+    np.testing.assert_array_equal(answer["confident"], surest >= np.median(surest))
+    assert np.mean(answer["confident"]) == 0.5
+    assert np.all(plain["confident"])
+
+
 @keras.saving.register_keras_serializable("tests")
 class Something(keras.layers.Layer):
     """Fails on no images, as do convolutions on some processors."""
@@ -87,6 +105,7 @@ def test_files_that_are_none_have_zeros_in_all() -> None:
     answer = serve(tf.constant([b"no picture", whole, whole[:50], b"", large]))
     assert answer["valid"].numpy().tolist() == [False, True, False, False, False]
     assert answer["classes"].numpy().tolist() == [0, 2, 0, 0, 0]
+    assert answer["confident"].numpy().tolist() == answer["valid"].numpy().tolist()
     for name in ("logits", "probabilities"):
         assert np.any(answer[name], axis=1).tolist() == [False, True, False, False, False]
 

@@ -118,7 +118,8 @@ def collect(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
     repeated, duplicates = [], []
     for run in sorted(runs, key=lambda run: run.config.seed):
         settings = settings_of(run.config, run.result) | run.retired | run.versions
-        settings[STEPS] = int(run.figures["last_step"])
+        # With patience they are a result, another for each seed.
+        settings[STEPS] = NO_MEANING if run.config.patience else int(run.figures["last_step"])
         group = found.setdefault(frozenset(settings.items()), Group("", {}, settings))
         first = group.runs.setdefault(run.config.seed, run)
         if first is not run:

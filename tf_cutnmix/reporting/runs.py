@@ -164,6 +164,8 @@ def _figures_at(moment: dict[str, Any], leader: str | None) -> dict[str, float |
         figures["best_peer_accuracy"] = test[f"{best}_accuracy"]
     if leader:
         figures["leader_accuracy"] = test[f"{leader}_accuracy"]
+    for kind, value in test.get("scaled", {}).get("teacher", {}).items():
+        figures[f"teacher_scaled_{kind}"] = value
     figures |= {name: test.get(name) for name in ("disagreement", "distance")}
     # Without the teacher there is nothing to compare.
     own = {"teacher_accuracy": test["teacher_accuracy"], "negative_log_likelihood": test["loss"]}

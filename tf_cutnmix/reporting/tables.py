@@ -130,6 +130,8 @@ def calibration(groups: Sequence[Group]) -> Table:
         "Ensemble ECE": ("best_ensemble_calibration_error", "{:.2%}"),
         "Mean peer ECE": ("best_mean_peer_calibration_error", "{:.2%}"),
         "Teacher NLL": ("best_negative_log_likelihood", "{:.3f}"),
+        "Teacher ECE, calibrated": ("best_teacher_scaled_calibration_error", "{:.2%}"),
+        "Teacher NLL, calibrated": ("best_teacher_scaled_negative_log_likelihood", "{:.3f}"),
         "Disagreement": ("best_disagreement", "{:.2%}"),
         "Distance": ("best_distance", "{:.3f}"),
         "Region overlap": ("region_overlap", "{:.2%}"),
@@ -139,6 +141,7 @@ def calibration(groups: Sequence[Group]) -> Table:
         groups,
         [{name: _mean(group, *of) for name, of in columns.items()} for group in groups],
         "Means over seeds. ECE: expected calibration error. NLL: negative log likelihood in nats. "
+        "Calibrated: at the temperature that fits the validation split. "
         "Disagreement: part of the images that two peers label differently. Distance: L2, of two "
         "peers' probabilities. Region overlap: of two peers' boxes, mean over epochs.",
     )

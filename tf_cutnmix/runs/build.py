@@ -55,6 +55,15 @@ def check_together(config: Config) -> None:
             f"--method={config.method} learns from held-out images: pass --validation_fraction "
             "above 0"
         )
+    if config.patience and not held_out:
+        raise InputError(
+            f"--patience={config.patience} is with held-out images: pass --validation_fraction "
+            "above 0"
+        )
+    if config.calibrate == "on" and not held_out:
+        raise InputError(
+            "--calibrate=on is done on held-out images: pass --validation_fraction above 0"
+        )
 
 
 def build_model(plan: Plan, strategy: tf.distribute.Strategy | None = None) -> OnlineDistiller:

@@ -21,13 +21,21 @@ _LONGEST = 80
 _BINS = 5
 
 
-def write(result: dict[str, Any], predicted: Predictions, kind: str) -> str:
+def write(
+    result: dict[str, Any],
+    predicted: Predictions,
+    kind: str,
+    temperature: float = 1.0,
+    confident_from: float = 0.0,
+) -> str:
     """The card in Markdown.
 
     Args:
       result: what `result.json` holds, without the places of the exports.
       predicted: of the test images.
       kind: of export: "teacher", "ensemble" or "peer".
+      temperature: of its probabilities.
+      confident_from: the least probability of a prediction that is confident.
     """
     network = result["best_peer"] if kind == "peer" else kind
     settings = settings_in("".join(f"{flag}\n" for flag in result["flags"]))
@@ -37,6 +45,8 @@ def write(result: dict[str, Any], predicted: Predictions, kind: str) -> str:
     else:
         validated = f", {source:.0%} of it held out for validation" if source else ""
     probabilities, labels = predicted.probabilities[network], predicted.labels
+    calibrated = scores.soften(probabilities, temperature)
+    kept = calibrated.max(axis=1) >= confident_from
     names = [markdown(one_line(name, _LONGEST)) for name in result["class_names"]]
     parts = scores.recall(probabilities, labels)
     recall = ["—" if np.isnan(part) else f"{part:.1%}" for part in parts]
@@ -53,7 +63,12 @@ def write(result: dict[str, Any], predicted: Predictions, kind: str) -> str:
         represented=scores.represented(counts["test"]),
         validated=validated,
         classes=list(zip(names, recall, strict=True)),
-        bins=list(zip(*scores.calibration(probabilities, labels, _BINS), strict=True))[1:],
+        bins=list(zip(*scores.calibration(calibrated, labels, _BINS), strict=True))[1:],
+        temperature=temperature,
+        confident_from=confident_from,
+        plain=scores.scores(probabilities, labels),
+        kept=np.mean(kept),
+        right=np.mean(calibrated[kept].argmax(axis=1) == labels[kept]) if kept.any() else None,
         rarest=names[np.argmin(counts["train"])],
         image_size=result["image_size"],
         command=command(result["flags"]),

@@ -305,6 +305,13 @@ class Config:
         rule=FRACTION,
     )
     epochs: int = _by_start("epochs", "passes over the training data", rule=COUNT)
+    patience: int = setting(
+        0,
+        "optimisation",
+        "end after so many epochs without a better accuracy of the teacher on the validation "
+        "split, as Keras' EarlyStopping; 0: never",
+        rule=NOT_NEGATIVE,
+    )
     batch_size: int | None = setting(
         None,
         "optimisation",
@@ -389,6 +396,15 @@ class Config:
         "teacher,peer",
         "run",
         "what to export, a comma list of teacher, peer (the best one), ensemble; '' for nothing",
+        role=Role.MADE,
+    )
+    calibrate: str = setting(
+        "auto",
+        "run",
+        "fit the probabilities of exports to the validation images by a temperature, and find from "
+        "which confidence on 95 % of the predictions are right; auto: where there are 100 images, "
+        "with fewer a single one would decide that",
+        choices=("auto", "on", "off"),
         role=Role.MADE,
     )
     max_pixels: int = setting(

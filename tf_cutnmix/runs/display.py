@@ -51,6 +51,19 @@ def overview(plan: Plan, model: OnlineDistiller) -> str:
         f"{config.epochs} epochs of {plan.steps_per_epoch} steps of {images} "
         f"(--batch_size): {config.epochs * plan.steps_per_epoch:,}"
     )
+    if config.patience:
+        facts["steps"] += (
+            f", fewer where {config.patience} epochs bring no better validation accuracy "
+            "(--patience)"
+        )
+    held_out = len(plan.splits.validation.labels)
+    if config.exports and plan.calibrates:
+        facts["calibration"] = f"of exports, on {held_out:,} validation images (--calibrate)"
+    elif config.exports and held_out and config.calibrate == "auto":
+        facts["calibration"] = (
+            f"of exports: none, {held_out} validation images are under {scores.ENOUGH} "
+            "(--calibrate)"
+        )
     if config.fine_tunes:
         facts["fine-tuning"] = recipe(config)
     return outlook.block(facts)

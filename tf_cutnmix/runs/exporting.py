@@ -22,7 +22,8 @@ from tf_cutnmix.serving import check_installed, export, fresh_process, record_li
 _COMPARED = 32
 _MEASURED = 1000
 _CALIBRATION = 200
-# What the exports and their cards take from `result.json`.
+# Settings of what is exported, and what exports and their cards take from `result.json`.
+_OF_EXPORTS = ("export_format", "export_dir", "max_pixels", "calibrate")
 _NEEDED = ("best_on_validation", "best_peer")
 
 
@@ -112,7 +113,7 @@ def made_before(config: Config) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError):  # of another version, or damaged
         return {}
     now = settings_in(config.flagfile())
-    if any(before[name] != now[name] for name in ("export_format", "export_dir", "max_pixels")):
+    if any(before[name] != now[name] for name in _OF_EXPORTS):
         return {}
     made = {}
     for name in kinds:
@@ -141,6 +142,7 @@ def export_networks(
     written = {}
     for name in (name for name in config.exports if name not in but):
         suffix = "" if name == "teacher" else f"_{name}"
+        own = _calibration(plan, result, result["best_peer"] if name == "peer" else name)
         version = export(
             networks[name],
             pathlib.Path(config.export_dir) / f"{config.name}{suffix}",
@@ -149,20 +151,49 @@ def export_networks(
             labels=splits.test.labels[:count] if config.formats else None,
             calibration=train[:: max(len(train) // _CALIBRATION, 1)][:_CALIBRATION],
             max_pixels=config.max_pixels,
-            more=_card(result, predicted, name),
+            more=_card(result, predicted, name, own),
             formats=config.formats,
+            **own,
         )
-        for line in record_lines(version):
+        for line in (*record_lines(version), *_in_words(version, **own)):
             print(line, flush=True)
         written[name] = str(version)
     return written
 
 
+def _calibration(plan: Plan, result: dict[str, Any], network: str) -> dict[str, float]:
+    """What `export` takes of a network's calibration; nothing where there is none.
+
+    Runs of before have no temperature, or no confidence to be expected.
+    """
+    best, own = result["best_on_validation"], {}
+    if plan.calibrates and (scaled := best["test"].get("scaled")):
+        own["temperature"] = scaled[network]["temperature"]
+        if confident := best["validation"].get("confident"):
+            own["confident_from"] = confident[network]["threshold"]
+    return own
+
+
+def _in_words(
+    version: pathlib.Path, temperature: float = 1.0, confident_from: float = 0.0
+) -> list[str]:
+    """A line about what calibration has made of an export's answers; none where there was none."""
+    if temperature == 1:
+        return []
+    told = f"{version}: probabilities at temperature {temperature:.3g}"
+    if confident_from > 1:
+        return [f"{told}, of which none is confident"]
+    return [f"{told}, confident from {confident_from:.1%} on" if confident_from else told]
+
+
 def _card(
-    result: dict[str, Any], predicted: predictions.Predictions | None, name: str
+    result: dict[str, Any],
+    predicted: predictions.Predictions | None,
+    name: str,
+    calibration: dict[str, float],
 ) -> dict[str, bytes]:
     """The card of an export, where the run has kept the network's predictions."""
     network = result["best_peer"] if name == "peer" else name
     if predicted is None or network not in predicted.probabilities:
         return {}
-    return {"MODEL_CARD.md": card.write(result, predicted, name).encode()}
+    return {"MODEL_CARD.md": card.write(result, predicted, name, **calibration).encode()}

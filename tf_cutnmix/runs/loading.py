@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from tf_cutnmix.data import (
@@ -17,10 +18,12 @@ from tf_cutnmix.data import (
     own_validation,
 )
 from tf_cutnmix.errors import InputError, listed
-from tf_cutnmix.escaping import composed
+from tf_cutnmix.escaping import composed, one_line
 from tf_cutnmix.runs import outlook, scores
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
+
+_NAMED = 3
 
 
 class Splits(NamedTuple):
@@ -42,10 +45,13 @@ class Splits(NamedTuple):
         """The splits that there are, by name."""
         return {name: images for name, images in self._asdict().items() if images is not None}
 
+    def labelled(self) -> dict[str, Images]:
+        """The splits whose images have labels, by name."""
+        return {name: images for name, images in self.present().items() if images.class_names}
+
     def counts(self) -> dict[str, list[int]]:
         """How many images of each class each labelled split has, in the order of the classes."""
-        labelled = {name: images for name, images in self.present().items() if images.class_names}
-        return {name: images.counts.tolist() for name, images in labelled.items()}
+        return {name: images.counts.tolist() for name, images in self.labelled().items()}
 
     def checksums(self) -> list[int]:
         """Of all images and labels."""
@@ -58,6 +64,31 @@ class Splits(NamedTuple):
     def fingerprints(self) -> list[np.ndarray]:
         """What tells the images of each split from others, as `Images.fingerprints` has it."""
         return [images.fingerprints() for images in self.present().values()]
+
+    def contradictions(self) -> pd.DataFrame:
+        """The images that are equal to the byte and in several classes: one label is wrong.
+
+        A row each: `picture` counts what is equal, from 1; `file`, `class` and `split` are text.
+        """
+        names, each = zip(*self.labelled().items(), strict=True)
+        every = pd.DataFrame(
+            {
+                "split": np.repeat(names, [len(images.labels) for images in each]),
+                "position": np.concatenate([np.arange(len(images.labels)) for images in each]),
+                "label": np.concatenate([images.labels for images in each]),
+                "digest": [digest for images in each for digest in images.digests()],
+            }
+        )
+        several = every.groupby("digest", sort=False)["label"].transform("nunique") > 1
+        found = every[several].copy()
+        found["picture"] = 1 + pd.factorize(found["digest"])[0]
+        found = found.sort_values("picture", kind="stable")
+        found["file"] = [
+            getattr(self, split).name(position)
+            for split, position in zip(found["split"], found["position"], strict=True)
+        ]
+        found["class"] = [self.train.class_names[label] for label in found["label"]]
+        return found[["picture", "file", "class", "split"]]
 
 
 def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
@@ -95,6 +126,7 @@ def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
         notes = (*notes, *unlabelled.notes)
     if earlier:
         _check_same(earlier, splits, config)
+    notes = (*notes, *_contradicting(splits.contradictions(), config.folder))
     notes = (*notes, *outlook.lacking(splits.train.class_names, splits.counts()))
     return splits._replace(train=splits.train._replace(notes=notes))
 
@@ -129,14 +161,18 @@ def changes(earlier: Checkpoint, splits: Splits) -> str:
 
 
 def _repeated(train: Images, **others: Images) -> list[str]:
-    """A line about images that are there twice, equal to the byte; none where none is."""
-    digests = train.digests()
-    seen = set(digests)
+    """A line about images that are there twice in a class, equal to the byte, if there are any."""
+
+    def labelled(images: Images) -> list[tuple[bytes, int]]:
+        return list(zip(images.digests(), images.labels.tolist(), strict=True))
+
+    trained = labelled(train)
+    seen = set(trained)
     found = []
-    if repeats := len(digests) - len(seen):
-        found.append(f"{repeats} of the {len(digests)} training images repeat others")
+    if repeats := len(trained) - len(seen):
+        found.append(f"{repeats} of the {len(trained)} training images repeat others")
     for name, images in others.items():
-        if known := sum(digest in seen for digest in images.digests()):
+        if known := sum(one in seen for one in labelled(images)):
             found.append(f"{known} of the {len(images.labels)} {name} images are training images")
     return [f"equal images: {'; '.join(found)}"] if found else []
 
@@ -156,6 +192,22 @@ def _unseen(unlabelled: Images, splits: Splits) -> Images:
     left_out = np.count_nonzero(~others)
     note = f"unlabelled: left out {left_out} of {len(others)} that are validation or test images"
     return unlabelled.select(np.flatnonzero(others))._replace(notes=(*unlabelled.notes, note))
+
+
+def _contradicting(found: pd.DataFrame, folder: str) -> list[str]:
+    """A line about equal images of several classes, the first of them named; none without any."""
+    if found.empty:
+        return []
+    shown = [
+        " and ".join(
+            f"{one_line(row['file'])} ({one_line(row['class'])})" for _, row in rows.iterrows()
+        )
+        for _, rows in found.groupby("picture")
+    ]
+    return [
+        f"equal images of several classes, of which one is wrong: {listed(shown, _NAMED)}: "
+        f"{folder}/contradictions.csv"
+    ]
 
 
 def _check_same(earlier: Checkpoint, splits: Splits, config: Config) -> None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_cutnmix.data import endless_batches, shuffled_batches
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import interleave
+from tf_cutnmix.runs import scores
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config, with_defaults
 from tf_cutnmix.runs.loading import Splits
@@ -66,6 +67,12 @@ class Plan:
         counts = self.splits.train.counts
         share = counts.sum() / np.count_nonzero(counts)
         return (share / np.maximum(counts, 1)).tolist()
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether the probabilities of exports are calibrated on the validation images."""
+        choice, images = self.config.calibrate, len(self.splits.validation.labels)
+        return choice == "on" or (choice == "auto" and images >= scores.ENOUGH)
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""

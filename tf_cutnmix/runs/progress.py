@@ -40,6 +40,7 @@ class Progress(keras.callbacks.Callback):
       batch: steps done of one more.
       history: the figures of each epoch done, as in `metrics.jsonl`.
       best_epoch: the latest of those with the best teacher on the validation split, or 0.
+      better_epoch: the first of those, from which `--patience` is counted.
       best_model: its variables, none if it is 0.
       rates: images per second of training, for each epoch that this process has trained in.
       stopped: whether so many steps are done.
@@ -68,7 +69,8 @@ class Progress(keras.callbacks.Callback):
         self.epoch = 0
         self.batch = 0
         self.history: list[dict[str, float]] = []
-        self.best_epoch = 0
+        self.patience = plan.config.patience or math.inf
+        self.best_epoch = self.better_epoch = 0
         self.best = -1.0
         self.best_model: list[np.ndarray] = []
         self.rates: list[float] = []
@@ -88,6 +90,12 @@ class Progress(keras.callbacks.Callback):
         return self.steps_left <= 0
 
     @property
+    def gave_up(self) -> bool:
+        """Whether the last look at the validation split has ended the run, by `--patience`."""
+        looked = bool(self.history) and _SELECTED_BY in self.history[-1]
+        return looked and self.epoch - self.better_epoch >= self.patience
+
+    @property
     def seconds(self) -> float:
         """Since the run was begun, in all processes that have gone on with it."""
         return self._seconds_before + time.perf_counter() - self._began_at
@@ -102,6 +110,8 @@ class Progress(keras.callbacks.Callback):
         try:
             self.epoch, self.batch = int(facts["epoch"]), int(facts["batch"])
             self.best_epoch, self.best = int(facts["best_epoch"]), float(facts["best"])
+            # Runs of before had no patience.
+            self.better_epoch = int(facts.get("better_epoch", self.best_epoch))
             self.history = list(facts["history"])
             self._seconds_before = float(facts.get("seconds", 0.0))
         except (KeyError, TypeError, ValueError) as error:
@@ -118,6 +128,7 @@ class Progress(keras.callbacks.Callback):
         """
         self.batch, self._metrics = 0, []
         self.best_epoch, self.best, self.best_model = 0, -1.0, []
+        self.better_epoch = self.epoch
         for counter in (self.distiller.step, self.distiller.optimizer.iterations):
             counter.assign(self.epoch * self.steps_per_epoch)
         # A checkpoint within the epoch would pass for a later one than those that come.
@@ -207,9 +218,13 @@ class Progress(keras.callbacks.Callback):
         self.epoch, self.batch = self.epoch + 1, 0
         self.history.append(row)
         if _SELECTED_BY in row and row[_SELECTED_BY] >= self.best:
+            if row[_SELECTED_BY] > self.best:
+                self.better_epoch = self.epoch
             self.best, self.best_epoch = row[_SELECTED_BY], self.epoch
             self.best_model = checkpoints.copies(self.distiller.variables)
         self._save(self._state())
+        if self.gave_up:
+            self.model.stop_training = True
 
     def _state(self) -> checkpoints.Checkpoint:
         facts = {
@@ -218,6 +233,7 @@ class Progress(keras.callbacks.Callback):
             "batch": self.batch,
             "best": self.best,
             "best_epoch": self.best_epoch,
+            "better_epoch": self.better_epoch,
             "history": list(self.history),
             "seconds": self.seconds,
         }

@@ -59,14 +59,15 @@ def collect(
         "flops_per_image": cost.training_flops(model),
         "peak_memory_bytes": cost.peak_memory(),
         "images_per_second": round(float(np.median(rates)), 1) if rates else None,
-    }, predictions.collect(predicted, splits.test.pixels, splits.test.labels)
+    }, predictions.collect(predicted, splits.test)
 
 
 def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Figures of the validation and the test split, and the predictions for the test images.
 
     With a validation split the test split's have `scaled`, what they are with each network's
-    probabilities at the temperature that fits it.
+    probabilities at the temperature that fits it; if the split is large enough, its own have
+    `confident`, as of `scores.confident`.
     """
     figures, predicted = {}, {}
     temperatures: dict[str, float] = {}
@@ -81,6 +82,11 @@ def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[s
                 temperatures = {
                     n: scores.temperature(p, images.labels) for n, p in predicted.items()
                 }
+                if len(images.labels) >= scores.ENOUGH:
+                    figures[name]["confident"] = {
+                        n: scores.confident(p, images.labels, temperatures[n])
+                        for n, p in predicted.items()
+                    }
     return figures, predicted
 
 

@@ -5,18 +5,19 @@ import functools
 import importlib.util
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy import special
 
 from tf_cutnmix import files
 from tf_cutnmix.data.images import resize
 from tf_cutnmix.errors import RunError, first_line
 from tf_cutnmix.networks.foreign import copy_layer
-from tf_cutnmix.serving.formats import check_installed, convert
+from tf_cutnmix.serving.formats import Predict, check_installed, convert
 from tf_cutnmix.serving.fresh import FreshProcess, fresh_process
 from tf_cutnmix.serving.signatures import signatures
 
@@ -32,6 +33,8 @@ def export(
     examples: np.ndarray,
     max_pixels: int = 64_000_000,
     *,
+    temperature: float = 1.0,
+    confident_from: float = 0.0,
     labels: np.ndarray | None = None,
     calibration: np.ndarray | None = None,
     formats: Sequence[str] = (),
@@ -53,6 +56,8 @@ def export(
       class_names: of the `K` classes.
       examples: `[N, H, W, C]` uint8, images to compare the export with the networks on.
       max_pixels: of a file, as its header states them; larger ones are not decoded.
+      temperature: that the logits are divided by for probabilities.
+      confident_from: the least probability of a class whose prediction is confident.
       labels: of the examples, `[N]`, for the formats' accuracy.
       calibration: `[M, H, W, C]` uint8, training images for 8 bits; by default the examples.
       formats: further ones, names of `FORMATS`.
@@ -75,11 +80,17 @@ def export(
             fresh_process() as elsewhere,
         ):
             elsewhere.begin()
-            written = _write(networks, scratch, class_names, max_pixels)
-            _compare(networks, elsewhere, written, examples[:_COMPARED])
-            predict = functools.partial(_probabilities, networks)
+            answers = functools.partial(
+                signatures,
+                max_pixels=max_pixels,
+                temperature=temperature,
+                confident_from=confident_from,
+            )
+            written = _write(networks, scratch, class_names, answers)
+            predict = functools.partial(_probabilities, networks, temperature)
+            _compare(networks, predict, elsewhere, written, examples[:_COMPARED])
             figures = convert(formats, written, predict, examples, labels, calibration)
-            _write_record(written, networks, figures)
+            _write_record(written, networks, figures, temperature, confident_from)
             _write_warmup(written, examples[:1])
             for name, content in (more or {}).items():
                 (written / name).write_bytes(content)
@@ -115,7 +126,7 @@ def _write(
     networks: Sequence[keras.Model],
     scratch: pathlib.Path,
     class_names: Sequence[str],
-    max_pixels: int,
+    answers: Callable[[Sequence[keras.Model]], Any],
 ) -> pathlib.Path:
     names = scratch / "class_names.txt"
     names.write_text("".join(f"{name}\n" for name in class_names))
@@ -124,28 +135,32 @@ def _write(
     servable.weights = [variable.value for n in networks for variable in n.variables]
     servable.class_names = tf.saved_model.Asset(str(names))
     written = scratch / "savedmodel"
-    tf.saved_model.save(servable, str(written), signatures(networks, max_pixels))
+    tf.saved_model.save(servable, str(written), answers(networks))
     return written
 
 
-def _probabilities(networks: Sequence[keras.Model], images: np.ndarray) -> np.ndarray:
-    """The mean of the networks' predictions `[N, K]` for images of any size."""
+def _probabilities(
+    networks: Sequence[keras.Model], temperature: float, images: np.ndarray
+) -> np.ndarray:
+    """The mean of the networks' predictions `[N, K]` for images of any size, at a temperature."""
     resized = resize(images, networks[0].input_shape[1:3])
-    each = [tf.nn.softmax(network(resized, training=False)["logits"]) for network in networks]
-    return np.mean(each, axis=0)
+    logits = [np.float64(network(resized, training=False)["logits"]) for network in networks]
+    # Of sums of logarithms: a probability that rounds to 0 counts at a high temperature.
+    total = special.logsumexp(special.log_softmax(logits, axis=-1), axis=0)
+    return special.softmax(total / temperature, axis=-1)
 
 
 def _compare(
     networks: Sequence[keras.Model],
+    predict: Predict,
     elsewhere: FreshProcess,
     written: pathlib.Path,
     examples: np.ndarray,
 ) -> None:
     """Raise `RunError` unless a fresh process gets the networks' answers from the export."""
-    probabilities = _probabilities(networks, examples)
     features = [network(examples, training=False)["features"] for network in networks]
     expected = dict.fromkeys(
-        ("serving_default", "serve_bytes", "portable", "fixed_size"), probabilities
+        ("serving_default", "serve_bytes", "portable", "fixed_size"), predict(examples)
     ) | {"features": np.concatenate(features, axis=-1)}
     encoded = np.array([tf.io.encode_png(image).numpy() for image in examples], dtype=object)
     request, answer = written.with_name("request.npz"), written.with_name("answer.npz")
@@ -161,7 +176,11 @@ def _compare(
 
 
 def _write_record(
-    savedmodel: pathlib.Path, networks: Sequence[keras.Model], figures: Mapping
+    savedmodel: pathlib.Path,
+    networks: Sequence[keras.Model],
+    figures: Mapping,
+    temperature: float,
+    confident_from: float,
 ) -> None:
     height, width, channels = networks[0].input_shape[1:]
     content = {
@@ -172,6 +191,8 @@ def _write_record(
             "inside_the_network": True,
             "of_each": [_normalisation(network) for network in networks],
         },
+        "temperature": temperature,
+        "confident_from": confident_from,
         "formats": dict(figures),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }

@@ -13,7 +13,10 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def signatures(
-    networks: Sequence[keras.Model], max_pixels: int
+    networks: Sequence[keras.Model],
+    max_pixels: int,
+    temperature: float = 1.0,
+    confident_from: float = 0.0,
 ) -> dict[str, tf.types.experimental.GenericFunction]:
     """The signatures of an export, by name.
 
@@ -22,13 +25,16 @@ def signatures(
         greyscale `[N, H, W, 1]`, too.
       serve_bytes: `bytes` `[N]`, PNG, JPEG, GIF, BMP or WebP files, turned upright by their EXIF
         orientation. It answers with `valid` `[N]` bool as well: a file that is none of these, not
-        whole or of more than `max_pixels` has False there, and zeros in all else.
+        whole or of more than `max_pixels` has False there, and zeros and False in all else.
       features: `images` as above, to `features` `[N, D]`, the networks' side by side.
       portable: as serving_default, in operations that every converter knows.
       fixed_size: `images` `[N, H, W, C]` float32 of the networks' size and channels, pixels of
         0 to 255.
-    All but features answer with `probabilities` `[N, K]`, the mean over the networks, `logits`
-    `[N, K]` and `classes` `[N]` int64.
+    All but features answer with
+      logits: `[N, K]`, of several networks the logarithm of their mean prediction.
+      probabilities: `[N, K]`, the softmax of the logits divided by `temperature`.
+      classes: `[N]` int64.
+      confident: `[N]` bool, whether the largest probability is at least `confident_from`.
     """
     height, width, channels = networks[0].input_shape[1:]
     size = (height, width)
@@ -56,10 +62,12 @@ def signatures(
             largest = tf.reduce_max(each, axis=0)
             mean = tf.reduce_mean(tf.exp(each - largest), axis=0)
             logits = [largest + tf.math.log(mean)]
+        probabilities = tf.nn.softmax(logits[0] / temperature)
         return {
-            "probabilities": tf.nn.softmax(logits[0]),
+            "probabilities": probabilities,
             "logits": logits[0],
             "classes": tf.argmax(logits[0], axis=-1),
+            "confident": tf.reduce_max(probabilities, axis=-1) >= confident_from,
         }
 
     def in_channels(images: tf.Tensor) -> tf.Tensor:
@@ -72,6 +80,7 @@ def signatures(
         for name in ("probabilities", "logits"):
             answer[name] = tf.where(blank, 0.0, answer[name])
         answer["classes"] = tf.where(valid, answer["classes"], 0)
+        answer["confident"] &= valid
         return answer
 
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
