@@ -3,7 +3,7 @@
 import io
 import pathlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from tf_cutnmix.runs import scores
 if TYPE_CHECKING:  # a report needs no TensorFlow
     from tf_cutnmix.data.images import Pixels
 
-_MISTAKES = 12
+_MISTAKES = _EXAMPLES = 12
 _SIDE = 96
 _NETWORK = "probabilities."
 
@@ -28,26 +28,56 @@ class Predictions(NamedTuple):
       probabilities: `[N, K]` float32 by the name of the network.
       labels: `[N]` int32.
       mistakes: `[M]`, positions of the teacher's surest mistakes, the surest first.
-      pictures: `[M, H, W, 3]` uint8, the images at these positions, made smaller where large.
+      pictures: `[M + E, H, W, 3]` uint8, the images at these positions and those of the examples,
+        made smaller where large.
+      examples: `[E]`, positions at even distances.
+      heat: `[M + E, H, W]` uint8, where the teacher looks in the pictures, from 0 to 255; of no
+        picture, where a network does not tell.
     """
 
     probabilities: dict[str, np.ndarray]
     labels: np.ndarray
     mistakes: np.ndarray
     pictures: np.ndarray
+    # Runs of before have none.
+    examples: np.ndarray = np.zeros(0, np.int64)
+    heat: np.ndarray = np.zeros((0, 1, 1), np.uint8)
 
 
 def collect(
-    probabilities: Mapping[str, np.ndarray], pixels: "Pixels", labels: np.ndarray
+    probabilities: Mapping[str, np.ndarray],
+    pixels: "Pixels",
+    labels: np.ndarray,
+    heatmaps: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Predictions:
-    """Predictions of images `[N, H, W, 3]` uint8, with those of the teacher's surest mistakes."""
+    """Predictions of images `[N, H, W, 3]` uint8, with the teacher's surest mistakes and examples.
+
+    Args:
+      probabilities: `[N, K]` by the name of the network.
+      pixels: of the images.
+      labels: `[N]`.
+      heatmaps: from images `[S, H, W, 3]` uint8 to `[S, H, W]` of 0 to 1, where the teacher looks.
+    """
     mistakes = scores.surest_mistakes(probabilities["teacher"], labels, _MISTAKES)
+    examples = np.unique(np.linspace(0, len(labels) - 1, _EXAMPLES).astype(int))
+    shown = np.concatenate([mistakes, examples])
     height, width = pixels.shape[1:3]
     part = min(1.0, _SIDE / max(height, width))
     size = (max(1, round(width * part)), max(1, round(height * part)))
-    small = [np.asarray(Image.fromarray(pixels[k]).resize(size)) for k in mistakes]
-    pictures = np.stack(small) if small else np.zeros((0, size[1], size[0], 3), np.uint8)
-    return Predictions(dict(probabilities), labels, mistakes, pictures)
+    images = np.stack([pixels[position] for position in shown])
+    pictures = np.stack([np.asarray(Image.fromarray(image).resize(size)) for image in images])
+    heat = heatmaps(images) if heatmaps else np.zeros((0, 1, 1))
+    levels = [
+        np.asarray(Image.fromarray((255 * one).astype(np.uint8)).resize(size)) for one in heat
+    ]
+    return Predictions(
+        probabilities=dict(probabilities),
+        labels=labels,
+        mistakes=mistakes,
+        pictures=pictures,
+        examples=examples,
+        heat=np.stack(levels) if levels else np.zeros((0, 1, 1), np.uint8),
+    )
 
 
 def save(path: pathlib.Path, predictions: Predictions) -> None:
@@ -86,7 +116,7 @@ def read(path: pathlib.Path) -> Predictions:
 
 def _check(path: pathlib.Path, found: Predictions) -> None:
     """Raise `RunError` unless the arrays fit each other."""
-    probabilities, labels, mistakes, pictures = found
+    probabilities, labels, mistakes, pictures, examples, heat = found
     teacher = probabilities.get("teacher", np.zeros(0))
 
     def numbers_below(count: int, values: np.ndarray) -> bool:
@@ -98,11 +128,14 @@ def _check(path: pathlib.Path, found: Predictions) -> None:
         and labels.shape == teacher.shape[:1]
         and numbers_below(teacher.shape[1], labels)
         and numbers_below(len(labels), mistakes)
+        and numbers_below(len(labels), examples)
         and pictures.ndim == 4
         and pictures.dtype == np.uint8
-        and pictures.shape[:1] == mistakes.shape
+        and len(pictures) == mistakes.size + examples.size
         and pictures.shape[3] == 3
         and min(pictures.shape[1:]) > 0
+        and heat.dtype == np.uint8
+        and (heat.shape[:1] == (0,) or heat.shape == pictures.shape[:3])
     )
     if not fitting:
         raise RunError(f"cannot read {path}: its arrays do not fit together")

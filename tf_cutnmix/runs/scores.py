@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 if TYPE_CHECKING:  # a report needs no TensorFlow
     from tf_cutnmix.data.images import Pixels
@@ -115,6 +115,12 @@ def recall(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     counts = np.bincount(labels, minlength=probabilities.shape[1])
     right = np.diag(confusion(probabilities, labels))
     return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
+
+
+def interval(part: float, count: int) -> tuple[float, float]:
+    """The ends of the 95 % interval of a part of `count` images that was seen (Wilson 1927)."""
+    ends = stats.binomtest(round(part * count), count).proportion_ci(0.95, method="wilson")
+    return float(ends.low), float(ends.high)
 
 
 def unbalanced(counts: Sequence[int]) -> bool:
