@@ -4,13 +4,13 @@ import io
 import pathlib
 
 import gradio
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tf_cutnmix import escaping, predicting
 from tf_cutnmix.data import pictures
 from tf_cutnmix.networks.served import Served
 
-_LARGEST, _LONGEST = 640, 60
+_SIDE, _HEIGHT, _LONGEST = 480, 320, 60
 # Of the reader's system: the page loads nothing from elsewhere.
 _FONTS = ("system-ui", "sans-serif")
 
@@ -36,8 +36,7 @@ def answer(export: Served, picture: str) -> Shown:
     if heatmap is None:
         return classes, None
     seen = pictures.by_pillow(path.read_bytes())
-    shown = seen.convert("RGBA")
-    shown.thumbnail((_LARGEST, _LARGEST))
+    shown = ImageOps.contain(seen, (_SIDE, _SIDE)).convert("RGBA")
     heat = Image.open(io.BytesIO(predicting.looked_at(heatmap, seen, shown.size)))
     return classes, Image.alpha_composite(shown, heat)
 
@@ -58,11 +57,22 @@ def serve(export: Served, name: str, port: int) -> tuple[gradio.Blocks, str]:
         lambda picture: answer(export, picture) if picture else (None, None),
         # The file as it is: what `predict` reads.
         gradio.Image(
-            label="Picture", type="filepath", image_mode=None, sources=["upload", "webcam"]
+            label="Picture",
+            type="filepath",
+            image_mode=None,
+            sources=["upload", "webcam"],
+            height=_HEIGHT,
         ),
         [
             gradio.Label(label="Answer"),
-            gradio.Image(label="What speaks for it", type="pil", visible=tells),
+            gradio.Image(
+                label="What speaks for it",
+                type="pil",
+                visible=tells,
+                height=_HEIGHT,
+                # None that sends it elsewhere.
+                buttons=["fullscreen", "download"],
+            ),
         ],
         title=escaping.one_line(name, _LONGEST),
         live=True,

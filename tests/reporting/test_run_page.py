@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -48,13 +49,16 @@ def complete(folder: pathlib.Path) -> pathlib.Path:
         result={"class_names": NAMES, "counts": counts},
         row=TERMS,
         test={"teacher_balanced_accuracy": 0.375},
+        training=1.0,
         dataset=f"./{SCRIPT}",
     )
     probabilities = np.full((6, 4), 0.02)
     probabilities[np.arange(6), PREDICTED] = 0.94
     probabilities[1] = [0.2, 0.6, 0.1, 0.1]
     pixels = np.arange(6, dtype=np.uint8)[:, None, None, None] + np.zeros((6, 8, 8, 3), np.uint8)
-    found = predictions.collect({"teacher": probabilities}, pixels, LABELS)
+    found = predictions.collect(
+        {"teacher": probabilities}, pixels, LABELS, lambda images: images[..., 0] / 5
+    )
     predictions.save(folder / "predictions.npz", found)
     Image.new("RGB", (30, 20), "red").save(folder / "mixed_batch.png")
     return folder
@@ -90,7 +94,7 @@ def test_the_page_loads_nothing_and_runs_nothing(page: str) -> None:
 
 def test_every_term_and_the_accuracies_have_a_curve(page: str) -> None:
     titles = re.findall(
-        r">(Term: \w+|Learning rate|Total training loss|Validation accuracy \(%\))<", page
+        r">(Term: \w+|Learning rate|Total training loss|Validation accuracy \(%\)|Cost)<", page
     )
     assert titles == [
         "Validation accuracy (%)",
@@ -98,34 +102,81 @@ def test_every_term_and_the_accuracies_have_a_curve(page: str) -> None:
         "Term: cross_entropy",
         "Term: weight_decay",
         "Learning rate",
+        "Cost",
     ]
 
 
 def test_the_surest_mistake_comes_first_with_what_is_said_and_what_is_true(page: str) -> None:
-    captions = re.findall(r"<figcaption>(predicted .*?)</figcaption>", page)
+    _, mistakes, _ = page.split("<section>")
+    captions = re.findall(r"<figcaption>(predicted .*?)<br>\n", mistakes)
     script = "<bdi>&lt;script&gt;alert(1)&lt;/script&gt;</bdi>"
     assert captions == [
         f"predicted {script}, 94.0%<br>is <bdi>cat (0)</bdi>",
         f"predicted {script}, 60.0%<br>is <bdi>cat (0)</bdi>",
     ]
-    pictures = re.findall(r'src="data:image/png;base64,([^"]+)" alt="test image (\d)"', page)
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)" alt="test image (\d)"', mistakes)
     assert [position for _, position in pictures] == ["2", "1"]
     assert all(base64.b64decode(data).startswith(b"\x89PNG") for data, _ in pictures)
 
 
-def test_recall_by_class_is_counted(page: str) -> None:
-    header, *found = rows(page, "Recall by class")
-    assert header[0] == "Class"
+def test_precision_recall_and_f1_by_class_are_counted(page: str) -> None:
+    header, *found = rows(page, "Classes")
+    assert header[3:6] == ["Precision", "Recall", "F1"]
     script = "&lt;script&gt;alert(1)&lt;/script&gt;"
-    assert found[0] == ["cat (0)", "9", "3", "33.3%", f"{script} (2)"]
-    assert found[1] == [script, "8", "2", "100.0%", "—"]
-    assert found[2][1:] == ["7", "1", "100.0%", "—"]
+    assert found[0] == ["cat (0)", "9", "3", "100.0%", "33.3%", "50.0%", f"{script} (2)"]
+    assert found[1] == [script, "8", "2", "50.0%", "100.0%", "66.7%", "—"]
+    assert found[2][1:] == ["7", "1", "100.0%", "100.0%", "100.0%", "—"]
     assert len(found[2][0]) == 60
-    assert found[3] == [r"\u202eflipped\n", "6", "0", "—", "—"]
+    assert found[3] == [r"\u202eflipped\n", "6", "0", "—", "—", "—", "—"]
+    assert f"Most is gained by more pictures of cat (0) that look like {script}." in page
+
+
+def test_first_how_good_it_is_and_last_what_it_cost(page: str) -> None:
+    titles = re.findall(r"<h2>(.*?)</h2>", page)
+    assert titles == [
+        "The teacher's most confident mistakes on the test images",
+        "Confusion matrix of the teacher",
+        *("Classes", "Examples", "Learning", "Calibration of the teacher", "The first batch"),
+        *("Loss and learning rate", "Cost", "Versions", "The command"),
+    ]
+
+
+def test_every_picture_has_its_heat_and_a_switch_turns_it_off(page: str) -> None:
+    assert page.count('<img class="heat"') == page.count('alt="test image') == 2 + 6
+    assert page.count('<input type="checkbox" checked>') == 2
+    assert page.count('<figure class="wrong">') == 4
+
+
+def test_sentences_say_what_to_do(page: str) -> None:
+    for words in (
+        "100.0% of the training images, unmixed, and 50.0% of the test images correctly: more",
+        "It is 88.3% sure on average, and 66.7% of its predictions are right: as far as 6 images",
+    ):
+        assert words in page
+
+
+@pytest.mark.parametrize(
+    ("sure", "part", "words"),
+    [(0.99, 0.5, "ask for more confidence"), (0.55, 0.95, "trusted more than it says")],
+)
+def test_confidence_that_is_off_by_more_than_chance_is_told(sure, part, words) -> None:
+    teacher = np.tile([sure, 1 - sure], (400, 1))
+    assert words in run_page._how_sure(teacher, (np.arange(400) >= 400 * part).astype(int))
+
+
+@pytest.mark.parametrize(("images", "said"), [(2000, False), (20, True)])
+def test_too_few_validation_images_to_choose_by_are_told(images, said, tmp_path) -> None:
+    """Accuracies of 50, 60 and 70 %: the last two differ by 10 points."""
+    run = make_run(tmp_path / "run")
+    curves = pd.DataFrame({"val_teacher_accuracy": [0.5, 0.6, 0.7]}, index=[1, 2, 3])
+    run = run._replace(curves=curves, counts={"validation": (images,)})
+    assert bool(run_page._few_to_choose_by(run)) == said
 
 
 def test_facts_cost_command_and_first_batch_are_there(page: str) -> None:
     assert "<dt>Teacher, balanced over 3 of 4 classes</dt><dd>37.50%</dd>" in page
+    assert "<dt>Best peer, chosen on validation</dt><dd>60.00%</dd>" in page
+    assert "18.8% to 81.2% (95 % interval, 6 images)" in page
     assert "<dt>Best epoch</dt><dd>1 of 2</dd>" in page
     assert ["Whole run", "60 s"] in rows(page, "Cost")
     assert "python -m tf_cutnmix.train &#39;--dataset=./&lt;script&gt;" in page
@@ -137,7 +188,7 @@ def test_a_run_of_before_has_a_page_without_its_predictions(tmp_path: pathlib.Pa
     run = make_run(tmp_path / "run")
     page = run_page.page(run, run_page.content(run))
     assert "This run has no predictions.npz" in page
-    assert "Recall by class" not in page
+    assert "Classes" not in page
     assert "The first batch" not in page
     assert page.count("<svg") == 2
 
@@ -145,7 +196,7 @@ def test_a_run_of_before_has_a_page_without_its_predictions(tmp_path: pathlib.Pa
 def test_without_a_name_and_a_count_for_each_class_they_have_numbers(tmp_path) -> None:
     run = read(complete(tmp_path / "run"), read_flags)
     shown = run_page.content(run._replace(class_names=("cat",), counts={"train": (3,)}))
-    found = shown["recall"].cells.itertuples(index=False)
+    found = shown["classes"].cells.itertuples(index=False)
     assert [row[:2] for row in found] == [("0", "—"), ("1", "—"), ("2", "—"), ("3", "—")]
 
 

@@ -17,6 +17,7 @@ from tests.data.test_images import filtered
 from tests.tiny_peers import tiny_peer
 from tf_cutnmix.data import resize
 from tf_cutnmix.data.decode import decode
+from tf_cutnmix.networks.heatmap import heatmaps
 from tf_cutnmix.serving.signatures import decode_each, resize_portably, signatures
 
 SIZE = (9, 7)
@@ -47,6 +48,17 @@ def test_the_logits_of_several_networks_are_the_logarithm_of_their_mean_probabil
     np.testing.assert_allclose(logsumexp(answer["logits"], axis=-1), 0, atol=1e-5)
     np.testing.assert_allclose(answer["probabilities"], expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(answer["classes"], np.argmax(expected, axis=-1))
+
+
+def test_where_a_network_looks_is_told_of_images_of_any_size() -> None:
+    images = random_images(3, 11, 20, 3)
+    networks = [sure_network(seed) for seed in range(2)]
+    heatmap = signatures(networks, max_pixels=1000)["heatmap"]
+    found = heatmap(tf.constant(images))["heatmap"]
+    expected = heatmaps(networks, tf.cast(resize(images, (8, 8)), tf.float32))
+    assert np.max(expected) == pytest.approx(1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert heatmap(tf.zeros([0, 5, 5, 3], tf.uint8))["heatmap"].shape == (0, 8, 8)
 
 
 @keras.saving.register_keras_serializable("tests")

@@ -78,7 +78,7 @@ def _ends(part: float, count: int) -> str:
     if not count:
         return ""
     low, high = scores.interval(part, count)
-    return f"{low:.1%} to {high:.1%} (95\u00a0% interval, {count:,} images)"
+    return f"{low:.1%} to {high:.1%} (95 % interval, {count:,} images)"
 
 
 def _accuracies(run: Run, lines: dict[str, pd.Series], best: int) -> str | None:
