@@ -50,7 +50,7 @@ def test_a_report_is_four_files_and_a_page_for_each_best_run_without_one(
     text = (place / "report/report.md").read_text()
     text = re.sub(" +", " ", text)
     assert "| cutnmix | 3 | 53.00 ± 2.00 | 70.00 ± 0.00 | 50.00 ± 0.00 |" in text
-    assert "| independent + cutmix | 0, 1, 2 | +1.00 | no spread |" in text
+    assert "| independent + cutmix | 3 | +1.00 | no spread |" in text
     stdout, stderr = capsys.readouterr()
     assert stdout.endswith("report: report/report.html\n")
     assert stderr == ""

@@ -128,7 +128,7 @@ def test_precision_recall_and_f1_by_class_are_counted(page: str) -> None:
     assert found[2][1:] == ["7", "1", "100.0%", "100.0%", "100.0%", "—"]
     assert len(found[2][0]) == 60
     assert found[3] == [r"\u202eflipped\n", "6", "0", "—", "—", "—", "—"]
-    assert f"Most is gained by more pictures of cat (0) that look like {script}." in page
+    assert f"The weakest class is cat (0): add pictures of it that look like {script}." in page
 
 
 def test_first_how_good_it_is_and_last_what_it_cost(page: str) -> None:

@@ -51,6 +51,17 @@ def test_figures_are_those_of_scipy_and_scikit_learn() -> None:
     np.testing.assert_array_equal(scores.confusion(probabilities, labels), expected)
     recall = sklearn.metrics.recall_score(labels, answers, average=None)
     np.testing.assert_allclose(scores.recall(probabilities, labels), recall)
+    labels[labels == 3] = 4
+    probabilities[:, [3, 7]] = 0
+    answers = probabilities.argmax(axis=1)
+    expected = sklearn.metrics.precision_recall_fscore_support(
+        labels, answers, labels=range(12), zero_division=np.nan
+    )
+    precision, f1 = scores.precision_and_f1(probabilities, labels)
+    assert np.isnan(precision[7])
+    assert np.isnan(f1[3])
+    np.testing.assert_allclose(precision, expected[0])
+    np.testing.assert_allclose(f1, expected[2])
 
 
 @hypothesis.given(count=st.integers(1, 10_000), part=st.floats(0, 1))

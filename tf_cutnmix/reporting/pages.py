@@ -12,7 +12,7 @@ from PIL import Image
 from tf_cutnmix import escaping
 
 # Of a heat map where it is hottest: how much of the picture below it covers.
-_COVERED = 0.7
+_COVERED = 0.55
 
 
 def _data_url(content: bytes, kind: str) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from sklearn.metrics import precision_recall_fscore_support
 
 from tf_cutnmix import escaping, files
 from tf_cutnmix.reporting import pages, plots
@@ -128,7 +127,8 @@ def _few_to_choose_by(run: Run) -> list[str]:
     return [
         f"{images:,} validation images cannot tell the later epochs apart, which differ by "
         f"{100 * differ:.1f} points where the interval of the best is {100 * (high - low):.1f} "
-        "wide: the choice among them is chance. A larger --validation_fraction would tell more."
+        "points wide: the choice among them is chance, and a larger --validation_fraction tells "
+        "more."
     ]
 
 
@@ -179,18 +179,15 @@ def _classes(
 ) -> Table:
     """Precision, recall and F1 of each class, and which other it is taken for."""
     classes, trained = len(names), run.counts.get("train", ())
-    # A prediction that is not finite is of no class.
-    predicted = np.where(np.isfinite(teacher).all(axis=1), teacher.argmax(axis=1), -1)
-    figures = precision_recall_fscore_support(
-        labels, predicted, labels=range(classes), zero_division=np.nan
-    )
+    recall = scores.recall(teacher, labels)
+    precision, f1 = scores.precision_and_f1(teacher, labels)
     others = counts * (1 - np.eye(classes, dtype=int))
     columns = {
         "Class": names,
         "Training images": trained if len(trained) == classes else NOTHING,
-        "Test images": figures[3],
+        "Test images": np.bincount(labels, minlength=classes),
     }
-    for name, parts in zip(("Precision", "Recall", "F1"), figures, strict=False):
+    for name, parts in (("Precision", precision), ("Recall", recall), ("F1", f1)):
         columns[name] = [NOTHING if np.isnan(part) else f"{part:.1%}" for part in parts]
     columns["Mostly taken for"] = [
         f"{names[row.argmax()]} ({row.max()})" if row.any() else NOTHING for row in others
@@ -199,10 +196,12 @@ def _classes(
         "Precision: share of the images predicted as the class that are of it. Recall: share of "
         "the class's images that are predicted as it. F1: the harmonic mean of both."
     ]
-    worst = int(np.nanargmin(figures[1]))
+    worst = int(np.nanargmin(recall))
     if others[worst].any():
         other = names[others[worst].argmax()]
-        notes.append(f"Most is gained by more pictures of {names[worst]} that look like {other}.")
+        notes.append(
+            f"The weakest class is {names[worst]}: add pictures of it that look like {other}."
+        )
     return Table("Classes", pd.DataFrame(columns).astype(str), tuple(notes))
 
 

@@ -113,8 +113,24 @@ def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def recall(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The recall of each class: `[K]`, NaN for a class without images."""
     counts = np.bincount(labels, minlength=probabilities.shape[1])
-    right = np.diag(confusion(probabilities, labels))
-    return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
+    return _part(np.diag(confusion(probabilities, labels)), counts)
+
+
+def precision_and_f1(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Two figures of each class, `[K]` each.
+
+    Returns:
+      Precision, NaN for a class that is never predicted; the harmonic mean of precision and
+      recall, NaN for one that has no images either.
+    """
+    counts = confusion(probabilities, labels)
+    right, predicted = np.diag(counts), counts.sum(axis=0)
+    images = np.bincount(labels, minlength=len(counts))
+    return _part(right, predicted), _part(2 * right, predicted + images)
+
+
+def _part(some: np.ndarray, every: np.ndarray) -> np.ndarray:
+    return np.where(every > 0, some / np.maximum(every, 1), np.nan)
 
 
 def interval(part: float, count: int) -> tuple[float, float]:
