@@ -57,16 +57,24 @@ def test_through_a_hidden_layer_the_weights_are_the_slopes() -> None:
 
 
 def test_networks_are_asked_for_the_class_of_their_mean_and_each_counts_alike() -> None:
+    """One is hardly sure of a class, the other, whose slopes are larger, very sure of the next."""
     one, other = network(), network(seed=9)
-    images = tf.constant(IMAGES)
-    pair = heatmaps([one, other], images).numpy()
-    np.testing.assert_array_equal(pair, heatmaps([other, one], images))
-    classes = [np.argmax(n(images, training=False)["logits"], axis=-1) for n in (one, other)]
-    agreed = classes[0] == classes[1]
-    assert agreed.any()
-    mean = (heatmaps([one], images) + heatmaps([other], images)).numpy()[agreed]
+    weights = other.get_weights()
+    *before, last, _ = one.get_weights()
+    one.set_weights([*before, last / 100, np.zeros(3)])
+    own = np.argmax(one(IMAGES, training=False)["logits"], axis=-1)
+    assert len(set(own)) == 1
+    wanted = (own[0] + 1) % 3
+    other.set_weights([*weights[:-1], 100.0 * np.eye(3)[wanted]])
+    heats = [
+        enlarged(n(IMAGES, training=False)["stage1"].numpy() @ n.get_weights()[2][:, wanted])
+        for n in (one, other)
+    ]
+    assert max(heats[0].max(), heats[1].max()) == pytest.approx(1)
+    mean = sum(heats)
     mean /= mean.max(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(pair[agreed], mean, atol=1e-6)
+    for networks in ([one, other], [other, one]):
+        np.testing.assert_allclose(heatmaps(networks, tf.constant(IMAGES)), mean, atol=1e-5)
 
 
 def test_where_nothing_speaks_for_the_class_it_is_0() -> None:
