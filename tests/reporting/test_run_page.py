@@ -4,12 +4,14 @@ import base64
 import pathlib
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.run_folders import make_run, read_flags, write_run
+from tf_cutnmix.data import Images
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.reporting import pages, run_page
 from tf_cutnmix.reporting.runs import read
@@ -54,7 +56,9 @@ def complete(folder: pathlib.Path) -> pathlib.Path:
     probabilities[np.arange(6), PREDICTED] = 0.94
     probabilities[1] = [0.2, 0.6, 0.1, 0.1]
     pixels = np.arange(6, dtype=np.uint8)[:, None, None, None] + np.zeros((6, 8, 8, 3), np.uint8)
-    found = predictions.collect({"teacher": probabilities}, pixels, LABELS)
+    names = [str(folder / "mixed_batch.png"), "b", SCRIPT, "d", "e", "f"]
+    images = Images(pixels, LABELS, tuple(NAMES), name=names.__getitem__)
+    found = predictions.collect({"teacher": probabilities}, images)
     predictions.save(folder / "predictions.npz", found)
     Image.new("RGB", (30, 20), "red").save(folder / "mixed_batch.png")
     return folder
@@ -105,12 +109,24 @@ def test_the_surest_mistake_comes_first_with_what_is_said_and_what_is_true(page:
     captions = re.findall(r"<figcaption>(predicted .*?)</figcaption>", page)
     script = "<bdi>&lt;script&gt;alert(1)&lt;/script&gt;</bdi>"
     assert captions == [
-        f"predicted {script}, 94.0%<br>is <bdi>cat (0)</bdi>",
-        f"predicted {script}, 60.0%<br>is <bdi>cat (0)</bdi>",
+        f'predicted {script}, 94.0%<br>is <bdi>cat (0)</bdi><br><span class="note">{script}</span>',
+        f"predicted {script}, 60.0%<br>is <bdi>cat (0)</bdi><br>"
+        '<span class="note"><bdi>b</bdi></span>',
     ]
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)" alt="test image (\d)"', page)
     assert [position for _, position in pictures] == ["2", "1"]
     assert all(base64.b64decode(data).startswith(b"\x89PNG") for data, _ in pictures)
+
+
+def test_a_mistake_is_linked_where_its_file_is_there(tmp_path: pathlib.Path) -> None:
+    folder = complete(tmp_path / "a run")
+    found = predictions.read(folder / "predictions.npz")
+    names = found.names.copy()
+    names[1] = names[0]
+    predictions.save(folder / "predictions.npz", found._replace(names=names))
+    page = run_page.write(folder, read_flags(folder / "flags.cfg")).read_text()
+    (link,) = re.findall(r'<a href="file://([^"]+)">', page)
+    assert pathlib.Path(unquote(link)).is_file()
 
 
 def test_recall_by_class_is_counted(page: str) -> None:

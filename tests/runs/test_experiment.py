@@ -9,6 +9,7 @@ import subprocess
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -69,6 +70,7 @@ def test_the_folder_holds_what_is_documented(finished):
         "checkpoints",
         "flags.cfg",
         "metrics.jsonl",
+        "mistakes.csv",
         "mixed_batch.png",
         "predictions.npz",
         "result.json",
@@ -162,6 +164,9 @@ def test_the_predictions_are_those_of_the_figures_at_the_best_epoch(finished):
     assert best["teacher_recall"] == pytest.approx(recall)
     assert best["teacher_balanced_accuracy"] == pytest.approx(np.mean(recall))
     np.testing.assert_array_equal(saved.pictures, test.pixels[saved.mistakes])
+    assert saved.names[[0, 199]].tolist() == ["test[:200][0]", "test[:200][199]"]
+    mistakes = pd.read_csv(finished.folder / "mistakes.csv")
+    assert len(mistakes) == finished.result["mistakes"] == np.sum(teacher != test.labels)
 
 
 def test_scaled_figures_are_those_at_the_temperature_that_fits_the_validation_images(finished):

@@ -1,6 +1,7 @@
 """The page of one run, from its folder alone."""
 
 import io
+import os
 import pathlib
 import shlex
 from typing import Any
@@ -104,6 +105,7 @@ def _predictions(run: Run) -> dict[str, Any]:
         "mistakes": [
             {
                 "position": position,
+                **_named(str(found.names[position])),
                 "picture": _png(pixels),
                 "says": names[teacher[position].argmax()],
                 "sure": teacher[position].max(),
@@ -117,6 +119,12 @@ def _predictions(run: Run) -> dict[str, Any]:
         "recall": Table("Recall by class", pd.DataFrame(recall).astype(str), (note,)),
         "calibration": plots.calibration(teacher, labels),
     }
+
+
+def _named(name: str) -> dict[str, str]:
+    """What a user calls an image, and the link to its file, if it is there."""
+    link = pathlib.Path(name).absolute().as_uri() if os.path.isfile(name) else ""
+    return {"name": _short(name), "link": link}
 
 
 def _png(pixels: np.ndarray) -> bytes:

@@ -3,10 +3,11 @@
 import io
 import pathlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from tf_cutnmix import files
@@ -14,7 +15,7 @@ from tf_cutnmix.errors import RunError
 from tf_cutnmix.runs import scores
 
 if TYPE_CHECKING:  # a report needs no TensorFlow
-    from tf_cutnmix.data.images import Pixels
+    from tf_cutnmix.data.images import Images
 
 _MISTAKES = 12
 _SIDE = 96
@@ -29,25 +30,41 @@ class Predictions(NamedTuple):
       labels: `[N]` int32.
       mistakes: `[M]`, positions of the teacher's surest mistakes, the surest first.
       pictures: `[M, H, W, 3]` uint8, the images at these positions, made smaller where large.
+      names: `[N]` text, what a user calls the images; positions in runs of before.
     """
 
     probabilities: dict[str, np.ndarray]
     labels: np.ndarray
     mistakes: np.ndarray
     pictures: np.ndarray
+    names: np.ndarray
 
 
-def collect(
-    probabilities: Mapping[str, np.ndarray], pixels: "Pixels", labels: np.ndarray
-) -> Predictions:
-    """Predictions of images `[N, H, W, 3]` uint8, with those of the teacher's surest mistakes."""
-    mistakes = scores.surest_mistakes(probabilities["teacher"], labels, _MISTAKES)
+def collect(probabilities: Mapping[str, np.ndarray], images: "Images") -> Predictions:
+    """Predictions of images, with those that are the teacher's surest mistakes."""
+    pixels, labels = images.pixels, images.labels
+    mistakes = scores.surest_mistakes(probabilities["teacher"], labels)[:_MISTAKES]
     height, width = pixels.shape[1:3]
     part = min(1.0, _SIDE / max(height, width))
     size = (max(1, round(width * part)), max(1, round(height * part)))
     small = [np.asarray(Image.fromarray(pixels[k]).resize(size)) for k in mistakes]
     pictures = np.stack(small) if small else np.zeros((0, size[1], size[0], 3), np.uint8)
-    return Predictions(dict(probabilities), labels, mistakes, pictures)
+    names = np.array([images.name(position) for position in range(len(labels))], np.str_)
+    return Predictions(dict(probabilities), labels, mistakes, pictures, names)
+
+
+def mistakes(found: Predictions, class_names: Sequence[str]) -> pd.DataFrame:
+    """All of the teacher's mistakes, the surest first: what to look at, and perhaps to correct."""
+    teacher, names = found.probabilities["teacher"], np.array(class_names)
+    wrong = scores.surest_mistakes(teacher, found.labels)
+    return pd.DataFrame(
+        {
+            "file": found.names[wrong],
+            "class": names[found.labels[wrong]],
+            "predicted": names[teacher[wrong].argmax(axis=1)],
+            "confidence": teacher[wrong].max(axis=1),
+        }
+    )
 
 
 def save(path: pathlib.Path, predictions: Predictions) -> None:
@@ -77,8 +94,9 @@ def read(path: pathlib.Path) -> Predictions:
             for name in list(content)
             if name.startswith(_NETWORK)
         }
+        content.setdefault("names", np.arange(len(content["labels"])).astype(str))
         found = Predictions(probabilities, **content)
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(f"cannot read {path}: {error}") from error
     _check(path, found)
     return found
@@ -86,7 +104,7 @@ def read(path: pathlib.Path) -> Predictions:
 
 def _check(path: pathlib.Path, found: Predictions) -> None:
     """Raise `RunError` unless the arrays fit each other."""
-    probabilities, labels, mistakes, pictures = found
+    probabilities, labels, mistakes, pictures, names = found
     teacher = probabilities.get("teacher", np.zeros(0))
 
     def numbers_below(count: int, values: np.ndarray) -> bool:
@@ -98,6 +116,8 @@ def _check(path: pathlib.Path, found: Predictions) -> None:
         and labels.shape == teacher.shape[:1]
         and numbers_below(teacher.shape[1], labels)
         and numbers_below(len(labels), mistakes)
+        and names.dtype.kind == "U"
+        and names.shape == labels.shape
         and pictures.ndim == 4
         and pictures.dtype == np.uint8
         and pictures.shape[:1] == mistakes.shape

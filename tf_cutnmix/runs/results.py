@@ -58,7 +58,7 @@ def collect(
         "flops_per_image": cost.training_flops(model),
         "peak_memory_bytes": cost.peak_memory(),
         "images_per_second": round(float(np.median(rates)), 1) if rates else None,
-    }, predictions.collect(predicted, splits.test.pixels, splits.test.labels)
+    }, predictions.collect(predicted, splits.test)
 
 
 def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
