@@ -66,7 +66,9 @@ def summary(config: Config, result: dict) -> str:
         )
     if config.steps and last["epoch"] < config.epochs:
         lines.append(f"  (--steps={config.steps} ended it; --resume without that goes on)")
-    lines.append(f"\nrun: {config.folder} ({result['wall_seconds']:.0f} s)")
+    mistakes = pathlib.Path(config.folder, "mistakes.csv")
+    lines.append(f"\n{result['mistakes']} mistakes, the surest first: {mistakes}")
+    lines.append(f"run: {config.folder} ({result['wall_seconds']:.0f} s)")
     return "\n".join(lines)
 
 

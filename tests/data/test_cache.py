@@ -66,6 +66,11 @@ def test_they_are_equal_to_those_that_are_read_and_are_read_once(pets, cache) ->
         same(again, expected)
         assert isinstance(again.pixels, np.memmap)
         assert again.notes[:-1] == expected.notes
+        names = [
+            [images.name(i) for i in range(len(images.labels))] for images in (again, expected)
+        ]
+        assert names[0] == names[1]
+        assert all(pathlib.Path(name).is_file() for name in names[0])
     assert again.notes[-1] in [f"images lie in {entry}" for entry in entries(cache)]
     assert len(entries(cache)) == 4
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests.data.pictures import noise
 from tf_cutnmix import data
-from tf_cutnmix.data.images import Source, collect
+from tf_cutnmix.data.images import Images, Source, collect
 from tf_cutnmix.errors import InputError
 
 
@@ -86,6 +86,14 @@ def test_what_cannot_be_read_says_why(error, reason) -> None:
         raise error
         yield
 
-    source = Source("x", examples, 1, ("a", "b"), lambda i: f"image {i} of x", list)
-    with pytest.raises(InputError, match=f"^image 0 of x cannot be read: .*{reason}"):
+    source = Source("x", examples, 1, ("a", "b"), lambda i: f"test[{i}]", list)
+    with pytest.raises(InputError, match=rf"^x: test\[0\] cannot be read: .*{reason}"):
         collect(source, lambda shape: np.empty(shape, np.uint8))
+
+
+def test_selected_images_keep_their_names() -> None:
+    pixels, labels = np.zeros((5, 8, 8, 3), np.uint8), np.zeros(5, np.int32)
+    images = Images(pixels, labels, ("a", "b"), name="vwxyz".__getitem__)
+    some = images.select(np.array([4, 0, 3])).select(np.array([2, 0]))
+    assert [some.name(i) for i in range(2)] == ["y", "z"]
+    assert Images(pixels, labels, ("a", "b")).select(np.array([3])).name(0) == "3"

@@ -122,6 +122,7 @@ def test_a_split_of_a_tfds_set_is_read_in_order_with_its_fine_classes(tfds_dir: 
     images = data.load("cifar100", "train[4:]+train[:1]", data_dir=tfds_dir)
     assert values(images) == [4, 5, 0]
     assert images.labels.tolist() == [95, 94, 99]
+    assert images.name(2) == "train[4:]+train[:1][2]"
     assert images.class_names == tuple(f"fine_{i}" for i in range(100))
 
 
@@ -131,7 +132,7 @@ def test_grayscale_images_become_rgb(tfds_dir: str) -> None:
 
 
 def test_tfds_images_of_unlike_sizes_need_image_size(tfds_dir: str) -> None:
-    with pytest.raises(InputError, match=r"image 2 of tf_flowers has 21x20 .* 20x20.*--image_size"):
+    with pytest.raises(InputError, match=r": train\[2\] has 21x20 .* 20x20.*--image_size"):
         data.load("tf_flowers", "train", data_dir=tfds_dir)
     images = data.load("tf_flowers", "train", data_dir=tfds_dir, image_size=6)
     assert images.pixels.shape == (4, 6, 6, 3)

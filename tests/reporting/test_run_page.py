@@ -4,6 +4,7 @@ import base64
 import pathlib
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.run_folders import make_run, read_flags, write_run
+from tf_cutnmix.data import Images
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.reporting import pages, run_page
 from tf_cutnmix.reporting.runs import read
@@ -56,9 +58,9 @@ def complete(folder: pathlib.Path) -> pathlib.Path:
     probabilities[np.arange(6), PREDICTED] = 0.94
     probabilities[1] = [0.2, 0.6, 0.1, 0.1]
     pixels = np.arange(6, dtype=np.uint8)[:, None, None, None] + np.zeros((6, 8, 8, 3), np.uint8)
-    found = predictions.collect(
-        {"teacher": probabilities}, pixels, LABELS, lambda images: images[..., 0] / 5
-    )
+    names = [str(folder / "mixed_batch.png"), "b", SCRIPT, "d", "e", "f"]
+    images = Images(pixels, LABELS, tuple(NAMES), name=names.__getitem__)
+    found = predictions.collect({"teacher": probabilities}, images, lambda p: p[..., 0] / 5)
     predictions.save(folder / "predictions.npz", found)
     Image.new("RGB", (30, 20), "red").save(folder / "mixed_batch.png")
     return folder
@@ -80,8 +82,9 @@ def rows(page: str, title: str) -> list[list[str]]:
 def test_the_page_loads_nothing_and_runs_nothing(page: str) -> None:
     found = Reader(page)
     assert not {"script", "link", "iframe", "object"} & set(found.tags)
-    links = [v for name, v in found.attributes if name.split(":")[-1] in ("src", "href")]
-    assert all(str(link).startswith(("#", "data:image/")) for link in links)
+    links = [pair for pair in found.attributes if pair[0].split(":")[-1] in ("src", "href")]
+    for name, link in links:  # to a picture's file there is a link, which loads nothing
+        assert str(link).startswith(("#", "data:image/") + ("file://",) * (name == "href"))
     assert not [name for name, _ in found.attributes if name.startswith("on")]
     assert "\u202e" not in page
     assert f"./{SCRIPT}" in found.text
@@ -108,15 +111,28 @@ def test_every_term_and_the_accuracies_have_a_curve(page: str) -> None:
 
 def test_the_surest_mistake_comes_first_with_what_is_said_and_what_is_true(page: str) -> None:
     _, mistakes, _ = page.split("<section>")
-    captions = re.findall(r"<figcaption>(predicted .*?)<br>\n", mistakes)
+    captions = re.findall(r"<figcaption>(predicted .*?)</figcaption>", mistakes)
     script = "<bdi>&lt;script&gt;alert(1)&lt;/script&gt;</bdi>"
     assert captions == [
-        f"predicted {script}, 94.0%<br>is <bdi>cat (0)</bdi>",
-        f"predicted {script}, 60.0%<br>is <bdi>cat (0)</bdi>",
+        f'predicted {script}, 94.0%<br>is <bdi>cat (0)</bdi><br><span class="note">{script}</span>',
+        f"predicted {script}, 60.0%<br>is <bdi>cat (0)</bdi><br>"
+        '<span class="note"><bdi>b</bdi></span>',
     ]
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)" alt="test image (\d)"', mistakes)
     assert [position for _, position in pictures] == ["2", "1"]
     assert all(base64.b64decode(data).startswith(b"\x89PNG") for data, _ in pictures)
+
+
+def test_a_mistake_is_linked_where_its_file_is_there(tmp_path: pathlib.Path) -> None:
+    folder = complete(tmp_path / "a run")
+    found = predictions.read(folder / "predictions.npz")
+    names = found.names.copy()
+    names[1] = names[0]
+    predictions.save(folder / "predictions.npz", found._replace(names=names))
+    page = run_page.write(folder, read_flags(folder / "flags.cfg")).read_text()
+    links = re.findall(r'<a href="file://([^"]+)">', page)
+    assert len(links) == 3  # image 1 is a mistake and an example, image 0 an example
+    assert all(pathlib.Path(unquote(link)).is_file() for link in links)
 
 
 def test_precision_recall_and_f1_by_class_are_counted(page: str) -> None:

@@ -36,7 +36,7 @@ def write(kind: str, settings: dict[str, Any] | None = None, **more: Any) -> str
         **more,
     }
     answers = {"teacher": ANSWERS, "average2": ANSWERS[::-1]}
-    return card.write(result, Predictions(answers, LABELS, np.zeros(0), np.zeros(0)), kind)
+    return card.write(result, Predictions(answers, LABELS, *([np.zeros(0)] * 3)), kind)
 
 
 def table_rows(text: str, heading: str) -> list[list[str]]:

@@ -9,6 +9,7 @@ import subprocess
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -69,6 +70,7 @@ def test_the_folder_holds_what_is_documented(finished):
         "checkpoints",
         "flags.cfg",
         "metrics.jsonl",
+        "mistakes.csv",
         "mixed_batch.png",
         "predictions.npz",
         "result.json",
@@ -167,6 +169,9 @@ def test_the_predictions_are_those_of_the_figures_at_the_best_epoch(finished):
     assert saved.heat.max() == 255
     known = finished.result["best_on_validation"]["train"]
     assert 0.1 < known["teacher_accuracy"] <= 1
+    assert saved.names[[0, 199]].tolist() == ["test[:200][0]", "test[:200][199]"]
+    mistakes = pd.read_csv(finished.folder / "mistakes.csv")
+    assert len(mistakes) == finished.result["mistakes"] == np.sum(teacher != test.labels)
 
 
 def test_scaled_figures_are_those_at_the_temperature_that_fits_the_validation_images(finished):

@@ -79,6 +79,32 @@ def test_equal_images_are_counted_in_one_line(tmp_path) -> None:
     )
 
 
+def test_equal_images_of_several_classes_are_contradictions_and_no_repeats(tmp_path) -> None:
+    write_split(tmp_path / "train", *range(0, 40, 2))
+    write_split(tmp_path / "test", 100)
+    for name in ("train/dog/new.png", "test/cat/new.png"):
+        write(tmp_path / name, plain(6))  # as the cat in 6.png
+    write(tmp_path / "train/dog/more.png", plain(8))  # as the cat in 8.png
+    config = Config(dataset=str(tmp_path), validation_fraction=0.0, workdir="the_run")
+    splits = loading.load_splits(config)
+    repeated, contradicting = splits.train.notes[-2:]
+    assert repeated == "equal images: 1 of the 3 test images are training images"
+    six = [f"{tmp_path}/train/cat/6.png", f"{tmp_path}/train/dog/new.png"]
+    eight = [f"{tmp_path}/train/cat/8.png", f"{tmp_path}/train/dog/more.png"]
+    assert contradicting == (
+        f"equal images of several classes, of which one is wrong: {six[0]} (cat) and {six[1]} "
+        f"(dog) and {tmp_path}/test/cat/new.png (cat), {eight[0]} (cat) and {eight[1]} (dog): "
+        "the_run/contradictions.csv"
+    )
+    assert splits.contradictions().to_numpy().tolist() == [
+        [1, six[0], "cat", "train"],
+        [1, six[1], "dog", "train"],
+        [1, f"{tmp_path}/test/cat/new.png", "cat", "test"],
+        [2, eight[0], "cat", "train"],
+        [2, eight[1], "dog", "train"],
+    ]
+
+
 def test_files_and_images_are_hashed_once(tmp_path, monkeypatch) -> None:
     write_split(tmp_path, *range(0, 40, 2))
     hashed = []

@@ -5,9 +5,12 @@ import pathlib
 import numpy as np
 import pytest
 
+from tf_cutnmix.data import Images
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.runs import predictions
 from tf_cutnmix.runs.predictions import Predictions
+
+NAMES = ("cat", "=dog", "fox")
 
 
 def random_predictions(size: tuple[int, int] = (6, 4)) -> tuple[Predictions, np.ndarray]:
@@ -15,8 +18,8 @@ def random_predictions(size: tuple[int, int] = (6, 4)) -> tuple[Predictions, np.
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (20, *size, 3), np.uint8)
     answers = {name: random.dirichlet(np.ones(3), 20) for name in ("teacher", "peer1")}
-    labels = random.integers(0, 3, 20)
-    return predictions.collect(answers, pixels, labels, lambda p: p[..., 0] / 255), pixels
+    images = Images(pixels, random.integers(0, 3, 20), NAMES, name=lambda i: f"{i}.png")
+    return predictions.collect(answers, images, lambda p: p[..., 0] / 255), pixels
 
 
 def test_they_are_read_as_they_were_saved(tmp_path: pathlib.Path) -> None:
@@ -46,12 +49,38 @@ def test_a_file_of_before_has_no_examples_and_no_heat(tmp_path: pathlib.Path) ->
     assert len(found.examples) == len(found.heat) == 0
 
 
+def test_a_run_of_before_has_positions_as_names(tmp_path: pathlib.Path) -> None:
+    saved, _ = random_predictions()
+    predictions.save(tmp_path / "a.npz", saved)
+    with np.load(tmp_path / "a.npz") as file:
+        np.savez(tmp_path / "b.npz", **{n: file[n] for n in file.files if n != "names"})
+    assert predictions.read(tmp_path / "b.npz").names.tolist() == [str(i) for i in range(20)]
+
+
+def test_every_mistake_has_its_name_and_what_was_said_the_surest_first() -> None:
+    saved, _ = random_predictions()
+    teacher = saved.probabilities["teacher"]
+    expected = [
+        (-max(row), i, f"{i}.png", NAMES[label], NAMES[np.argmax(row)])
+        for i, (row, label) in enumerate(zip(teacher, saved.labels, strict=True))
+        if np.argmax(row) != label
+    ]
+    assert len(expected) > 5
+    found = predictions.mistakes(saved, NAMES)
+    assert list(found) == ["file", "class", "predicted", "confidence"]
+    assert list(found.itertuples(index=False, name=None)) == [
+        (*rest, -negative) for negative, _, *rest in sorted(expected)
+    ]
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"labels": np.array([0, 1])},
         {"labels": np.full(20, 3)},
         {"labels": np.zeros(20)},
+        {"names": np.arange(20)},
+        {"names": np.array(["a"])},
         {"mistakes": np.array([20])},
         {"mistakes": np.array([1, 2])},
         {"examples": np.array([20])},

@@ -151,6 +151,7 @@ def test_a_row_that_is_not_finite_is_a_wrong_answer_without_confidence(odd: floa
     assert figures["calibration_error"] == pytest.approx(0.25 / 2)
     assert figures["negative_log_likelihood"] == pytest.approx(-np.log(1e-30 * 0.75) / 2)
     np.testing.assert_array_equal(scores.confusion(rows, labels), [[1, 0], [0, 0]])
+    assert scores.surest_mistakes(rows, labels).tolist() == [0]
 
 
 def test_a_class_without_images_has_no_recall_and_does_not_count() -> None:
@@ -163,8 +164,7 @@ def test_a_class_without_images_has_no_recall_and_does_not_count() -> None:
 def test_the_surest_mistakes_come_first() -> None:
     probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.45, 0.55]])
     labels = np.array([1, 0, 1, 0, 0])
-    assert scores.surest_mistakes(probabilities, labels, 9).tolist() == [1, 3, 0, 4]
-    assert scores.surest_mistakes(probabilities, labels, 2).tolist() == [1, 3]
+    assert scores.surest_mistakes(probabilities, labels).tolist() == [1, 3, 0, 4]
 
 
 @pytest.mark.parametrize(

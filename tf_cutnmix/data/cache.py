@@ -42,7 +42,7 @@ def load(cache_dir: pathlib.Path, source: Source, split: str, image_size: int) -
             if not entry.is_dir():
                 _build(entry, source)
     notes = (*source.notes, f"images lie in {entry}")
-    return _read(entry, source.class_names)._replace(notes=notes)
+    return _read(entry, source.class_names)._replace(notes=notes, name=source.name)
 
 
 def _name(source: Source, split: str, image_size: int) -> str:

@@ -68,6 +68,7 @@ class Images(NamedTuple):
       notes: what a user is to know about them, a line each.
       facts: of each image, where all pixels were read.
       contents: `[N, 16]` uint8, digests of the files that they were read from, if there are any.
+      name: what a user calls image i: its file, or its place in its split, `test[17]`.
     """
 
     pixels: Pixels
@@ -76,6 +77,7 @@ class Images(NamedTuple):
     notes: tuple[str, ...] = ()
     facts: Facts | None = None
     contents: np.ndarray | None = None
+    name: Callable[[int], str] = str
 
     @property
     def counts(self) -> np.ndarray:
@@ -89,6 +91,7 @@ class Images(NamedTuple):
             labels=self.labels[positions],
             facts=self.facts and Facts(*(values[positions] for values in self.facts)),
             contents=None if self.contents is None else self.contents[positions],
+            name=lambda i: self.name(positions[i]),
         )
 
     def with_facts(self) -> "Images":
@@ -162,7 +165,7 @@ class Source(NamedTuple):
         be read, an OSError, a RunError or an error of TensorFlow says why.
       size: the number of examples.
       class_names: of all labels.
-      name: what an error calls example i.
+      name: what a user calls example i: its file, or its place in the split, `test[17]`.
       made_of: lines that differ where the images do: names, sizes and dates of files.
       notes: what a user is to know about the images, a line each.
       broken: finds the files that cannot be read, where the source can name them.
@@ -201,13 +204,15 @@ def collect(source: Source, allocate: Callable[[tuple[int, ...]], np.ndarray]) -
         if image.shape != pixels.shape[1:]:
             (height, width), (before_height, before_width) = image.shape[:2], pixels.shape[1:3]
             raise InputError(
-                f"{source.name(position)} has {width}x{height} pixels and the images before it "
+                f"{_called(source, position)} has {width}x{height} pixels and the images before it "
                 f"{before_width}x{before_height}: pass --image_size to resize them all"
             )
         pixels[position], labels[position] = image, label
         contents += content
     digests = np.frombuffer(contents, np.uint8).reshape(source.size, -1) if contents else None
-    return Images(pixels, labels, source.class_names, source.notes, contents=digests)
+    return Images(
+        pixels, labels, source.class_names, source.notes, contents=digests, name=source.name
+    )
 
 
 def _unreadable(source: Source, position: int, error: Exception) -> str:
@@ -221,13 +226,19 @@ def _unreadable(source: Source, position: int, error: Exception) -> str:
         reason = "the memory does not suffice, lower --image_size"
     elif isinstance(error, tf.errors.NotFoundError | tf.errors.PermissionDeniedError):
         reason = first_line(error)
-    first = f"{source.name(position)} cannot be read: {reason}"
+    first = f"{_called(source, position)} cannot be read: {reason}"
     # One at a time they would cost a run each.
     if len(broken := source.broken()) < 2:
         return first
     named = listed(list(map(str, broken)))
     remedy = first if isinstance(error, InputError) else "repair or remove them"
     return f"{len(broken)} pictures of {source.place} cannot be read: {named}: {remedy}"
+
+
+def _called(source: Source, position: int) -> str:
+    """An example in an error, where its data set is not in its name."""
+    name = source.name(position)
+    return name if name.startswith(source.place) else f"{source.place}: {name}"
 
 
 def in_memory(shape: tuple[int, ...]) -> np.ndarray:

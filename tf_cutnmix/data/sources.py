@@ -116,6 +116,6 @@ def _digits(split: str, image_size: int) -> Source:
         examples,
         len(positions),
         tuple(str(name) for name in digits.target_names),
-        lambda i: f"digit {positions[i]}",
+        lambda i: f"{split}[{i}]",
         lambda: [sklearn.__version__],
     )

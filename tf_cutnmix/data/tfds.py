@@ -67,7 +67,7 @@ def source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
         examples,
         not_empty(count),
         tuple(features[label].names),
-        lambda i: f"image {i} of {dataset}",
+        lambda i: f"{split}[{i}]",
         # Two folders may hold other images by one name and version.
         lambda: [
             files.identity(p, p.name) for p in sorted(pathlib.Path(builder.data_dir).glob("*"))

@@ -1,6 +1,7 @@
 """The page of one run, from its folder alone: how good it is, its mistakes, then how it learnt."""
 
 import io
+import os
 import pathlib
 import shlex
 from collections.abc import Iterable
@@ -164,6 +165,7 @@ def _cards(
     return [
         {
             "what": f"test image {shown[place]}",
+            **_named(str(found.names[shown[place]])),
             "picture": pages.png(found.pictures[place]),
             "heat": pages.heat(found.heat[place]) if len(found.heat) else None,
             "says": names[teacher[shown[place]].argmax()],
@@ -172,6 +174,12 @@ def _cards(
         }
         for place in places
     ]
+
+
+def _named(name: str) -> dict[str, str]:
+    """What a user calls an image, and the link to its file, if it is there."""
+    link = pathlib.Path(name).absolute().as_uri() if os.path.isfile(name) else ""
+    return {"name": _short(name), "link": link}
 
 
 def _classes(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import pandas as pd
 import tensorflow as tf
 
 from tf_cutnmix import escaping, exports, files, output
@@ -42,8 +43,9 @@ def train_and_evaluate(
     Everything is written into `config.folder`: `flags.cfg` (repeats the run), `metrics.jsonl`
     (a line per epoch), `tensorboard/`, `mixed_batch.png`, `checkpoints/` (the state of the run
     and the model of its best epoch, twice: now and before), `predictions.npz` (what its networks
-    say of the test split), `test_image.png` (the first of it) and `result.json`. All of it is there
-    before the first export is tried.
+    say of the test split), `mistakes.csv` (the teacher's, of it), `contradictions.csv` (equal
+    images of several classes, if there are any), `test_image.png` (the first of the test split)
+    and `result.json`. All of it is there before the first export is tried.
 
     A run of several processes is written by one of them, see `Workers`.
 
@@ -111,6 +113,9 @@ def _train_and_evaluate(
         result["exports"] = exporting.made_before(plan.config) if finished else {}
         result["wall_seconds"] = round(progress.seconds, 1)
         predictions.save(folder / "predictions.npz", predicted)
+        mistakes = predictions.mistakes(predicted, splits.train.class_names)
+        result["mistakes"] = len(mistakes)
+        _write_table(folder / "mistakes.csv", mistakes)
         example = tf.io.encode_png(plan.splits.test.pixels[0])
         files.write(folder / EXAMPLE, example.numpy())
         _write(folder, result)
@@ -130,6 +135,11 @@ def _train_and_evaluate(
         keras.config.set_dtype_policy(policy)
     workers.from_chief(dict)
     return result
+
+
+def _write_table(path: pathlib.Path, table: pd.DataFrame) -> None:
+    text = table.map(escaping.cell).to_csv(index=False)
+    files.write(path, text.encode(errors="backslashreplace"))
 
 
 def _write(folder: pathlib.Path, result: dict[str, Any]) -> None:
@@ -160,6 +170,8 @@ def _train(
             if progress.epoch < config.epochs:
                 progress.begin_epoch_anew()
     workdir.open_folder(folder, config, earlier)
+    if len(contradictions := plan.splits.contradictions()):
+        _write_table(folder / "contradictions.csv", contradictions)
     with output.waiting("counting what a step computes"):
         told = overview(plan, model)
     print(told, flush=True)

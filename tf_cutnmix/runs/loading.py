@@ -5,14 +5,17 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from tf_cutnmix.data import Images, draw, hold_out, load, ordered_batches, own_validation
 from tf_cutnmix.errors import InputError, listed
-from tf_cutnmix.escaping import composed
+from tf_cutnmix.escaping import composed, one_line
 from tf_cutnmix.runs import outlook, scores
 from tf_cutnmix.runs.checkpoints import Checkpoint
 from tf_cutnmix.runs.config import Config
+
+_NAMED = 3
 
 
 class Splits(NamedTuple):
@@ -34,6 +37,30 @@ class Splits(NamedTuple):
     def fingerprints(self) -> list[np.ndarray]:
         """What tells the images of each split from others, as `Images.fingerprints` has it."""
         return [images.fingerprints() for images in self]
+
+    def contradictions(self) -> pd.DataFrame:
+        """The images that are equal to the byte and in several classes: one label is wrong.
+
+        A row each: `picture` counts what is equal, from 1; `file`, `class` and `split` are text.
+        """
+        every = pd.DataFrame(
+            {
+                "split": np.repeat(self._fields, [len(images.labels) for images in self]),
+                "position": np.concatenate([np.arange(len(images.labels)) for images in self]),
+                "label": np.concatenate([images.labels for images in self]),
+                "digest": [digest for images in self for digest in images.digests()],
+            }
+        )
+        several = every.groupby("digest", sort=False)["label"].transform("nunique") > 1
+        found = every[several].copy()
+        found["picture"] = 1 + pd.factorize(found["digest"])[0]
+        found = found.sort_values("picture", kind="stable")
+        found["file"] = [
+            getattr(self, split).name(position)
+            for split, position in zip(found["split"], found["position"], strict=True)
+        ]
+        found["class"] = [self.train.class_names[label] for label in found["label"]]
+        return found[["picture", "file", "class", "split"]]
 
 
 def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
@@ -63,6 +90,7 @@ def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
     splits = Splits(**loaded)
     if earlier:
         _check_same(earlier, splits, config)
+    notes = (*notes, *_contradicting(splits.contradictions(), config.folder))
     notes = (*notes, *outlook.lacking(splits.train.class_names, splits.counts()))
     return splits._replace(train=splits.train._replace(notes=notes))
 
@@ -97,16 +125,36 @@ def changes(earlier: Checkpoint, splits: Splits) -> str:
 
 
 def _repeated(train: Images, **others: Images) -> list[str]:
-    """A line about images that are there twice, equal to the byte; none where none is."""
-    digests = train.digests()
-    seen = set(digests)
+    """A line about images that are there twice in a class, equal to the byte, if there are any."""
+
+    def labelled(images: Images) -> list[tuple[bytes, int]]:
+        return list(zip(images.digests(), images.labels.tolist(), strict=True))
+
+    trained = labelled(train)
+    seen = set(trained)
     found = []
-    if repeats := len(digests) - len(seen):
-        found.append(f"{repeats} of the {len(digests)} training images repeat others")
+    if repeats := len(trained) - len(seen):
+        found.append(f"{repeats} of the {len(trained)} training images repeat others")
     for name, images in others.items():
-        if known := sum(digest in seen for digest in images.digests()):
+        if known := sum(one in seen for one in labelled(images)):
             found.append(f"{known} of the {len(images.labels)} {name} images are training images")
     return [f"equal images: {'; '.join(found)}"] if found else []
+
+
+def _contradicting(found: pd.DataFrame, folder: str) -> list[str]:
+    """A line about equal images of several classes, the first of them named; none without any."""
+    if found.empty:
+        return []
+    shown = [
+        " and ".join(
+            f"{one_line(row['file'])} ({one_line(row['class'])})" for _, row in rows.iterrows()
+        )
+        for _, rows in found.groupby("picture")
+    ]
+    return [
+        f"equal images of several classes, of which one is wrong: {listed(shown, _NAMED)}: "
+        f"{folder}/contradictions.csv"
+    ]
 
 
 def _check_same(earlier: Checkpoint, splits: Splits, config: Config) -> None:

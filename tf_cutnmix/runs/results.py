@@ -65,9 +65,7 @@ def collect(
         "flops_per_image": cost.training_flops(model),
         "peak_memory_bytes": cost.peak_memory(),
         "images_per_second": round(float(np.median(rates)), 1) if rates else None,
-    }, predictions.collect(
-        predicted, splits.test.pixels, splits.test.labels, _where_they_look(model.averages)
-    )
+    }, predictions.collect(predicted, splits.test, _where_they_look(model.averages))
 
 
 def _where_they_look(networks: Sequence[keras.Model]) -> Callable[[np.ndarray], np.ndarray] | None:

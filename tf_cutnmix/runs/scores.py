@@ -149,12 +149,11 @@ def represented(counts: Sequence[int]) -> str:
     return f"{np.count_nonzero(counts)} of {len(counts)}"
 
 
-def surest_mistakes(probabilities: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
-    """The positions of wrong predictions, the most confident first, at most so many."""
-    _, probabilities = _finite(probabilities)
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
-    order = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
-    return wrong[order][:most]
+def surest_mistakes(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The positions of wrong predictions, the most confident first."""
+    finite, probabilities = _finite(probabilities)
+    wrong = np.flatnonzero((probabilities.argmax(axis=1) != labels) | ~finite)
+    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
 
 
 def _finite(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,8 +15,8 @@ from tf_cutnmix.settings import Role, names_of
 _MAY_CHANGE = names_of(Config, Role.PLACE, Role.KEPT, Role.MADE)
 _FOLDERS = ("checkpoints", "tensorboard")
 _FILES = (
-    *("flags.cfg", "metrics.jsonl", "result.json", "predictions.npz"),
-    *("mixed_batch.png", "test_image.png", "run.html"),
+    *("flags.cfg", "metrics.jsonl", "result.json", "predictions.npz", "mistakes.csv"),
+    *("contradictions.csv", "mixed_batch.png", "test_image.png", "run.html"),
 )
 
 
