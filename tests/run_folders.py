@@ -22,12 +22,14 @@ def write_run(
     test: dict[str, float] | None = None,
     result: dict[str, Any] | None = None,
     row: dict[str, float] | None = None,
+    training: float | None = None,
     **settings: Any,
 ) -> pathlib.Path:
     """A run whose peers do as well on the validation split as on the test split.
 
     `teacher` and `peers` are accuracies at the best epoch, the first of two; `test`, `result` and
-    `row` add to what the run has written of each moment's test split, of all and of each epoch.
+    `row` add to what the run has written of each moment's test split, of all and of each epoch;
+    `training` is the teacher's accuracy on training images, which older runs have not recorded.
     """
     accuracies = {f"peer{k + 1}_accuracy": value for k, value in enumerate(peers)}
 
@@ -39,6 +41,7 @@ def write_run(
             "step": 10 * epoch,
             "validation": validation,
             "test": validation | (test or {}),
+            **({} if training is None else {"train": {"teacher_accuracy": training}}),
         }
 
     content = {

@@ -7,6 +7,7 @@ build than a step takes.
 """
 
 import contextlib
+import importlib
 import io
 import os
 import pathlib
@@ -53,6 +54,7 @@ SETTINGS = {
     "tf_cutnmix.evaluate": evaluate.Settings,
     "tf_cutnmix.predict": predict.Settings,
     "tf_cutnmix.export": export.Settings,
+    "tf_cutnmix.try": importlib.import_module("tf_cutnmix.try").Settings,
     "tf_cutnmix.sweep": sweep.Settings,
     "tf_cutnmix.report": report.Settings,
 }
@@ -131,8 +133,8 @@ def run_or_check(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert "--dataset" in output_of(module, arguments, monkeypatch)
         return
     settings = command.parse(SETTINGS[module], arguments)
-    if module == "tf_cutnmix.export":
-        return  # It needs a run; test_export has one.
+    if module in ("tf_cutnmix.export", "tf_cutnmix.try"):
+        return  # One needs a run, which test_export has; the other goes on until it is ended.
     if module not in ("tf_cutnmix.train", "tf_cutnmix.sweep"):
         output_of(module, arguments, monkeypatch)
         return

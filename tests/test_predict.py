@@ -1,10 +1,12 @@
 """The command predict: answers of exports about files of all kinds, some of them broken."""
 
+import base64
 import csv
 import io
 import json
 import os
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -185,6 +187,8 @@ def test_a_picture_that_would_fill_the_memory_is_refused(photos, exports, monkey
         (("--savedmodel=exports/1", "photos", "--out=photos"), "--out=photos cannot be written"),
         (("--savedmodel=exports/1", "photos", "--csv=pipe"), "--csv=pipe cannot be written"),
         (("--savedmodel=exports/1", "photos", "--csv=a", "--out=a"), "one file twice"),
+        (("--savedmodel=exports/1", "photos", "--heatmap"), "pass --out=FILE too"),
+        (("--savedmodel=exports/2", "photos", "--heatmap", "--out=a"), "no signature heatmap"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(arguments, words, photos, exports, capsys) -> None:
@@ -300,3 +304,23 @@ def test_the_page_shows_small_pictures_and_names_and_loads_nothing(tmp_path: pat
     ):
         assert words in page.text
     assert page.tags.count("bdi") > 12
+
+
+def test_a_heat_map_lies_over_its_picture_in_the_same_shape(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "wide.png"
+    Image.new("RGB", (800, 400), "blue").save(path)
+
+    def left_half(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        assert images.shape == (1, 400, 800, 3)
+        return {"heatmap": tf.repeat(tf.constant([[[1.0, 0.0]]]), [32, 32], axis=2)}
+
+    page = predicting.page([ANSWERS[0]._replace(path=path)], "an export", left_half)
+    shown, heat = (
+        Image.open(io.BytesIO(base64.b64decode(link)))
+        for link in re.findall(r"base64,([^\"]+)\"", page)
+    )
+    assert heat.size == shown.size == (160, 80)
+    cover = np.asarray(heat)[..., 3]
+    assert cover[:, :70].min() > 120
+    assert cover[:, 90:].max() == 0
+    assert page.count('type="checkbox"') == 1

@@ -17,14 +17,14 @@ DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "tensorflow_serving": "tensorflow-serving-api",
 }
-DOORS = ("train", "evaluate", "predict", "export", "sweep", "report", "cli", "__main__")
+DOORS = ("train", "evaluate", "predict", "try", "export", "sweep", "report", "cli", "__main__")
 # The order in which the package is read: names of wings, and of files outside of any.
 WINGS = (
     *("errors", "interrupts", "files", "output", "escaping", "settings", "keras_choices"),
     *("places", "exports"),
     "command",
     *("data", "mixing", "networks", "distillation", "serving", "runs"),
-    *("reporting", "sweeps", "predicting"),
+    *("reporting", "sweeps", "predicting", "demo"),
     *DOORS,
 )
 
@@ -124,6 +124,7 @@ def test_what_is_imported_is_a_declared_dependency() -> None:
 
     formats = declared(*(extras[name] for name in ("litert", "onnx", "openvino", "serving")))
     optional = {
+        "demo": declared(extras["demo"]),
         "networks.pytorch": declared(extras["pytorch"], extras["bench"]),
         "serving.formats": formats,
         "serving.savedmodel": formats,

@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train networks together, report on test images, export",
     "evaluate": "how good an export is on a data set",
     "predict": "what an export says of pictures",
+    "try": "a page to try an export in",
     "export": "export a finished run once more, also for other runtimes",
     "sweep": "train once for each combination of settings",
     "report": "compare finished runs",

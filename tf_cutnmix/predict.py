@@ -50,6 +50,7 @@ class Settings:
     csv: str = setting("", "output", "file to write the answers into, as CSV")
     json: str = setting("", "output", "the same as JSON")
     out: str = setting("", "output", "the same as a page with small pictures")
+    heatmap: bool = setting(False, "output", "lay over these what speaks for the answer")
 
     def __post_init__(self) -> None:
         check(self)
@@ -57,6 +58,8 @@ class Settings:
             raise InputError("--savedmodel is missing: name the folder of an export, or of a run")
         if not self.pictures:
             raise InputError("PICTURES is missing: name files, folders or patterns")
+        if self.heatmap and not self.out:
+            raise InputError("--heatmap lies over the pictures of a page: pass --out=FILE too")
         outputs = [path for path in (self.csv, self.json, self.out) if path]
         if len(set(outputs)) < len(outputs):
             raise InputError("--csv, --json and --out name one file twice: name each another")
@@ -82,6 +85,12 @@ def main(settings: Settings) -> None:
         names = escaping.one_line(listed(list(map(str, left_out)), _NAMED))
         print(f"left out, being no pictures: {names}", file=sys.stderr)
     export = served.load(settings.savedmodel, "savedmodel")
+    heatmap = export.model.signatures.get("heatmap") if settings.heatmap else None
+    if settings.heatmap and not heatmap:
+        raise InputError(
+            f"--heatmap: {settings.savedmodel} has no signature heatmap: it was made by an earlier "
+            "version, then export its run again, or of a network that names no stages"
+        )
     below = None if isinstance(settings.unsure_below, str) else settings.unsure_below
     asked = predicting.ask(export, paths, batch_size=settings.batch_size, unsure_below=below)
     # Without a terminal it shows nothing.
@@ -89,7 +98,7 @@ def main(settings: Settings) -> None:
     contents = {
         "csv": predicting.as_csv,
         "json": predicting.as_json,
-        "out": lambda answers: predicting.page(answers, settings.savedmodel),
+        "out": lambda answers: predicting.page(answers, settings.savedmodel, heatmap),
     }
     for name, path in outputs.items():
         files.write(path, contents[name](answers).encode(errors="backslashreplace"))

@@ -183,19 +183,35 @@ def as_json(answers: Sequence[Answer]) -> str:
     return json.dumps(objects, indent=2) + "\n"
 
 
-def page(answers: Sequence[Answer], export: str) -> str:
-    """Small pictures with an export's answers, as one page that needs nothing else."""
+def looked_at(heatmap: Callable, picture: Image.Image, size: tuple[int, int]) -> bytes:
+    """What speaks for the answer, as a PNG file of a size, to lay over the picture.
+
+    Args:
+      heatmap: an export's signature of that name.
+      picture: RGB, of any size, resized to the networks' as the export does it.
+      size: width and height.
+    """
+    levels = heatmap(images=tf.constant(np.asarray(picture)[np.newaxis]))["heatmap"][0].numpy()
+    return pages.heat(np.asarray(Image.fromarray(np.uint8(255 * levels)).resize(size)))
+
+
+def page(answers: Sequence[Answer], export: str, heatmap: Callable | None = None) -> str:
+    """Small pictures with an export's answers, as one page that needs nothing else.
+
+    With the export's signature `heatmap`, what speaks for an answer is laid over its picture.
+    """
     read = [answer for answer in answers if not answer.problem]
     return pages.render(
         "predictions.html",
         title="Predictions",
         count=f"{len(read)} picture{'s' * (len(read) != 1)}",
         export=export,
+        heatmap=heatmap is not None,
         broken=[f"{answer.path}: {answer.problem}" for answer in answers if answer.problem],
         answers=[
             {
-                "picture": _thumbnail(answer.path),
-                "path": str(answer.path),
+                **_thumbnail(answer.path, heatmap),
+                "what": str(answer.path),
                 "short": _short(str(answer.path)),
                 "classes": [(_short(name), f"{part:.1%}") for name, part in answer.classes],
                 "unsure": answer.unsure,
@@ -205,16 +221,20 @@ def page(answers: Sequence[Answer], export: str) -> str:
     )
 
 
-def _thumbnail(path: pathlib.Path) -> bytes:
-    """A picture of at most 160 pixels a side, as a JPEG file; empty where it cannot be shown."""
+def _thumbnail(path: pathlib.Path, heatmap: Callable | None) -> dict[str, bytes]:
+    """A picture of at most 160 pixels a side, as a JPEG file, and what is to lie over it.
+
+    Empty where it cannot be shown.
+    """
     try:
         picture = _by_pillow(path.read_bytes())
     except (OSError, RunError):
-        return b""
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
-    return file.getvalue()
+        return {"picture": b"", "heat": b""}
+    small, file = picture.copy(), io.BytesIO()
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    small.save(file, "JPEG", quality=85)
+    heat = looked_at(heatmap, picture, small.size) if heatmap else b""
+    return {"picture": file.getvalue(), "heat": heat}
 
 
 def _short(name: str) -> str:

@@ -38,7 +38,7 @@ def lines(found: Across) -> dict[str, list[str]]:
 
 def test_runs_that_differ_in_the_setting_alone_are_on_a_line_in_order(sizes):
     values = ["train[:50]", "train[:500]", "train[:2500]"]
-    assert lines(sizes) == {"independent + cutmix": values, "cutnmix + cutnmix": values}
+    assert lines(sizes) == {"independent + cutmix": values, "cutnmix": values}
     assert [*sizes.points["place"]] == [50, 500, 2500] * 2
     assert not sizes.short
 
@@ -72,7 +72,7 @@ def test_a_plot_has_the_means_of_each_line_with_their_intervals(sizes):
     np.testing.assert_allclose(bars, [half] * 3, atol=1e-4)
     (*_, alone) = panels[0].containers[1].lines[2][0].get_segments()
     assert alone.size == 0
-    shown = {"independent + cutmix", "cutnmix + cutnmix", "images (train_split)", "2,500"}
+    shown = {"independent + cutmix", "cutnmix", "images (train_split)", "2,500"}
     assert shown <= set(texts(plots.across(sizes)))
 
 

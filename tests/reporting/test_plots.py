@@ -43,7 +43,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> list[Group]:
 def test_groups_are_sorted_by_their_teachers(three: list[Group]) -> None:
     names = {group.name for group in three}
     shown = [text for text in texts(plots.accuracies(three)) if text in names]
-    assert shown == ["independent + none", "cutnmix + cutnmix", "independent + cutmix"]
+    assert shown == ["independent + none", "cutnmix", "independent + cutmix"]
 
 
 def test_every_run_is_a_dot(three: list[Group]) -> None:
@@ -112,8 +112,9 @@ def test_a_curve_marks_the_best_epoch_and_one_epoch_is_a_dot() -> None:
 
 def test_few_classes_are_counted_and_named_many_are_shades_and_more_have_no_names() -> None:
     shown = texts(plots.confusion(np.array([[41, 7], [0, 52]]), ("$cat$", "<dog>\n")))
-    assert {"41", "7", "52", "$cat$", r"<dog>\n"} <= set(shown)
-    assert "0" not in shown
+    assert {"41", "85%", "7", "15%", "52", "100%", "$cat$", r"<dog>\n"} <= set(shown)
+    assert "share of the true class (%)" in shown
+    assert "0%" not in shown
     assert shown.count("$cat$") == 2
     for classes in (20, 60):
         names = [f"class {k}" for k in range(classes)]
@@ -124,6 +125,23 @@ def test_few_classes_are_counted_and_named_many_are_shades_and_more_have_no_name
 
 def test_calibration_draws_what_was_said_and_what_is_right() -> None:
     probabilities = np.array([[0.95, 0.05], [0.97, 0.03], [0.45, 0.55], [np.nan, 1.0]])
-    above, _ = plots.calibration.__wrapped__(probabilities, np.array([0, 1, 1, 0])).axes
-    np.testing.assert_allclose(above.lines[1].get_data(), [[55, 96], [100, 50]])
+    labels = np.array([0, 1, 1, 0])
+    for times, bins, places in ((50, 10, [[55, 96], [100, 50]]), (1, 1, [[247 / 3], [200 / 3]])):
+        drawn = plots.calibration.__wrapped__(
+            np.tile(probabilities, (times, 1)), np.tile(labels, times)
+        )
+        above, below = drawn.axes
+        np.testing.assert_allclose(above.lines[1].get_data(), places)
+        assert len(below.patches) == bins
     assert above.get_ylabel() == "accuracy (%)"
+    # Two of three, Wilson.
+    ends = above.containers[0].lines[2][0].get_segments()[0][:, 1]
+    np.testing.assert_allclose(ends, [20.77, 93.85], atol=0.01)
+
+
+@pytest.mark.parametrize(("last", "widened"), [(99.5, True), (60.0, False)])
+def test_accuracies_near_100_have_room(last: float, widened: bool) -> None:
+    lines = {"teacher": pd.Series({1: 20.0, 2: last})}
+    (axes,) = plots.curve.__wrapped__("x", lines, 1, True).axes
+    place = axes.transData.transform([[1, y] for y in (90, 98, 100)])[:, 1]
+    assert (place[2] - place[1] > 0.5 * (place[1] - place[0])) == widened

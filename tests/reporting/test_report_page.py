@@ -70,12 +70,14 @@ def test_every_kind_of_trouble_is_a_warning_and_a_set_has_plots_of_its_own(tmp_p
     assert problem == "broken: a"
     assert not_shown.startswith(f"not shown: cannot read {runs[2].folder}")
     assert rest == [
-        "missing seeds: cutnmix + cutnmix, epochs=2 lacks 1, which other groups have",
+        "missing seeds: cutnmix, epochs=2 lacks 1, which other groups have",
         "not comparable: epochs is 2 in set 1; 9 in set 2",
-        "no baseline for cutnmix + cutnmix, epochs=9: not comparable; "
+        "no baseline for cutnmix, epochs=9: not comparable; "
         "--baseline=SETTING=VALUE,... names another",
     ]
     assert len(report["shown"]) == 2
+    told = [any("Not comparable" in note for note in table.notes) for table in report["tables"]]
+    assert told == [*[False] * (len(told) - 1), True]
     titles = [title for title, _, _ in report["plots"]]
     assert [title.split(", ")[-1] for title in titles] == ["set 1", "set 1", "set 2", "set 2"]
 

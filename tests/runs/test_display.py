@@ -42,7 +42,7 @@ def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         terms = ("cross_entropy", "teacher", "feature")
         progress = types.SimpleNamespace(
             **{"save": lambda: saved.append(now), "folder": "runs/here"},
-            **{"steps_per_epoch": 5, "best_epoch": 0, "rates": [100.0]},
+            **{"steps_per_epoch": 5, "best_epoch": 0, "best": -1.0, "rates": [100.0]},
             **{"epoch": 0, "batch": 0, "steps_left": math.inf, "history": []},
         )
         images = types.SimpleNamespace(counts=np.array([5, 5]))
@@ -67,7 +67,8 @@ def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
                 logs |= {"val_teacher_accuracy": accuracy, "val_loss": 1.0}
                 logs |= {"val_peer1_accuracy": 0.25, "val_peer2_accuracy": 0.75}
                 if accuracy >= best:
-                    best, progress.best_epoch = accuracy, epoch + 1
+                    best = progress.best = accuracy
+                    progress.best_epoch = epoch + 1
             shown.on_epoch_end(epoch, logs)
         return capsys.readouterr().out.splitlines()
 
@@ -91,11 +92,11 @@ def test_the_end_is_printed_once(step, epochs, validate, left, train) -> None:
 
 
 def test_columns_stand_under_each_other_and_the_best_epoch_so_far_is_marked(train) -> None:
-    lines = train([0.5, 0.4, 0.5, 0.3])
+    lines = train([0.5, 0.4, 0.5, 0.6])
     start = next(k for k, line in enumerate(lines) if "loss" in line)
     header, *rows = lines[start:]
     assert {len(row) for row in rows} == {len(header)}
-    assert [row.split()[0] for row in rows] == ["1*", "2", "3*", "4"]
+    assert [row.split()[0] for row in rows] == ["1*", "2", "3", "4*"]
     assert header.split() == [
         *("epoch", "loss", "cross_entropy", "val", "teacher", "val", "peers", "images/s", "left")
     ]

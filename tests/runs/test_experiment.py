@@ -163,7 +163,12 @@ def test_the_predictions_are_those_of_the_figures_at_the_best_epoch(finished):
     recall = [np.mean(teacher[test.labels == digit] == digit) for digit in range(10)]
     assert best["teacher_recall"] == pytest.approx(recall)
     assert best["teacher_balanced_accuracy"] == pytest.approx(np.mean(recall))
-    np.testing.assert_array_equal(saved.pictures, test.pixels[saved.mistakes])
+    shown = test.pixels[np.concatenate([saved.mistakes, saved.examples])]
+    np.testing.assert_array_equal(saved.pictures, shown)
+    assert saved.heat.shape == saved.pictures.shape[:3]
+    assert saved.heat.max() == 255
+    known = finished.result["best_on_validation"]["train"]
+    assert 0.1 < known["teacher_accuracy"] <= 1
     assert saved.names[[0, 199]].tolist() == ["test[:200][0]", "test[:200][199]"]
     mistakes = pd.read_csv(finished.folder / "mistakes.csv")
     assert len(mistakes) == finished.result["mistakes"] == np.sum(teacher != test.labels)

@@ -19,7 +19,7 @@ def random_predictions(size: tuple[int, int] = (6, 4)) -> tuple[Predictions, np.
     pixels = random.integers(0, 256, (20, *size, 3), np.uint8)
     answers = {name: random.dirichlet(np.ones(3), 20) for name in ("teacher", "peer1")}
     images = Images(pixels, random.integers(0, 3, 20), NAMES, name=lambda i: f"{i}.png")
-    return predictions.collect(answers, images), pixels
+    return predictions.collect(answers, images, lambda p: p[..., 0] / 255), pixels
 
 
 def test_they_are_read_as_they_were_saved(tmp_path: pathlib.Path) -> None:
@@ -29,12 +29,24 @@ def test_they_are_read_as_they_were_saved(tmp_path: pathlib.Path) -> None:
     for one, other in zip(found, saved, strict=True):
         np.testing.assert_equal(one, other)
     assert 0 < len(found.mistakes) <= 12
-    np.testing.assert_array_equal(found.pictures, pixels[found.mistakes])
+    assert found.examples.tolist() == [0, 1, 3, 5, 6, 8, 10, 12, 13, 15, 17, 19]
+    shown = pixels[[*found.mistakes, *found.examples]]
+    np.testing.assert_array_equal(found.pictures, shown)
+    np.testing.assert_allclose(found.heat, shown[..., 0], atol=1)
     large, _ = random_predictions((400, 200))
     assert large.pictures.shape[1:] == (96, 48, 3)
-    right = predictions.collect({"teacher": np.eye(2)}, Images(pixels[:2], np.arange(2), NAMES))
-    predictions.save(tmp_path / "b.npz", right)
-    assert predictions.read(tmp_path / "b.npz").pictures.shape == (0, 6, 4, 3)
+    assert large.heat.shape == large.pictures.shape[:3]
+
+
+def test_a_file_of_before_has_no_examples_and_no_heat(tmp_path: pathlib.Path) -> None:
+    saved, pixels = random_predictions()
+    path = tmp_path / "a.npz"
+    arrays = {"labels": saved.labels, "mistakes": saved.mistakes}
+    answers = {f"probabilities.{name}": p for name, p in saved.probabilities.items()}
+    np.savez(path, pictures=pixels[saved.mistakes], **arrays, **answers)
+    found = predictions.read(path)
+    assert len(found.mistakes) == len(found.pictures) > 0
+    assert len(found.examples) == len(found.heat) == 0
 
 
 def test_a_run_of_before_has_positions_as_names(tmp_path: pathlib.Path) -> None:
@@ -70,7 +82,10 @@ def test_every_mistake_has_its_name_and_what_was_said_the_surest_first() -> None
         {"names": np.arange(20)},
         {"names": np.array(["a"])},
         {"mistakes": np.array([20])},
-        {"mistakes": np.array([1]), "pictures": np.zeros((1, 0, 4, 3), np.uint8)},
+        {"mistakes": np.array([1, 2])},
+        {"examples": np.array([20])},
+        {"heat": np.zeros((1, 6, 4), np.uint8)},
+        {"mistakes": np.zeros(0, int), "pictures": np.zeros((12, 0, 4, 3), np.uint8)},
         {"probabilities": {"peer1": np.ones((20, 3))}},
         {"probabilities": {"teacher": np.full((20, 3), "x")}},
         {"probabilities": {"teacher": np.ones((20, 3)), "peer1": np.ones((20, 4))}},

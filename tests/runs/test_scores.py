@@ -7,6 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import scipy.special
+import scipy.stats
 import sklearn.metrics
 
 from tf_cutnmix.runs import scores
@@ -50,6 +51,26 @@ def test_figures_are_those_of_scipy_and_scikit_learn() -> None:
     np.testing.assert_array_equal(scores.confusion(probabilities, labels), expected)
     recall = sklearn.metrics.recall_score(labels, answers, average=None)
     np.testing.assert_allclose(scores.recall(probabilities, labels), recall)
+    labels[labels == 3] = 4
+    probabilities[:, [3, 7]] = 0
+    answers = probabilities.argmax(axis=1)
+    expected = sklearn.metrics.precision_recall_fscore_support(
+        labels, answers, labels=range(12), zero_division=np.nan
+    )
+    precision, f1 = scores.precision_and_f1(probabilities, labels)
+    assert np.isnan(precision[7])
+    assert np.isnan(f1[3])
+    np.testing.assert_allclose(precision, expected[0])
+    np.testing.assert_allclose(f1, expected[2])
+
+
+@hypothesis.given(count=st.integers(1, 10_000), part=st.floats(0, 1))
+def test_the_interval_is_wilsons_in_closed_form(count: int, part: float) -> None:
+    p, z = round(part * count) / count, scipy.stats.norm.ppf(0.975)
+    middle = (p + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(p * (1 - p) / count + (z / (2 * count)) ** 2)
+    ends = max(middle - half, 0), min(middle + half, 1)
+    assert scores.interval(part, count) == pytest.approx(ends, abs=1e-9)
 
 
 @hypothesis.given(

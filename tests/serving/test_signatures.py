@@ -17,6 +17,7 @@ from tests.data.test_images import filtered
 from tests.tiny_peers import tiny_peer
 from tf_cutnmix.data import resize
 from tf_cutnmix.data.decode import decode
+from tf_cutnmix.networks.heatmap import heatmaps
 from tf_cutnmix.serving.signatures import decode_each, resize_portably, signatures
 
 SIZE = (9, 7)
@@ -65,6 +66,17 @@ def test_a_temperature_is_in_the_probabilities_alone_and_says_what_is_confident(
     np.testing.assert_array_equal(answer["confident"], surest >= np.median(surest))
     assert np.mean(answer["confident"]) == 0.5
     assert np.all(plain["confident"])
+
+
+def test_where_a_network_looks_is_told_of_images_of_any_size() -> None:
+    images = random_images(3, 11, 20, 3)
+    networks = [sure_network(seed) for seed in range(2)]
+    heatmap = signatures(networks, max_pixels=1000)["heatmap"]
+    found = heatmap(tf.constant(images))["heatmap"]
+    expected = heatmaps(networks, tf.cast(resize(images, (8, 8)), tf.float32))
+    assert np.max(expected) == pytest.approx(1)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert heatmap(tf.zeros([0, 5, 5, 3], tf.uint8))["heatmap"].shape == (0, 8, 8)
 
 
 @keras.saving.register_keras_serializable("tests")

@@ -13,8 +13,8 @@ The last stage's endpoint is the last map before global pooling.
 
 Read `blocks`, `families`, `foreign` (any other Keras model), `registry` (a network by its name),
 `sharing` (peers that have their first stages in common), `served` (an export as a network),
-`pytorch` (a checkpoint of PyTorch as a network's weights), `pretrained` (weights to
-start from, and what of them stays).
+`heatmap` (where a network looks), `pytorch` (a checkpoint of PyTorch as a network's
+weights), `pretrained` (weights to start from, and what of them stays).
 """
 
 from tf_cutnmix.networks.foreign import adapt

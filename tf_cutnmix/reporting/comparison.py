@@ -237,7 +237,8 @@ def names(every: Sequence[Values]) -> list[str]:
 
 
 def _name(values: Values, shown: Sequence[str]) -> str:
-    plain = " + ".join(str(values[n]) for n in ("method", "mix") if n in shown and n in values)
+    named = [str(values[n]) for n in ("method", "mix") if n in shown and n in values]
+    plain = " + ".join(dict.fromkeys(named))
     rest = [name for name in shown if name not in ("method", "mix")]
     if plain:
         rest = [name for name in rest if values[name] not in (NO_MEANING, DEFAULTS[name])]

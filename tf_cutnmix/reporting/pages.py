@@ -1,16 +1,38 @@
 """Pages: one file that loads nothing, whatever names others chose for what is in it."""
 
 import base64
+import io
 from typing import Any
 
 import jinja2
+import matplotlib
+import numpy as np
+from PIL import Image
 
 from tf_cutnmix import escaping
+
+# Of a heat map where it is hottest: how much of the picture below it covers.
+_COVERED = 0.55
 
 
 def _data_url(content: bytes, kind: str) -> str:
     """A picture as a URL that holds it; kind: "png" or "jpeg"."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A picture `[H, W, 3 or 4]` uint8 as a file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def heat(levels: np.ndarray) -> bytes:
+    """A heat map `[H, W]` uint8 as a PNG file to lay over its picture: clear where it is cold."""
+    parts = levels / 255
+    shades = matplotlib.colormaps["inferno"](0.4 + 0.6 * parts)
+    shades[..., 3] = _COVERED * parts
+    return png((255 * shades).astype(np.uint8))
 
 
 _TEMPLATES = jinja2.Environment(

@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -50,9 +50,14 @@ _CURVES = {
     "val_mean_peer_accuracy": "Mean peer: validation accuracy (%)",
     "loss": "Total training loss",
 }
+# Where accuracies reach this, their axis widens towards 100.
+_HIGH = 90
+_PERCENTS = (0, 50, 80, 90, 95, 98, 99, 100)
+# In a bin of confidence, on average.
+_FEWEST_IMAGES, _MOST_BINS = 20, 10
 _NAMED_CLASSES, _MOST_TICKS, _LONGEST = 40, 10, 20
 # It is seen where the page is light and where it is dark.
-_SHADE, _DARKEST = "#2f8fdc", 0.8
+_SHADE, _CLEAR = "#2f8fdc", (0.0, 0.8)
 
 
 def as_svg(draw: Callable[..., Figure]) -> Callable[..., str]:
@@ -176,8 +181,13 @@ def across(found: Across) -> Figure:
 
 
 @as_svg
-def curve(title: str, lines: Mapping[str, pd.Series], best_epoch: int) -> Figure:
-    """One or more figures by epoch, with a mark at the best epoch; the first line stands out."""
+def curve(
+    title: str, lines: Mapping[str, pd.Series], best_epoch: int, percent: bool = False
+) -> Figure:
+    """One or more figures by epoch, with a mark at the best epoch; the first line stands out.
+
+    With `percent`, where 98 and 100 are as far apart as 90 and 98, if there are such figures.
+    """
     figure = Figure(figsize=(4.4, 2.7))
     axes = figure.subplots()
     for number, (name, points) in enumerate(lines.items()):
@@ -189,6 +199,10 @@ def curve(title: str, lines: Mapping[str, pd.Series], best_epoch: int) -> Figure
         axes.axvline(best_epoch, color=_FAINT, lw=0.9, ls="--")
         axes.plot(best_epoch, first[best_epoch], "o", color=_TEACHER, ms=6)
     _by_epoch(axes, title)
+    if percent and max(points.max() for points in lines.values()) >= _HIGH:
+        axes.set_yscale("function", functions=(_widened, lambda y: 101 - np.exp(-y)))
+        axes.set_yticks(_PERCENTS, map(str, _PERCENTS))
+        axes.set_ylim(max(0, min(points.min() for points in lines.values()) - 1), 100.2)
     if len(lines) > 1:
         axes.legend(fontsize=8, labelcolor="linecolor")
     return figure
@@ -198,7 +212,8 @@ def curve(title: str, lines: Mapping[str, pd.Series], best_epoch: int) -> Figure
 def confusion(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     """The confusion matrix: images of each class, a row, predicted as each, a column.
 
-    Shades are square roots of the parts of a row, so that a few mistakes are seen too.
+    Shades are square roots of the shares of a row, so that a few mistakes are seen too. Few classes
+    have the counts and the shares in percent.
 
     Args:
       counts: `[K, K]`.
@@ -206,20 +221,25 @@ def confusion(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
     """
     classes = len(counts)
     parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    shades = np.zeros((classes, classes, 4))
-    shades[..., :3], shades[..., 3] = to_rgb(_SHADE), np.sqrt(parts) * _DARKEST
-    side = min(2.2 + 0.42 * classes, 10.0)
-    figure = Figure(figsize=(side, side))
+    side = min(2.2 + 0.48 * classes, 10.0)
+    figure = Figure(figsize=(side + 0.7, side))
     axes = figure.subplots()
     axes.grid(visible=False)
-    axes.imshow(shades, interpolation="nearest")
+    shades = LinearSegmentedColormap.from_list("shares", [(*to_rgb(_SHADE), a) for a in _CLEAR])
+    drawn = axes.imshow(parts, cmap=shades, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+    scale = figure.colorbar(drawn, shrink=0.7, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    scale.ax.set_yticklabels(["0", "1", "5", "20", "50", "100"])
+    scale.set_label("share of the true class (%)")
+    scale.outline.set_visible(False)
     if classes <= _NAMED_CLASSES:
         names = [one_line(name, _LONGEST) for name in class_names]
         axes.set_xticks(range(classes), names, rotation=90)
         axes.set_yticks(range(classes), names)
     if classes <= FEW_CLASSES:
         for row, column in zip(*np.nonzero(counts), strict=True):
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center")
+            place: dict[str, Any] = {"ha": "center", "fontsize": 8}
+            axes.text(column, row, str(counts[row, column]), va="bottom", **place)
+            axes.text(column, row, f"{parts[row, column]:.0%}", va="top", **place)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     return figure
@@ -227,20 +247,33 @@ def confusion(counts: np.ndarray, class_names: Sequence[str]) -> Figure:
 
 @as_svg
 def calibration(probabilities: np.ndarray, labels: np.ndarray) -> Figure:
-    """Accuracy by confidence, and how many predictions have each confidence."""
-    bins = 10
+    """Accuracy by confidence with its 95 % interval, and how many predictions have each.
+
+    There are ten bins, or fewer: 20 images for each on average.
+    """
+    bins = int(np.clip(len(labels) // _FEWEST_IMAGES, 1, _MOST_BINS))
     counts, confident, right = np.array(scores.calibration(probabilities, labels, bins))[:, 1:]
     some = counts > 0
     figure = Figure(figsize=(4.4, 4.0))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.plot([0, 100], [0, 100], color=_FAINT, lw=0.9, ls="--", label="perfectly calibrated")
     sure, true = 100 * confident[some] / counts[some], 100 * right[some] / counts[some]
-    above.plot(sure, true, "o-", color=_TEACHER, ms=4, label="teacher")
+    ends = zip(right[some] / counts[some], counts[some].astype(int), strict=True)
+    low, high = 100 * np.transpose([scores.interval(*one) for one in ends])
+    # Rounding may put an end beyond what it ends.
+    beside = np.maximum([true - low, high - true], 0)
+    style = {"color": _TEACHER, "ms": 4, "elinewidth": 1, "capsize": 3}
+    above.errorbar(sure, true, beside, fmt="o-", label="teacher, 95 % interval", **style)
     above.set_ylabel("accuracy (%)")
+    above.set_ylim(-3, 103)
     above.legend(fontsize=8)
     below.bar((np.arange(bins) + 0.5) * 100 / bins, counts, width=90 / bins, color=_TEACHER)
     below.set(xlabel="confidence (%)", ylabel="images", xlim=(0, 100))
     return figure
+
+
+def _widened(percent: np.ndarray) -> np.ndarray:
+    return -np.log(101 - np.minimum(percent, 100.5))
 
 
 def _by_epoch(axes: Axes, title: str) -> None:

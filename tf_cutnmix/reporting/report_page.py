@@ -63,6 +63,10 @@ def content(
         tables.cost(groups, baselines),
         tables.settings(groups),
     ]
+    kept = [table for table in shown_tables if table]
+    if len({group.comparable_set for group in groups}) > 1:
+        last = kept.pop()
+        kept.append(last._replace(notes=(*last.notes, "Not comparable: rows of different sets.")))
     differ = differing(group.settings for group in groups)
     common = {n: g.settings[n] for n in DEFAULTS for g in groups if g.settings[n] != NO_MEANING}
     return {
@@ -72,7 +76,7 @@ def content(
         "warnings": [*problems, *not_shown, *_warnings(groups, baselines, along)],
         "plots": drawn,
         "shown": shown,
-        "tables": [table for table in shown_tables if table],
+        "tables": kept,
         "common": [f"--{name}={value}" for name, value in common.items() if name not in differ],
     }
 

@@ -167,6 +167,8 @@ def _figures_at(moment: dict[str, Any], leader: str | None) -> dict[str, float |
     for kind, value in test.get("scaled", {}).get("teacher", {}).items():
         figures[f"teacher_scaled_{kind}"] = value
     figures |= {name: test.get(name) for name in ("disagreement", "distance")}
+    for name, split in (("training", "train"), ("validation", "validation")):
+        figures[f"teacher_{name}_accuracy"] = (moment.get(split) or {}).get("teacher_accuracy")
     # Without the teacher there is nothing to compare.
     own = {"teacher_accuracy": test["teacher_accuracy"], "negative_log_likelihood": test["loss"]}
     return figures | own

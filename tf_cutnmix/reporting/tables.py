@@ -106,7 +106,7 @@ def differences(groups: Sequence[Group], baselines: dict[str, Baseline]) -> Tabl
             if one := found.get((group.name, network)):
                 star = " *" if holm[group.name, network] < _LEVEL else ""
                 ends = _interval(100 * one.low, 100 * one.high, len(one.seeds), "+")
-                row["Common seeds"] = ", ".join(map(str, one.seeds))
+                row["Common seeds"] = str(len(one.seeds))
                 row |= {title: f"{100 * one.mean:+.2f}{star}", f"{title}, {_INTERVAL}": ends}
         rows.append(row)
     tested = [p for p in holm.values() if not np.isnan(p)]
@@ -204,7 +204,6 @@ def _table(title: str, groups: Sequence[Group], rows: list[Row], *notes: str) ->
     cells = pd.DataFrame(rows)
     if len({group.comparable_set for group in groups}) > 1:
         cells.insert(0, "Set", [str(group.comparable_set) for group in groups])
-        notes = (*notes, "Not comparable: rows of different sets.")
     cells.insert(0, "Group", [group.name for group in groups])
     return Table(title, cells, notes)
 

@@ -544,7 +544,13 @@ class Config:
     @property
     def folder(self) -> str:
         """`workdir`, or the folder that is made up from the settings."""
-        return self.workdir or f"runs/{self.name}_{self.method}_{self.mix}_seed{self.seed}"
+        recipe = "_".join(self.recipe)
+        return self.workdir or f"runs/{self.name}_{recipe}_seed{self.seed}"
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """The method and the mixing; once where both have one name."""
+        return tuple(dict.fromkeys((self.method, self.mix)))
 
     def flagfile(self) -> str:
         """The run as a file for --flagfile; how to treat an earlier run is left out."""

@@ -132,6 +132,7 @@ class Display(keras.callbacks.Callback):
         self.done = 0
         self.seconds: list[float] = []
         self._told = self._warned = False
+        self._best = progress.best
         self._first_step_at = 0.0
         self._updated_at = 0.0
 
@@ -167,8 +168,10 @@ class Display(keras.callbacks.Callback):
             self._tell(self._seconds_left(now))
         if self.live:
             self._print(_CLEAR, end="")
+        better = self.progress.best > self._best
+        self._best = self.progress.best
         row = {
-            "epoch": f"{epoch + 1}{'*' if self.progress.best_epoch == epoch + 1 else ' '}",
+            "epoch": f"{epoch + 1}{'*' if better else ' '}",
             **_cells(logs, self.terms),
             "images/s": f"{self.progress.rates[-1]:.0f}",
             "left": outlook.duration(self._seconds_left(now)),
@@ -178,7 +181,10 @@ class Display(keras.callbacks.Callback):
         columns = [*columns[:-2], *(n for n in self.columns if n not in row), *columns[-2:]]
         if columns != self.columns:
             if not self.columns and self.progress.best_epoch:
-                self._print("* the best epoch on the validation split so far")
+                self._print(
+                    "* better on the validation split than all before; of equal epochs the latest "
+                    "is kept"
+                )
             self.columns = columns
             self._print("  ".join(f"{name:>{_width(name)}}" for name in columns))
         self._print("  ".join(f"{row.get(n, ''):>{_width(n)}}" for n in columns))

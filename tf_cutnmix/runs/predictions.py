@@ -3,7 +3,7 @@
 import io
 import pathlib
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from tf_cutnmix.runs import scores
 if TYPE_CHECKING:  # a report needs no TensorFlow
     from tf_cutnmix.data.images import Images
 
-_MISTAKES = 12
+_MISTAKES = _EXAMPLES = 12
 _SIDE = 96
 _NETWORK = "probabilities."
 
@@ -29,8 +29,12 @@ class Predictions(NamedTuple):
       probabilities: `[N, K]` float32 by the name of the network.
       labels: `[N]` int32.
       mistakes: `[M]`, positions of the teacher's surest mistakes, the surest first.
-      pictures: `[M, H, W, 3]` uint8, the images at these positions, made smaller where large.
+      pictures: `[M + E, H, W, 3]` uint8, the images at these positions and those of the examples,
+        made smaller where large.
       names: `[N]` text, what a user calls the images; positions in runs of before.
+      examples: `[E]`, positions at even distances.
+      heat: `[M + E, H, W]` uint8, where the teacher looks in the pictures, from 0 to 255; of no
+        picture, where a network does not tell.
     """
 
     probabilities: dict[str, np.ndarray]
@@ -38,19 +42,45 @@ class Predictions(NamedTuple):
     mistakes: np.ndarray
     pictures: np.ndarray
     names: np.ndarray
+    # Runs of before have none.
+    examples: np.ndarray = np.zeros(0, np.int64)
+    heat: np.ndarray = np.zeros((0, 1, 1), np.uint8)
 
 
-def collect(probabilities: Mapping[str, np.ndarray], images: "Images") -> Predictions:
-    """Predictions of images, with those that are the teacher's surest mistakes."""
+def collect(
+    probabilities: Mapping[str, np.ndarray],
+    images: "Images",
+    heatmaps: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Predictions:
+    """Predictions of images, with the teacher's surest mistakes and examples.
+
+    Args:
+      probabilities: `[N, K]` by the name of the network.
+      images: `N`.
+      heatmaps: from images `[S, H, W, 3]` uint8 to `[S, H, W]` of 0 to 1, where the teacher looks.
+    """
     pixels, labels = images.pixels, images.labels
     mistakes = scores.surest_mistakes(probabilities["teacher"], labels)[:_MISTAKES]
+    examples = np.unique(np.linspace(0, len(labels) - 1, _EXAMPLES).astype(int))
+    shown = np.concatenate([mistakes, examples])
     height, width = pixels.shape[1:3]
     part = min(1.0, _SIDE / max(height, width))
     size = (max(1, round(width * part)), max(1, round(height * part)))
-    small = [np.asarray(Image.fromarray(pixels[k]).resize(size)) for k in mistakes]
-    pictures = np.stack(small) if small else np.zeros((0, size[1], size[0], 3), np.uint8)
-    names = np.array([images.name(position) for position in range(len(labels))], np.str_)
-    return Predictions(dict(probabilities), labels, mistakes, pictures, names)
+    chosen = np.stack([pixels[position] for position in shown])
+    pictures = np.stack([np.asarray(Image.fromarray(image).resize(size)) for image in chosen])
+    heat = heatmaps(chosen) if heatmaps else np.zeros((0, 1, 1))
+    levels = [
+        np.asarray(Image.fromarray((255 * one).astype(np.uint8)).resize(size)) for one in heat
+    ]
+    return Predictions(
+        probabilities=dict(probabilities),
+        labels=labels,
+        mistakes=mistakes,
+        pictures=pictures,
+        names=np.array([images.name(position) for position in range(len(labels))], np.str_),
+        examples=examples,
+        heat=np.stack(levels) if levels else np.zeros((0, 1, 1), np.uint8),
+    )
 
 
 def mistakes(found: Predictions, class_names: Sequence[str]) -> pd.DataFrame:
@@ -104,7 +134,7 @@ def read(path: pathlib.Path) -> Predictions:
 
 def _check(path: pathlib.Path, found: Predictions) -> None:
     """Raise `RunError` unless the arrays fit each other."""
-    probabilities, labels, mistakes, pictures, names = found
+    probabilities, labels, mistakes, pictures, names, examples, heat = found
     teacher = probabilities.get("teacher", np.zeros(0))
 
     def numbers_below(count: int, values: np.ndarray) -> bool:
@@ -116,13 +146,16 @@ def _check(path: pathlib.Path, found: Predictions) -> None:
         and labels.shape == teacher.shape[:1]
         and numbers_below(teacher.shape[1], labels)
         and numbers_below(len(labels), mistakes)
+        and numbers_below(len(labels), examples)
         and names.dtype.kind == "U"
         and names.shape == labels.shape
         and pictures.ndim == 4
         and pictures.dtype == np.uint8
-        and pictures.shape[:1] == mistakes.shape
+        and len(pictures) == mistakes.size + examples.size
         and pictures.shape[3] == 3
         and min(pictures.shape[1:]) > 0
+        and heat.dtype == np.uint8
+        and (heat.shape[:1] == (0,) or heat.shape == pictures.shape[:3])
     )
     if not fitting:
         raise RunError(f"cannot read {path}: its arrays do not fit together")

@@ -39,7 +39,8 @@ class Progress(keras.callbacks.Callback):
       epoch: whole epochs done.
       batch: steps done of one more.
       history: the figures of each epoch done, as in `metrics.jsonl`.
-      best_epoch: the latest of those with the best teacher on the validation split, or 0.
+      best: the teacher's best accuracy on the validation split, or -1.
+      best_epoch: the latest of those that have it, or 0.
       better_epoch: the first of those, from which `--patience` is counted.
       best_model: its variables, none if it is 0.
       rates: images per second of training, for each epoch that this process has trained in.

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_cutnmix.data import Images
 from tf_cutnmix.distillation import OnlineDistiller
+from tf_cutnmix.networks.heatmap import heatmaps, looked_at
 from tf_cutnmix.runs import checkpoints, cost, predictions, scores
 from tf_cutnmix.runs.loading import Splits, for_evaluation, validation_split
 from tf_cutnmix.runs.plan import Plan
@@ -19,6 +20,8 @@ from tf_cutnmix.runs.progress import Progress
 
 # Switches other kernels on or off, whose last bits are others.
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+# Training images that the networks are tried on as they are on test images, unmixed.
+_TRAINED_ON = 1000
 
 
 def collect(
@@ -40,6 +43,10 @@ def collect(
         moment = {"epoch": progress.best_epoch, "step": int(model.step.value)}
         figures, predicted = _evaluate(predict, splits)
         best = {**moment, **figures}
+    count = min(len(splits.test.labels), len(splits.train.labels), _TRAINED_ON)
+    positions = np.linspace(0, len(splits.train.labels) - 1, count).astype(int)
+    trained_on = splits.train.select(positions)
+    best["train"] = _figures(_predictions(predict, trained_on), trained_on)
     validation = best.get("validation", {})
     # The first epoch waits for what is compiled once.
     rates = [row["images_per_second"] for row in progress.history[1:]] or progress.rates
@@ -59,7 +66,14 @@ def collect(
         "flops_per_image": cost.training_flops(model),
         "peak_memory_bytes": cost.peak_memory(),
         "images_per_second": round(float(np.median(rates)), 1) if rates else None,
-    }, predictions.collect(predicted, splits.test)
+    }, predictions.collect(predicted, splits.test, _where_they_look(model.averages))
+
+
+def _where_they_look(networks: Sequence[keras.Model]) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Heat maps of images uint8; None of networks that name no stages."""
+    if not all(map(looked_at, networks)):
+        return None
+    return lambda images: heatmaps(networks, tf.cast(images, tf.float32)).numpy()
 
 
 def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -73,8 +87,7 @@ def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[s
     temperatures: dict[str, float] = {}
     for name, images in (("validation", splits.validation), ("test", splits.test)):
         if len(images.pixels):
-            batches = [predict(pixels) for pixels, _ in for_evaluation(images)]
-            predicted = {n: np.concatenate([batch[n] for batch in batches]) for n in batches[0]}
+            predicted = _predictions(predict, images)
             figures[name] = _figures(predicted, images)
             if temperatures:
                 figures[name]["scaled"] = _scaled(predicted, images.labels, temperatures)
@@ -88,6 +101,12 @@ def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[s
                         for n, p in predicted.items()
                     }
     return figures, predicted
+
+
+def _predictions(predict: Callable, images: Images) -> dict[str, np.ndarray]:
+    """Probabilities `[N, K]` by the name of the network."""
+    batches = [predict(pixels) for pixels, _ in for_evaluation(images)]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _scaled(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 if TYPE_CHECKING:  # a report needs no TensorFlow
     from tf_cutnmix.data.images import Pixels
@@ -171,8 +171,30 @@ def confusion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def recall(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The recall of each class: `[K]`, NaN for a class without images."""
     counts = np.bincount(labels, minlength=probabilities.shape[1])
-    right = np.diag(confusion(probabilities, labels))
-    return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
+    return _part(np.diag(confusion(probabilities, labels)), counts)
+
+
+def precision_and_f1(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Two figures of each class, `[K]` each.
+
+    Returns:
+      Precision, NaN for a class that is never predicted; the harmonic mean of precision and
+      recall, NaN for one that has no images either.
+    """
+    counts = confusion(probabilities, labels)
+    right, predicted = np.diag(counts), counts.sum(axis=0)
+    images = np.bincount(labels, minlength=len(counts))
+    return _part(right, predicted), _part(2 * right, predicted + images)
+
+
+def _part(some: np.ndarray, every: np.ndarray) -> np.ndarray:
+    return np.where(every > 0, some / np.maximum(every, 1), np.nan)
+
+
+def interval(part: float, count: int) -> tuple[float, float]:
+    """The ends of the 95 % interval of a part of `count` images that was seen (Wilson 1927)."""
+    ends = stats.binomtest(round(part * count), count).proportion_ci(0.95, method="wilson")
+    return float(ends.low), float(ends.high)
 
 
 def unbalanced(counts: Sequence[int]) -> bool:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tf_cutnmix.data.decode import decode
 from tf_cutnmix.data.images import resize
 from tf_cutnmix.errors import RunError
+from tf_cutnmix.networks.heatmap import heatmaps, looked_at
 
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -30,7 +31,10 @@ def signatures(
       portable: as serving_default, in operations that every converter knows.
       fixed_size: `images` `[N, H, W, C]` float32 of the networks' size and channels, pixels of
         0 to 255.
-    All but features answer with
+      heatmap: `images` as above, to `heatmap` `[N, height, width]` of 0 to 1, over the images as
+        they are resized: what speaks for the predicted class, see `networks.heatmap`. There is
+        none of a network that names no stages.
+    All but features and heatmap answer with
       logits: `[N, K]`, of several networks the logarithm of their mean prediction.
       probabilities: `[N, K]`, the softmax of the logits divided by `temperature`.
       classes: `[N]` int64.
@@ -45,13 +49,16 @@ def signatures(
     many_files = tf.TensorSpec([None], tf.string, name="bytes")
     many_pixels = tf.TensorSpec([None, *size, channels], tf.float32, name="images")
 
-    def outputs(images: tf.Tensor, name: str) -> list[tf.Tensor]:
+    def some(images: tf.Tensor) -> tf.Tensor:
         # A black image in place of none, which some processors convolve to another shape. No
         # tf.cond: OpenVINO takes the wrong branch.
         count = tf.shape(images)[0]
         padded = tf.pad(images, [[0, tf.maximum(1 - count, 0)], [0, 0], [0, 0], [0, 0]])
         # Converters know a shape by an operation alone.
-        padded = tf.reshape(padded, [-1, *size, channels])
+        return tf.reshape(padded, [-1, *size, channels])
+
+    def outputs(images: tf.Tensor, name: str) -> list[tf.Tensor]:
+        padded, count = some(images), tf.shape(images)[0]
         return [network(padded, training=False)[name][:count] for network in networks]
 
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -87,6 +94,10 @@ def signatures(
         each = outputs(resize(in_channels(images), size), "features")
         return {"features": tf.concat(each, axis=-1)}
 
+    def heatmap(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        resized = tf.cast(some(resize(in_channels(images), size)), tf.float32)
+        return {"heatmap": heatmaps(networks, resized)[: tf.shape(images)[0]]}
+
     functions = {
         "serving_default": (lambda x: predict(resize(in_channels(x), size)), many_images),
         "serve_bytes": (answer_files, many_files),
@@ -94,6 +105,8 @@ def signatures(
         "portable": (lambda x: predict(resize_portably(in_channels(x), size)), many_images),
         "fixed_size": (predict, many_pixels),
     }
+    if all(map(looked_at, networks)):
+        functions["heatmap"] = (heatmap, many_images)
     return {
         name: tf.function(function, input_signature=[takes], autograph=False)
         for name, (function, takes) in functions.items()
