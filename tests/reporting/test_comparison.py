@@ -116,6 +116,13 @@ def test_groups_under_other_conditions_are_not_compared(change, tmp_path) -> Non
     assert any(line.startswith("not comparable: ") for line in warnings(every))
 
 
+def test_seeds_that_patience_ends_at_other_steps_are_one_group(tmp_path) -> None:
+    runs = make_runs(tmp_path, {"seed": 0, "patience": 3}, {"seed": 1, "patience": 3})
+    runs[1].figures["last_step"] = 10.0
+    (group,), _ = collect(runs)
+    assert list(group.runs) == [0, 1]
+
+
 def test_runs_on_two_machines_are_two_groups_though_their_settings_are_equal(tmp_path) -> None:
     other = {"result": {"versions": {"tensorflow": "2.21.0", "machine": "8 cores"}}}
     runs = make_runs(tmp_path, {"seed": 0}, {"seed": 1}, {"seed": 2, **other}, {"seed": 3})
