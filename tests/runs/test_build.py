@@ -122,7 +122,8 @@ def test_networks_that_bring_weights_are_fine_tuned_and_the_run_begins_with_how(
     build.check_names(config)
     plan = plan_of(config, training_images)
     model = build.build_model(plan)
-    assert type(model.optimizer) is keras.optimizers.AdamW
+    assert isinstance(model.optimizer, optimizer.SlowAdamW)
+    assert model.optimizer.factor * 0.02 == pytest.approx(plan.config.learning_rate_backbone)
     told = display.overview(plan, model).splitlines()[-1].split()
     assert told[0] == "fine-tuning"
     assert {"--optimizer=adamw", "--learning_rate=0.02", "--epochs=3"} < set(told[1:])

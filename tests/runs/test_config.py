@@ -312,13 +312,15 @@ def test_from_weights_the_defaults_are_those_of_fine_tuning(weights: str) -> Non
     tuned = left_open(weights_from=weights)
     assert tuned["optimizer"] == "adamw"
     assert tuned["momentum"] is None
-    assert tuned["learning_rate"] < DEFAULTS["learning_rate"]
+    assert tuned["learning_rate_backbone"] < tuned["learning_rate"] < DEFAULTS["learning_rate"]
+    assert left_open(weights_from=weights, freeze="backbone")["learning_rate_backbone"] is None
     chosen = {"optimizer": "adamw", "weight_decay": 0.0, "schedule": "constant"}
     assert left_open(weights_from=weights, **chosen) == tuned | chosen
     sgd = left_open(weights_from=weights, optimizer="sgd")
-    assert tuned["learning_rate"] < sgd["learning_rate"] < DEFAULTS["learning_rate"]
+    rates = {name: sgd[name] for name in ("learning_rate", "learning_rate_backbone")}
+    assert tuned["learning_rate"] < rates["learning_rate"] < DEFAULTS["learning_rate"]
     of_sgd = {name: DEFAULTS[name] for name in ("optimizer", "momentum", "weight_decay")}
-    assert sgd == tuned | of_sgd | {"learning_rate": sgd["learning_rate"]}
+    assert sgd == tuned | of_sgd | rates
 
 
 @pytest.mark.parametrize(
@@ -347,7 +349,8 @@ def test_flags_of_before_there_was_a_choice_are_of_sgd(weights: str, flagfile) -
     flags = f"--weights_from={weights}\n--learning_rate=0.3\n--momentum=0.8\n"
     flagfile.write_text(flags)
     read = with_defaults(command.parse(Config, [f"--flagfile={flagfile}"]))
-    assert read == with_defaults(Config(weights_from=weights, optimizer="sgd", **DEFAULTS_BEFORE))
+    own = with_defaults(Config(weights_from=weights, optimizer="sgd", **DEFAULTS_BEFORE))
+    assert read == dataclasses.replace(own, learning_rate_backbone=None)
     assert settings_in(flags) == settings_in(read.flagfile())
     assert as_begun(Config(weights_from=weights), flags) == read
 
@@ -362,6 +365,6 @@ def test_help_has_both_defaults() -> None:
     text = " ".join(command.help_text("train", "", Config).split())
     for shown in (
         "(default: 300; from weights ",
-        "(default: 0.1; from weights 0.02; with adamw 0.001)",
+        "(default: 0.1, 0.02 from weights, 0.001 with adamw)",
     ):
         assert shown in text

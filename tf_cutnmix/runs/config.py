@@ -64,11 +64,13 @@ _BY_START: dict[str, tuple[Any, Any]] = {
 _BY_OPTIMIZER: dict[str, dict[str, tuple[Any, Any]]] = {
     "sgd": {
         "learning_rate": (0.1, 0.02),
+        "learning_rate_backbone": (None, 5e-4),
         "momentum": (0.9, 0.9),
         "weight_decay": (5e-4, 5e-4),
     },
     "adamw": {
         "learning_rate": (1e-3, 1e-3),
+        "learning_rate_backbone": (None, 3e-4),
         "momentum": (None, None),
         "weight_decay": (0.05, 0.05),
     },
@@ -84,13 +86,15 @@ def _by_start(name: str, text: str, *, group: str = "optimisation", **details: A
 
 def _by_optimizer(name: str, text: str, **details: Any) -> Any:
     """A setting of `_BY_OPTIMIZER`."""
-    (scratch, weights), (adamw, _) = (values[name] for values in _BY_OPTIMIZER.values())
-    shown = f"{scratch}"
-    if weights != scratch:
-        shown += f"; from weights {weights}"
-    if adamw is not None:
-        shown += f"; with adamw {adamw}"
-    return setting(None, "optimisation", f"{text} (default: {shown})", **details)
+    shown = []
+    for optimizer, values in _BY_OPTIMIZER.items():
+        scratch, weights = values[name]
+        own = "" if optimizer == "sgd" else f" with {optimizer}"
+        if scratch is not None:
+            shown.append(f"{scratch}{own}")
+        if weights not in (None, scratch):
+            shown.append(f"{weights}{own} from weights")
+    return setting(None, "optimisation", f"{text} (default: {', '.join(shown)})", **details)
 
 
 def _option(text: str, *choices: str) -> Any:
@@ -323,10 +327,9 @@ class Config:
     learning_rate: float = _by_optimizer(
         "learning_rate", "of the optimizer, before its schedule", rule=POSITIVE
     )
-    learning_rate_backbone: float | None = setting(
-        None,
-        "optimisation",
-        "for all below the classifiers, on the same schedule; by default --learning_rate",
+    learning_rate_backbone: float | None = _by_optimizer(
+        "learning_rate_backbone",
+        "for all below the classifiers, on the same schedule; from scratch as --learning_rate",
         rule=POSITIVE,
     )
     schedule: str = _by_start(
@@ -632,12 +635,14 @@ def with_defaults(config: _Config) -> _Config:
     optimizer = config.optimizer or _BY_START["optimizer"][tuned]
     table = _BY_START | {"optimizer": (optimizer, optimizer)} | _BY_OPTIMIZER[optimizer]
     found = {name: values[tuned] for name, values in table.items()}
+    if config.freeze == "backbone":
+        found["learning_rate_backbone"] = None
     return dataclasses.replace(config, **{n: found[n] for n in found if getattr(config, n) is None})
 
 
 def recipe(config: Config) -> str:
     """How a run learns, as flags."""
-    names = (*_BY_START, *_BY_OPTIMIZER["sgd"], "learning_rate_backbone")
+    names = (*_BY_START, *_BY_OPTIMIZER["sgd"])
     values = {name: getattr(config, name) for name in names}
     return " ".join(f"--{name}={value}" for name, value in values.items() if value is not None)
 
