@@ -29,7 +29,9 @@ class Settings:
         "what to ask: the folder of an export, savedmodels/<name>/<version>, or of a run that made "
         "one; it must be named",
     )
-    dataset: str = setting("digits", "data", "'digits', a TFDS name or a folder of pictures")
+    dataset: str = setting(
+        "digits", "data", "'digits', a TFDS name, or a folder or a CSV file of pictures"
+    )
     data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
     cache_dir: str = setting(
         "", "data", "folder where images, once read, lie ready, as that of tf_cutnmix.train"

@@ -1,8 +1,8 @@
 """From the name of a data set to uint8 batches.
 
 Read `images` (what every source ends as), `splits`, `decode` (a file's bytes to pixels, in training
-and in exports), `pictures` (any file's), `folder` and `tfds` (sources), `cache` (images kept for
-later runs), `sources` (which of them a name is), `batches`.
+and in exports), `pictures` (any file's), `folder`, `table` and `tfds` (sources), `cache` (images
+kept for later runs), `sources` (which of them a name is), `batches`.
 """
 
 from tf_cutnmix.data.batches import endless_batches, ordered_batches, shuffled_batches

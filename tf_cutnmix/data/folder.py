@@ -25,7 +25,7 @@ _ENDINGS = (
 )
 # How pictures begin, whatever their files are called. Raw files of cameras begin as TIFF files do.
 _BEGINNINGS = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP", re.DOTALL)
-_ROLES = {
+ROLES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -54,13 +54,12 @@ class Layout(NamedTuple):
     notes: tuple[str, ...]
 
 
-def source(path: pathlib.Path, split: str, image_size: int) -> Source:
-    """One split; of a slice of one, each class has its share.
+def source(path: pathlib.Path, found: Layout, split: str, image_size: int) -> Source:
+    """One split of what a folder or a table holds; of a slice of one, each class has its share.
 
     Raises:
-      InputError: the folder is of neither kind, or there is no such split.
+      InputError: there is no such split.
     """
-    found = layout(path)
     splits = found.splits
     if "[" in split:
         # Of them as they are listed, by class, a slice would be the first classes.
@@ -126,7 +125,7 @@ def _of_files(
         len(paths),
         class_names,
         lambda i: str(paths[i]),
-        lambda: [files.identity(file, f"{file.relative_to(path)} {k}") for file, k in chosen],
+        lambda: [files.identity(file, f"{os.path.relpath(file, path)} {k}") for file, k in chosen],
         notes,
         broken,
     )
@@ -163,11 +162,7 @@ def layout(path: pathlib.Path) -> Layout:
     if folders:
         splits = {role: _list_classes(folder, skipped) for role, folder in folders.items()}
     else:
-        classes = _list_classes(path, skipped)
-        splits = {
-            "train": {c: [f for i, f in enumerate(fs) if i % 5 != 4] for c, fs in classes.items()},
-            "test": {c: fs[4::5] for c, fs in classes.items()},
-        }
+        splits = fifths(_list_classes(path, skipped))
     written = {own.name for place in folders.values() or [path] for own in _subfolders(place)}
     spellings = collections.Counter(map(composed, written))
     if twice := [repr(name) for name, number in sorted(spellings.items()) if number > 1]:
@@ -201,6 +196,14 @@ def _told(found: str, skipped: collections.Counter[str]) -> str:
     """A line of what was found, and of the other files by their endings."""
     others = ", ".join(f"{number} {kind}" for kind, number in skipped.most_common())
     return f"{found}; skipped {others}" if others else found
+
+
+def fifths(classes: Classes) -> dict[str, Classes]:
+    """Pictures without splits as two: every fifth of a class, in their order, is to test on."""
+    return {
+        "train": {c: [f for i, f in enumerate(fs) if i % 5 != 4] for c, fs in classes.items()},
+        "test": {c: fs[4::5] for c, fs in classes.items()},
+    }
 
 
 def has_validation(path: pathlib.Path) -> bool:
@@ -244,8 +247,8 @@ def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
     by_role = collections.defaultdict(list)
     for folder in folders:
         name = composed(folder.name)
-        by_role[_ROLES.get(name.lower(), name)].append(folder)
-    others = by_role.keys() - _ROLES.values()
+        by_role[ROLES.get(name.lower(), name)].append(folder)
+    others = by_role.keys() - ROLES.values()
     if len(others) == len(by_role):
         return {}
     if others:
@@ -280,10 +283,12 @@ def _list_classes(path: pathlib.Path, skipped: collections.Counter[str]) -> Clas
     """The pictures of each class; adds the other files by their endings."""
     folders = _subfolders(path)
     if not folders:
-        itself = composed(path.name).lower() in _ROLES
+        itself = composed(path.name).lower() in ROLES
         hint = ", or, if it is a class itself, call it otherwise than a split" if itself else ""
+        tables = [p for p in (*path.iterdir(), *path.parent.iterdir()) if p.suffix == ".csv"]
+        told = f"; if {tables[0]} names them, pass --dataset={tables[0]}" if tables else ""
         raise InputError(
-            f"{path} holds no class sub-folders: put each class's images into one{hint}"
+            f"{path} holds no class sub-folders: put each class's images into one{hint}{told}"
         )
     classes: Classes = collections.defaultdict(list)
     for folder in folders:

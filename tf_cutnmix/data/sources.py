@@ -9,7 +9,7 @@ import psutil
 import sklearn
 
 from tf_cutnmix import places
-from tf_cutnmix.data import cache, folder, tfds
+from tf_cutnmix.data import cache, folder, table, tfds
 from tf_cutnmix.data.images import Images, Source, collect, in_memory, prepare
 from tf_cutnmix.data.splits import select
 from tf_cutnmix.errors import InputError
@@ -27,7 +27,7 @@ def load(
     """Read one split of a data set.
 
     Args:
-      dataset: "digits", a folder, or the name of a TFDS image-classification data set.
+      dataset: "digits", a folder, a CSV file, or the name of a TFDS image-classification data set.
       split: TFDS split syntax, for every kind of source: "train", "train[:2000]", "train+test".
       data_dir: where TFDS looks; its own default if empty.
       image_size: pixels a side that the images are resized to; 0 keeps them as stored.
@@ -35,13 +35,16 @@ def load(
 
     A folder holds either class sub-folders with images, of which every fifth image in the
     order of the names is the test split, or one folder of class sub-folders for each split
-    (`train`, `validation`, `test`). Of the digits the last 360 are the test split.
+    (`train`, `validation`, `test`). A CSV file is as `table.layout` has it. Of the digits the last
+    360 are the test split.
 
     Raises:
       InputError: the data cannot be found, read or used as they are.
     """
     if not dataset:
-        raise InputError("--dataset is empty: name 'digits', a TFDS data set or a folder")
+        raise InputError(
+            "--dataset is empty: name 'digits', a TFDS data set, a folder or a CSV file"
+        )
     needed, free = image_size**2 * _BYTES_PER_PIXEL, psutil.virtual_memory().available
     if needed > free:
         raise InputError(
@@ -86,13 +89,15 @@ def load_unlabelled(
 
 
 def own_validation(dataset: str) -> str:
-    """The split of a folder that is there to choose the best epoch on; "" if there is none.
+    """The split of one's own pictures that is there to choose the best epoch on; "" if none is.
 
     Raises:
-      InputError: the folder's splits cannot be told apart.
+      InputError: their splits cannot be told apart.
     """
-    path = _folder(dataset)
-    return "validation" if path and folder.has_validation(path) else ""
+    if path := _folder(dataset):
+        return "validation" if folder.has_validation(path) else ""
+    path = places.table(dataset)
+    return "validation" if path and "validation" in table.layout(path).splits else ""
 
 
 def has_direction(dataset: str) -> bool:
@@ -110,8 +115,10 @@ def _source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
     if dataset == "digits":
         return _digits(split, image_size)
     if path := _folder(dataset):
-        return folder.source(path, split, image_size)
+        return folder.source(path, folder.layout(path), split, image_size)
     places.check_dataset(dataset)
+    if path := places.table(dataset):
+        return folder.source(path, table.layout(path), split, image_size)
     return tfds.source(dataset, split, data_dir, image_size)
 
 

@@ -112,9 +112,9 @@ class Config:
     dataset: str = setting(
         "digits",
         "data",
-        "'digits' (scikit-learn's, no download), a TFDS name such as 'cifar10', or a folder: "
+        "'digits' (scikit-learn's, no download), a TFDS name such as 'cifar10', a folder: "
         "class sub-folders with images, or train/ and test/ (and validation/) that hold such "
-        "sub-folders",
+        "sub-folders; or a CSV file with the columns path and label, and split if you like",
     )
     data_dir: str = setting(
         "", "data", "where TFDS keeps its data (TFDS's own default if empty)", role=Role.PLACE
