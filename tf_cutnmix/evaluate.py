@@ -37,10 +37,10 @@ class Settings:
         "", "data", "folder where images, once read, lie ready, as that of tf_cutnmix.train"
     )
     split: str = setting("test", "data", "split to evaluate on, in TFDS syntax")
-    image_size: int = setting(
+    image_size: int | str = setting(
         0,
         "data",
-        "resize images to this many pixels a side; 0: as the export does",
+        "resize images to this many pixels a side, or to width x height; 0: as the export does",
         rule=PIXELS,
     )
     batch_size: int | None = setting(

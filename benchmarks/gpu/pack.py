@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 
 from tf_cutnmix import command, data, files
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.settings import NOT_NEGATIVE, check, setting
+from tf_cutnmix.settings import PIXELS, check, setting
 
 SUMMARY = """\
 Packs the images of a data set, its training and its test split, into one file that run_bundle
@@ -46,11 +46,12 @@ class Settings:
     train_split: str = setting("train", "data", "split to train on, in TFDS syntax")
     test_split: str = setting("test", "data", "split to evaluate on")
     validation_split: str = setting("", "data", "a further split to evaluate on, if any")
-    image_size: int = setting(
+    image_size: int | str = setting(
         0,
         "data",
-        "resize images to this many pixels a side and store them as PNG; 0: as stored",
-        rule=NOT_NEGATIVE,
+        "resize images to this many pixels a side, or to width x height, and store them as PNG; "
+        "0: as stored",
+        rule=PIXELS,
     )
 
     def __post_init__(self) -> None:

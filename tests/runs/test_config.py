@@ -66,7 +66,7 @@ def flagfile(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         ("teacher_memory", (-0.1, 1.1, math.nan)),
         ("epochs", (0, -1, 10**6 + 1, 2**70)),
         ("num_peers", (0, 101)),
-        ("image_size", (-1, 2**15 + 1)),
+        ("image_size", (-1, 2**15 + 1, "64x", "0x5", "64x32769", "6.5")),
         ("batch_size", (0, 2**31)),
         ("seed", (-1, 2**32)),
         ("restarts", ("x", "9" * 5000)),

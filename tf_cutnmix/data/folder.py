@@ -15,6 +15,7 @@ import tensorflow as tf
 from tf_cutnmix import files
 from tf_cutnmix.data import pictures
 from tf_cutnmix.data.images import Source
+from tf_cutnmix.data.resizing import Target
 from tf_cutnmix.data.splits import in_proportion, select
 from tf_cutnmix.errors import InputError, RunError, listed
 from tf_cutnmix.escaping import composed
@@ -54,7 +55,7 @@ class Layout(NamedTuple):
     notes: tuple[str, ...]
 
 
-def source(path: pathlib.Path, found: Layout, split: str, image_size: int) -> Source:
+def source(path: pathlib.Path, found: Layout, split: str, target: Target | None) -> Source:
     """One split of what a folder or a table holds; of a slice of one, each class has its share.
 
     Raises:
@@ -71,10 +72,10 @@ def source(path: pathlib.Path, found: Layout, split: str, image_size: int) -> So
     if "[" in split:
         chosen.sort(key=lambda one: one[::-1])
     every = [file for listed in found.splits.values() for file, _ in listed]
-    return _of_files(path, chosen, every, found.class_names, found.notes, image_size)
+    return _of_files(path, chosen, every, found.class_names, found.notes, target)
 
 
-def unlabelled(path: pathlib.Path, image_size: int) -> Source:
+def unlabelled(path: pathlib.Path, target: Target | None) -> Source:
     """All pictures at any depth below a folder, without labels, in the order of their paths.
 
     Raises:
@@ -85,7 +86,7 @@ def unlabelled(path: pathlib.Path, image_size: int) -> Source:
         raise InputError(f"{path} holds no images ({', '.join(_ENDINGS)})")
     skipped = collections.Counter(map(_kind, others))
     note = _told(f"{path}: {len(listed)} pictures without labels", skipped)
-    return _of_files(path, [(file, -1) for file in listed], listed, (), (note,), image_size)
+    return _of_files(path, [(file, -1) for file in listed], listed, (), (note,), target)
 
 
 def _of_files(
@@ -94,7 +95,7 @@ def _of_files(
     every: Sequence[pathlib.Path],
     class_names: tuple[str, ...],
     notes: tuple[str, ...],
-    image_size: int,
+    target: Target | None,
 ) -> Source:
     """Pictures below a folder with their labels; `every` is looked through for broken ones."""
     paths = [file for file, _ in chosen]
@@ -102,7 +103,7 @@ def _of_files(
     def read(file: pathlib.Path) -> tuple[np.ndarray, bytes]:
         content = file.read_bytes()
         digest = hashlib.blake2b(content, digest_size=16).digest()
-        return pictures.read(content, image_size), digest
+        return pictures.read(content, target), digest
 
     def examples() -> Iterator[tuple[np.ndarray, int, bytes]]:
         for (image, digest), (_, label) in zip(_each(read, paths), chosen, strict=True):

@@ -162,8 +162,12 @@ class Config:
     unlabelled_ratio: int = setting(
         3, "data", "unlabelled images for each labelled one of a step", rule=COUNT
     )
-    image_size: int = setting(
-        0, "data", "resize images to this many pixels a side; 0: as stored", rule=PIXELS
+    image_size: int | str = setting(
+        0,
+        "data",
+        "resize images to this many pixels a side, or to width x height, such as 96x64; 0: as "
+        "stored",
+        rule=PIXELS,
     )
     crop: float = setting(
         0.125,

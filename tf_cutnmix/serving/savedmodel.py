@@ -14,7 +14,7 @@ import tensorflow as tf
 from scipy import special
 
 from tf_cutnmix import files
-from tf_cutnmix.data.images import resize
+from tf_cutnmix.data.resizing import resize
 from tf_cutnmix.errors import RunError, first_line
 from tf_cutnmix.networks.foreign import copy_layer
 from tf_cutnmix.serving.formats import Predict, check_installed, convert

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.data.decode import decode
-from tf_cutnmix.data.images import resize
+from tf_cutnmix.data.resizing import resize
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.networks.heatmap import heatmaps, looked_at
 
