@@ -74,6 +74,7 @@ def main(settings: Settings) -> None:
             settings.split,
             data_dir=settings.data_dir,
             image_size=settings.image_size or export.image_size,
+            resize=export.resize,
             cache_dir=settings.cache_dir,
         )
     names = export.class_names if settings.classes_by_position else images.class_names

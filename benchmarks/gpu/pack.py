@@ -53,6 +53,9 @@ class Settings:
         "0: as stored",
         rule=PIXELS,
     )
+    resize: str = setting(
+        "squash", "data", "how, as of tf_cutnmix.train", choices=("squash", "crop", "pad")
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -106,7 +109,11 @@ def _resized(
     splits, names = {}, ()
     for name, split in wanted.items():
         images = data.load(
-            settings.dataset, split, data_dir=settings.data_dir, image_size=settings.image_size
+            settings.dataset,
+            split,
+            data_dir=settings.data_dir,
+            image_size=settings.image_size,
+            resize=settings.resize,
         )
         encoded = [tf.io.encode_png(pixels).numpy() for pixels in images.pixels]
         splits[name], names = Encoded(encoded, images.labels.tolist(), split), images.class_names

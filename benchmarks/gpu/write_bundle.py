@@ -172,6 +172,7 @@ def _training_images(settings: Settings) -> data.Images:
         settings.train_split,
         data_dir=settings.data_dir,
         image_size=settings.image_size,
+        resize=settings.resize,
     )
     return data.hold_out(images.with_facts(), settings.validation_fraction)[0]
 

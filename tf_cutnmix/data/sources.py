@@ -23,7 +23,13 @@ _BYTES_PER_PIXEL = 27
 
 
 def load(
-    dataset: str, split: str, *, data_dir: str = "", image_size: int | str = 0, cache_dir: str = ""
+    dataset: str,
+    split: str,
+    *,
+    data_dir: str = "",
+    image_size: int | str = 0,
+    resize: str = "squash",
+    cache_dir: str = "",
 ) -> Images:
     """Read one split of a data set.
 
@@ -33,6 +39,7 @@ def load(
       data_dir: where TFDS looks; its own default if empty.
       image_size: pixels a side that the images are resized to, or width and height as "96x64"; 0
         keeps them as stored.
+      resize: how, of `resizing.RESIZINGS`.
       cache_dir: where they are kept for later runs, or found; empty: nowhere.
 
     A folder holds either class sub-folders with images, of which every fifth image in the
@@ -47,7 +54,7 @@ def load(
         raise InputError(
             "--dataset is empty: name 'digits', a TFDS data set, a folder or a CSV file"
         )
-    target = resizing.target(image_size)
+    target = resizing.target(image_size, resize)
     needed = target.height * target.width * _BYTES_PER_PIXEL if target else 0
     free = psutil.virtual_memory().available
     if needed > free:
@@ -70,7 +77,13 @@ def load(
 
 
 def load_unlabelled(
-    dataset: str, place: str, *, data_dir: str = "", image_size: int | str = 0, cache_dir: str = ""
+    dataset: str,
+    place: str,
+    *,
+    data_dir: str = "",
+    image_size: int | str = 0,
+    resize: str = "squash",
+    cache_dir: str = "",
 ) -> Images:
     """Read images whose labels, if they have any, are never looked at.
 
@@ -81,7 +94,7 @@ def load_unlabelled(
     Raises:
       InputError: they cannot be found or read.
     """
-    path, target = pathlib.Path(os.path.expanduser(place)), resizing.target(image_size)
+    path, target = pathlib.Path(os.path.expanduser(place)), resizing.target(image_size, resize)
     if path.is_dir():
         source = folder.unlabelled(path, target)
     elif os.sep in place:

@@ -169,6 +169,14 @@ class Config:
         "stored",
         rule=PIXELS,
     )
+    resize: str = setting(
+        "squash",
+        "data",
+        "how images of another shape get this size; crop: the short side gets it, and what is "
+        "beyond on the long one is cut off; pad: the long side gets it, with black beside it; "
+        "exports do the same",
+        choices=("squash", "crop", "pad"),
+    )
     crop: float = setting(
         0.125,
         "data",

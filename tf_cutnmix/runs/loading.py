@@ -99,7 +99,7 @@ def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
         checkpoint.
     """
     settings: dict[str, Any] = {
-        name: getattr(config, name) for name in ("data_dir", "image_size", "cache_dir")
+        name: getattr(config, name) for name in ("data_dir", "image_size", "resize", "cache_dir")
     }
     names = {"train": config.train_split, "test": config.test_split}
     if own := validation_split(config):
