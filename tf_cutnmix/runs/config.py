@@ -177,10 +177,11 @@ class Config:
         "exports do the same",
         choices=("squash", "crop", "pad"),
     )
-    crop: float = setting(
-        0.125,
+    crop: float | None = setting(
+        None,
         "data",
-        "random crops after padding each side by this part of it (4 pixels of 32); 0: none",
+        "random crops after padding each side by this part of it; by default 0.125, 4 pixels of "
+        "32, of images that are smaller than 65 pixels or show characters; 0: none",
         rule=BELOW_1,
     )
     flip: str = setting(
@@ -189,11 +190,12 @@ class Config:
         "random mirror images; auto: not for characters (digits, mnist, svhn_cropped, ...)",
         choices=("auto", "on", "off"),
     )
-    augment: str = setting(
-        "none",
+    augment: str | None = setting(
+        None,
         "data",
-        "what else is done to images after crops and mirror images",
-        choices=("none", "augmix", "gridmask", "randaugment"),
+        "what else is done to images after crops and mirror images; photo: random resized crops in "
+        "place of padded ones, the default where --crop is open and has none",
+        choices=("none", "photo", "augmix", "gridmask", "randaugment"),
     )
     balance: str = setting(
         "none",
@@ -590,7 +592,7 @@ def chosen_formats(export_format: str) -> tuple[str, ...]:
 # Where a run finds and leaves its files, which says nothing about what it does.
 PLACES = names_of(Config, Role.PLACE)
 # What a run finds for itself, and a resumed one does not find anew.
-_OPEN = ("batch_size", *_BY_START, *_BY_OPTIMIZER["sgd"])
+_OPEN = ("batch_size", "crop", "augment", *_BY_START, *_BY_OPTIMIZER["sgd"])
 _Config = TypeVar("_Config", bound=Config)
 
 
@@ -620,6 +622,8 @@ def meaningless(config: Config) -> dict[str, str]:
         found["jit"] = f"with --distribute={config.distribute}, which XLA cannot compile"
     if config.method == "independent":
         found["temperature"] = "with --method=independent, which imitates nothing"
+    if config.augment == "photo" and config.crop:
+        found["crop"] = "with --augment=photo, which crops otherwise"
     if config.optimizer == "adamw":
         found["momentum"] = "with --optimizer=adamw"
     if config.freeze == "backbone":
