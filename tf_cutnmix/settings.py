@@ -51,6 +51,16 @@ PIXELS = Rule(
     ),
     "a whole number of pixels a side from 0 to 32,768, or width x height, such as 96x64",
 )
+FOLD = Rule(
+    lambda text: (
+        not text
+        or (
+            bool(re.fullmatch("[1-9][0-9]{0,2}/[1-9][0-9]{0,2}", text))
+            and max(int(text.split("/")[0]), 2) <= int(text.split("/")[1])
+        )
+    ),
+    "one of 2 folds or more, such as 1/5",
+)
 BELOW_1 = Rule(lambda value: 0 <= value < 1, "at least 0 and below 1")
 FRACTION = Rule(lambda value: 0 <= value <= 1, "from 0 to 1")
 EPOCHS = Rule(

@@ -9,12 +9,13 @@ from tf_cutnmix.data.batches import endless_batches, ordered_batches, shuffled_b
 from tf_cutnmix.data.images import Images
 from tf_cutnmix.data.resizing import resize
 from tf_cutnmix.data.sources import has_direction, load, load_unlabelled, own_validation
-from tf_cutnmix.data.splits import draw, hold_out
+from tf_cutnmix.data.splits import draw, fold, hold_out
 
 __all__ = [
     "Images",
     "draw",
     "endless_batches",
+    "fold",
     "has_direction",
     "hold_out",
     "load",

@@ -15,6 +15,7 @@ from tf_cutnmix.settings import (
     BELOW_1,
     COUNT,
     EPOCHS,
+    FOLD,
     FRACTION,
     NOT_NEGATIVE,
     PEERS,
@@ -161,6 +162,13 @@ class Config:
     )
     unlabelled_ratio: int = setting(
         3, "data", "unlabelled images for each labelled one of a step", rule=COUNT
+    )
+    fold: str = setting(
+        "",
+        "data",
+        "test on one of several parts of the images, such as 2/5, and train on the others: the "
+        "images of --train_split and --test_split, drawn by --seed, each class in proportion",
+        rule=FOLD,
     )
     image_size: int | str = setting(
         0,
