@@ -31,3 +31,8 @@ def test_padded_crops_are_for_small_images_and_resized_ones_for_photos(
     ).config
     assert (config.augment, config.crop) == (augment, crop)
     assert f"--augment={augment}\n" in config.flagfile()
+
+
+def test_each_fold_has_a_folder_of_its_own() -> None:
+    folders = [Config(fold=fold).folder for fold in ("", "1/5", "2/5")]
+    assert folders[1:] == [f"{folders[0]}_fold{number}of5" for number in (1, 2)]

@@ -567,7 +567,8 @@ class Config:
     def folder(self) -> str:
         """`workdir`, or the folder that is made up from the settings."""
         recipe = "_".join(self.recipe)
-        return self.workdir or f"runs/{self.name}_{recipe}_seed{self.seed}"
+        fold = self.fold and f"_fold{self.fold.replace('/', 'of')}"
+        return self.workdir or f"runs/{self.name}_{recipe}_seed{self.seed}{fold}"
 
     @property
     def recipe(self) -> tuple[str, ...]:
