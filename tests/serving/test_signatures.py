@@ -200,7 +200,7 @@ def test_what_is_cut_off_or_black_is_so_in_other_runtimes_too(how, before, after
 def test_every_signature_resizes_as_training_does(how: str) -> None:
     network = tiny_peer()
     images = random_images(3, 13, 30, 3)
-    functions = signatures([network], 1000, how)
+    functions = signatures([network], 1000, how=how)
     files = tf.constant([tf.io.encode_png(image).numpy() for image in images])
     expected = network(resize(images, (8, 8), how), training=False)
     for name in ("serving_default", "serve_bytes", "portable"):

@@ -16,9 +16,9 @@ _LUMA = (0.299, 0.587, 0.114)
 def signatures(
     networks: Sequence[keras.Model],
     max_pixels: int,
-    how: str = "squash",
     temperature: float = 1.0,
     confident_from: float = 0.0,
+    how: str = "squash",
 ) -> dict[str, tf.types.experimental.GenericFunction]:
     """The signatures of an export, by name.
 
