@@ -180,7 +180,6 @@ def test_images_are_resized_to_what_is_asked_or_what_the_export_takes(
     record.write_text('{"input": {"height": 6, "width": 6}}')
     evaluate.main(settings_of(tmp_path / "exports", pictures))
     assert json.loads(capsys.readouterr().out) == resized
-    for content in ('{"input": {"height": 6, "width": 7}}', '{"input": 3}'):
-        record.write_text(content)
-        with pytest.raises(InputError, match=r"--image_size|is no export"):
-            evaluate.main(settings_of(tmp_path / "exports", pictures))
+    record.write_text('{"input": 3}')
+    with pytest.raises(InputError, match="is no export"):
+        evaluate.main(settings_of(tmp_path / "exports", pictures))

@@ -107,10 +107,19 @@ def test_values_have_the_type_of_their_setting_and_overwriting_takes_the_place_o
     assert found == [(rate, arch, True, False) for rate in (0.1, 0.01) for arch in ("a,b", "c")]
 
 
+def test_folds_make_a_run_for_each_part():
+    configs = sweep.make_configs(settings("--folds=3", "--grid=seed=0,1"))
+    assert [*configs][:2] == ["seed=0,fold=1_3", "seed=0,fold=2_3"]
+    assert [config.fold for config in configs.values()] == ["1/3", "2/3", "3/3"] * 2
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         ([], ["--grid is missing"]),
+        (["--folds=1"], ["--folds=1", "from 2 to 100"]),
+        (["--grid=fold=0/5"], ["--fold=0/5", "such as 1/5"]),
+        (["--grid=fold=6/5"], ["--fold=6/5"]),
         (["--grid=methd=dml"], ["'methd'", "did you mean 'method'"]),
         (["--grid=epochs=1,0"], ["--epochs=0", "from 1 to 1,000,000"]),
         (["--grid=dataset=a/b,a:b"], ["dataset=a_b", "share"]),

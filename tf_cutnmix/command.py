@@ -219,11 +219,15 @@ class _Number(flags.ArgumentParser):
 
 
 class _NumberOrWord(flags.ArgumentParser):
-    """A number where the text is one, else the text."""
+    """A number of a kind where the text is one, else the text."""
+
+    def __init__(self, kind: Callable[[Any], float]) -> None:
+        super().__init__()
+        self.kind = kind
 
     def parse(self, argument: Any) -> float | str:
         try:
-            return float(argument)
+            return self.kind(argument)
         except ValueError:
             return str(argument)
 
@@ -240,7 +244,8 @@ def _define(field: dataclasses.Field, values: flags.FlagValues) -> None:
         flags.DEFINE(_Number(kind, words), **options)
     else:
         define: dict[Any, Callable[..., object]] = {
-            float | str: functools.partial(flags.DEFINE, _NumberOrWord()),
+            float | str: functools.partial(flags.DEFINE, _NumberOrWord(float)),
+            int | str: functools.partial(flags.DEFINE, _NumberOrWord(int)),
             bool: flags.DEFINE_bool,
             str: flags.DEFINE_string,
             tuple: flags.DEFINE_multi_string,

@@ -29,16 +29,18 @@ class Settings:
         "what to ask: the folder of an export, savedmodels/<name>/<version>, or of a run that made "
         "one; it must be named",
     )
-    dataset: str = setting("digits", "data", "'digits', a TFDS name or a folder of pictures")
+    dataset: str = setting(
+        "digits", "data", "'digits', a TFDS name, or a folder or a CSV file of pictures"
+    )
     data_dir: str = setting("", "data", "where TFDS keeps its data (TFDS's own default if empty)")
     cache_dir: str = setting(
         "", "data", "folder where images, once read, lie ready, as that of tf_cutnmix.train"
     )
     split: str = setting("test", "data", "split to evaluate on, in TFDS syntax")
-    image_size: int = setting(
+    image_size: int | str = setting(
         0,
         "data",
-        "resize images to this many pixels a side; 0: as the export does",
+        "resize images to this many pixels a side, or to width x height; 0: as the export does",
         rule=PIXELS,
     )
     batch_size: int | None = setting(
@@ -72,6 +74,7 @@ def main(settings: Settings) -> None:
             settings.split,
             data_dir=settings.data_dir,
             image_size=settings.image_size or export.image_size,
+            resize=export.resize,
             cache_dir=settings.cache_dir,
         )
     names = export.class_names if settings.classes_by_position else images.class_names

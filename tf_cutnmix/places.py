@@ -4,16 +4,26 @@ import difflib
 import glob
 import os
 import pathlib
+from collections.abc import Callable
 
 from tf_cutnmix.errors import InputError
 
 # What --weights_from names that is no file.
 NO_FILE = ("none", "imagenet", "own")
+_TABLES = (".csv", ".tsv")
+
+
+def table(dataset: str) -> pathlib.Path | None:
+    """The CSV file that the name of a data set stands for, if any."""
+    path = pathlib.Path(os.path.expanduser(dataset))
+    return path if path.suffix.lower() in _TABLES and not path.is_dir() else None
 
 
 def check_dataset(dataset: str) -> None:
-    """Raise `InputError` for a data set whose name can only be a folder's that is not there."""
-    if dataset.startswith((".", "~", os.sep)):
+    """Raise `InputError` for a data set whose name can only be a place's where nothing is."""
+    if table(dataset):
+        _check(dataset, "dataset", "file", pathlib.Path.is_file)
+    elif dataset.startswith((".", "~", os.sep)):
         check_folder(dataset, "dataset")
 
 
@@ -25,16 +35,20 @@ def check_weights(source: str) -> None:
 
 def check_folder(folder: str, flag: str = "") -> None:
     """Raise `InputError` unless a folder is there; one of nearly the same name is proposed."""
-    path = pathlib.Path(os.path.expanduser(folder))
-    if path.is_dir():
+    _check(folder, flag, "folder", pathlib.Path.is_dir)
+
+
+def _check(place: str, flag: str, kind: str, is_one: Callable[[pathlib.Path], bool]) -> None:
+    path = pathlib.Path(os.path.expanduser(place))
+    if is_one(path):
         return
-    around = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+    around = [p.name for p in path.parent.iterdir() if is_one(p)] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, around, n=1)
     meant = ""
     if near:
-        meant = f": did you mean {os.path.join(os.path.dirname(folder.rstrip(os.sep)), near[0])!r}?"
-    named = f"--{flag}={folder}" if flag else folder
-    raise InputError(f"{named}: there is no such folder{meant}")
+        meant = f": did you mean {os.path.join(os.path.dirname(place.rstrip(os.sep)), near[0])!r}?"
+    named = f"--{flag}={place}" if flag else place
+    raise InputError(f"{named}: there is no such {kind}{meant}")
 
 
 def matching(place: str) -> list[pathlib.Path]:

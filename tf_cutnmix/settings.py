@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import numbers
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -44,8 +45,21 @@ AT_LEAST_1 = Rule(lambda value: 1 <= value < 2**31, "a whole number of 1 or more
 COUNT = Rule(lambda value: 1 <= value <= 10**6, "a whole number from 1 to 1,000,000")
 PEERS = Rule(lambda value: 1 <= value <= 100, "a whole number from 1 to 100")
 PIXELS = Rule(
-    lambda value: 0 <= value <= 2**15,
-    "a whole number of pixels a side from 0 to 32,768, as images are made squares",
+    lambda value: (
+        bool(re.fullmatch("0|[1-9][0-9]{0,4}(x[1-9][0-9]{0,4})?", str(value)))
+        and max(map(int, str(value).split("x"))) <= 2**15
+    ),
+    "a whole number of pixels a side from 0 to 32,768, or width x height, such as 96x64",
+)
+FOLD = Rule(
+    lambda text: (
+        not text
+        or (
+            bool(re.fullmatch("[1-9][0-9]{0,2}/[1-9][0-9]{0,2}", text))
+            and max(int(text.split("/")[0]), 2) <= int(text.split("/")[1])
+        )
+    ),
+    "one of 2 folds or more, such as 1/5",
 )
 BELOW_1 = Rule(lambda value: 0 <= value < 1, "at least 0 and below 1")
 FRACTION = Rule(lambda value: 0 <= value <= 1, "from 0 to 1")

@@ -31,6 +31,7 @@ _JOBS = Rule(
     lambda jobs: jobs == "auto" or (jobs.isdecimal() and len(jobs) <= 4 and int(jobs) >= 1),
     "a whole number from 1 to 9,999, or auto",
 )
+_FOLDS = Rule(lambda folds: folds == 0 or 2 <= folds <= 100, "0, or from 2 to 100")
 _NOT_VARIED = names_of(Config, Role.PLACE, Role.KEPT, Role.EARLIER_RUN)
 _FLAGFILE = "flagfile"
 
@@ -69,6 +70,12 @@ class Settings(Config):
         "arch=resnet8,resnet14|resnet20; flagfile=one.cfg,other.cfg varies several at once; "
         "method=all: every method",
     )
+    folds: int = setting(
+        0,
+        "grid",
+        "so many runs of each, every one tested on another part of the images (--fold); 0: none",
+        rule=_FOLDS,
+    )
     jobs: str = setting(
         "1",
         "grid",
@@ -87,7 +94,7 @@ class Settings(Config):
         super().__post_init__()
         if not self.workdir:
             raise InputError("--workdir is missing: name the folder of the sweep")
-        if not self.grid:
+        if not self.grid and not self.folds:
             raise InputError('--grid is missing: name what to vary, such as --grid="seed=0,1,2"')
 
 
@@ -177,6 +184,8 @@ def make_configs(settings: Settings) -> dict[str, Config]:
     """
     shared = {f.name: getattr(settings, f.name) for f in dataclasses.fields(Config)}
     values = grid.parse(settings.grid)
+    if settings.folds:
+        values["fold"] = tuple(f"{k}/{settings.folds}" for k in range(1, settings.folds + 1))
     if values.get("method") == ("all",):
         values["method"] = METHODS
     for name in values:

@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 
 from tf_cutnmix import command, data, files
 from tf_cutnmix.errors import InputError
-from tf_cutnmix.settings import NOT_NEGATIVE, check, setting
+from tf_cutnmix.settings import PIXELS, check, setting
 
 SUMMARY = """\
 Packs the images of a data set, its training and its test split, into one file that run_bundle
@@ -46,11 +46,15 @@ class Settings:
     train_split: str = setting("train", "data", "split to train on, in TFDS syntax")
     test_split: str = setting("test", "data", "split to evaluate on")
     validation_split: str = setting("", "data", "a further split to evaluate on, if any")
-    image_size: int = setting(
+    image_size: int | str = setting(
         0,
         "data",
-        "resize images to this many pixels a side and store them as PNG; 0: as stored",
-        rule=NOT_NEGATIVE,
+        "resize images to this many pixels a side, or to width x height, and store them as PNG; "
+        "0: as stored",
+        rule=PIXELS,
+    )
+    resize: str = setting(
+        "squash", "data", "how, as of tf_cutnmix.train", choices=("squash", "crop", "pad")
     )
 
     def __post_init__(self) -> None:
@@ -105,7 +109,11 @@ def _resized(
     splits, names = {}, ()
     for name, split in wanted.items():
         images = data.load(
-            settings.dataset, split, data_dir=settings.data_dir, image_size=settings.image_size
+            settings.dataset,
+            split,
+            data_dir=settings.data_dir,
+            image_size=settings.image_size,
+            resize=settings.resize,
         )
         encoded = [tf.io.encode_png(pixels).numpy() for pixels in images.pixels]
         splits[name], names = Encoded(encoded, images.labels.tolist(), split), images.class_names

@@ -63,7 +63,7 @@ class Settings(Config):
         names = split_names(self.further_seeds)
         if not all(name.isdecimal() and SEED.holds(int(name)) for name in names):
             raise InputError(f"--further_seeds={self.further_seeds}: write whole numbers: 1,2,3")
-        if self.augment != "none":
+        if self.augment not in (None, "none", "photo"):
             raise InputError(f"XLA cannot compile --augment={self.augment}: leave it out")
         if self.method == "kd":
             raise InputError("XLA cannot compile --method=kd: a bundle takes every other method")
@@ -172,6 +172,7 @@ def _training_images(settings: Settings) -> data.Images:
         settings.train_split,
         data_dir=settings.data_dir,
         image_size=settings.image_size,
+        resize=settings.resize,
     )
     return data.hold_out(images.with_facts(), settings.validation_fraction)[0]
 

@@ -1,5 +1,6 @@
 """Images that are resized, and those that the memory does not take."""
 
+import math
 import pathlib
 import types
 
@@ -51,6 +52,44 @@ def test_resize_is_an_anti_aliased_linear_filter(size: tuple[int, int]) -> None:
     resized = data.resize(images, size).numpy()
     assert resized.dtype == np.uint8
     assert np.abs(resized - filtered(images, size)).max() < 0.501
+
+
+def cut_or_padded(images: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
+    """`filtered` in the right proportions, and then the middle of it, or zeros around it."""
+    scale = {"crop": max, "pad": min}[how](
+        a / b for a, b in zip(size, images.shape[1:3], strict=True)
+    )
+    inside = [max(1, math.floor(scale * side + 0.5)) for side in images.shape[1:3]]
+    whole = filtered(images, tuple(inside))
+    for axis, (wanted, has) in enumerate(zip(size, inside, strict=True), start=1):
+        beyond = abs(has - wanted) // 2
+        if has > wanted:
+            whole = np.take(whole, range(beyond, beyond + wanted), axis=axis)
+        else:
+            around = [(0, 0)] * 4
+            around[axis] = (beyond, wanted - has - beyond)
+            whole = np.pad(whole, around)
+    return whole
+
+
+@pytest.mark.parametrize("how", ["crop", "pad"])
+@pytest.mark.parametrize("size", [(3, 4), (8, 8), (13, 21), (20, 6), (1, 9)])
+@pytest.mark.parametrize("before", [(8, 12), (15, 4), (9, 9)])
+def test_proportions_are_kept_by_cutting_off_and_by_black_bars(before, size, how) -> None:
+    images = noise(*before)[np.newaxis] | 1  # no pixel is black
+    resized = data.resize(images, size, how).numpy()
+    expected = cut_or_padded(images, size, how)
+    assert np.abs(resized - expected).max() < 0.501
+    np.testing.assert_array_equal(resized == 0, expected == 0)
+    np.testing.assert_array_equal(data.resize(images[0], size, how), resized[0])
+
+
+def test_a_picture_of_the_right_proportions_is_resized_alike_however() -> None:
+    images = noise(8, 12)[np.newaxis]
+    for size in ((4, 6), (20, 30)):
+        squashed = data.resize(images, size)
+        for how in ("crop", "pad"):
+            np.testing.assert_array_equal(data.resize(images, size, how), squashed)
 
 
 @pytest.mark.parametrize("shape", [[None] * 4, [None, None, None, 3], [None, 8, 12, 3]])

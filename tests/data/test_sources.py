@@ -30,6 +30,8 @@ def test_digits_are_those_of_scikit_learn_and_the_last_360_are_the_test_split() 
     larger = data.load("digits", "test[:5]", image_size=12)
     test = data.load("digits", "test[:5]")
     np.testing.assert_array_equal(larger.pixels, data.resize(test.pixels, (12, 12)))
+    wide = data.load("digits", "test[:5]", image_size="16x12")
+    np.testing.assert_array_equal(wide.pixels, data.resize(test.pixels, (12, 16)))
 
 
 def test_unlabelled_images_are_a_folder_or_a_split_without_its_labels(pets, tmp_path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.data.pictures import numbered
-from tf_cutnmix.data import Images, draw, hold_out
+from tf_cutnmix.data import Images, draw, fold, hold_out
 from tf_cutnmix.data.splits import in_proportion
 from tf_cutnmix.errors import InputError
 
@@ -111,3 +111,26 @@ def test_held_out_images_are_the_same_in_every_run_and_come_from_everywhere() ->
     np.random.seed(123)
     np.testing.assert_array_equal(hold_out(images, 0.5)[1].pixels[:, 0, 0, 0], first)
     assert 30 < np.sum(first < 100) < 70
+
+
+def test_each_image_is_in_one_fold_which_has_its_share_of_each_class() -> None:
+    images = labelled(*[0] * 10, *[1] * 20, *[2] * 5)
+    parts = [fold(images, number, 5, seed=3) for number in range(1, 6)]
+    assert [part.counts.tolist() for _, part in parts] == [[2, 4, 1]] * 5
+    everything = set(images.digests())
+    for rest, part in parts:
+        assert set(rest.digests()) | set(part.digests()) == everything
+        assert not set(rest.digests()) & set(part.digests())
+    assert len({digest for _, part in parts for digest in part.digests()}) == 35
+    again, other = (fold(images, 2, 5, seed)[1].digests() for seed in (3, 4))
+    assert again == parts[1][1].digests() != other
+
+
+def test_equal_images_are_in_one_fold_and_count_once() -> None:
+    images = labelled(*[0] * 8, *[1] * 8, twins={0: 1, 2: 3, 9: 1})
+    for number in range(1, 4):
+        rest, part = fold(images, number, 3, seed=0)
+        assert len(rest.labels) + len(part.labels) == 16
+        assert not set(rest.digests()) & set(part.digests())
+    with pytest.raises(InputError, match=r"--fold=1/7: the class '0' has 6 images that differ"):
+        fold(images, 1, 7, seed=0)

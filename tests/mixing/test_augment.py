@@ -7,6 +7,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+import scipy.ndimage
 import scipy.stats
 import tensorflow as tf
 from hypothesis import given
@@ -18,7 +19,7 @@ from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment
 from tf_cutnmix.mixing.augment import AUGMENTATIONS, Augment, CropAndFlip, shift
 
-NAMES = [name for name in AUGMENTATIONS if name != "none"]
+NAMES = [name for name in AUGMENTATIONS if name not in ("none", "photo")]
 
 
 def cropped_and_flipped(image, down, right, mirrored):
@@ -112,6 +113,57 @@ def test_each_call_seed_and_step_draws_anew_and_repeats(flip):
 def test_crop_out_of_range_is_refused(crop):
     with pytest.raises(ValueError, match=f"crop must be at least 0 and below 1.*crop={crop}"):
         CropAndFlip(crop=crop)
+
+
+# Random resized crops
+
+
+def stretched(image, top, left, height, width, mirrored):
+    """A box in the size of its image by SciPy, at the middles of pixels and at 256ths of them."""
+    places = []
+    for first, size, length in zip((top, left), (height, width), image.shape, strict=False):
+        middles = (np.arange(length) + 0.5) * size / length - 0.5
+        places.append(first + np.clip(np.floor(256 * middles) / 256, 0, size - 1))
+    grid = np.meshgrid(*places, indexing="ij")
+    channels = [scipy.ndimage.map_coordinates(c, grid, order=1) for c in np.moveaxis(image, -1, 0)]
+    box = np.stack(channels, axis=-1)
+    return box[:, ::-1] if mirrored else box
+
+
+@given(st.tuples(st.integers(1, 12), st.integers(1, 12)), st.data())
+def test_a_box_becomes_as_large_as_its_image(size, data):
+    random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    images = random.integers(0, 256, (3, *size, 2)).astype("float64")
+    sizes = random.integers(1, np.array(size) + 1, (3, 2))
+    corners = random.integers(0, size - sizes + 1)
+    mirrored = random.integers(2, size=3).astype(bool)
+    given_boxes = [tf.constant(x, tf.int32) for x in (corners, sizes)]
+    for dtype, tolerance in (("float32", 1e-3), ("uint8", 0.501)):
+        made = augment.stretch(tf.cast(images, dtype), *given_boxes, tf.constant(mirrored))
+        assert made.dtype == dtype
+        for k in range(3):
+            expected = stretched(images[k], *corners[k], *sizes[k], mirrored[k])
+            np.testing.assert_allclose(made[k], expected, rtol=0, atol=tolerance)
+
+
+def test_resized_crops_pass_the_harness(tmp_path):
+    images = np.random.default_rng(0).integers(256, size=(4, 8, 12, 3)).astype("uint8")
+    harness.check_layer(augment.ResizedCrop(seed=3), images, tmp_path)
+
+
+def test_boxes_have_the_areas_and_ratios_of_the_paper_in_any_place_of_the_image():
+    sizes = augment.box_sizes(200, 300) / [200, 300]
+    areas, ratios = sizes.prod(axis=1), sizes[:, 0] / sizes[:, 1]
+    assert (areas.min(), areas.max()) == pytest.approx((0.08, 1), abs=0.01)
+    assert (ratios.min(), ratios.max()) == pytest.approx((3 / 4, 4 / 3), abs=0.02)
+    assert scipy.stats.kstest(areas[areas < 0.7], "uniform", (0.08, 0.62)).pvalue > 0.01
+    assert (augment.box_sizes(1, 1) == 1).all()
+    images = np.zeros([4000, 8, 8, 1], "float32")
+    images[:, 3, 5] = 1
+    seen = augment.ResizedCrop(flip=False, seed=0)(images, step=0).numpy().any(axis=(1, 2, 3))
+    assert 0.3 < seen.mean() < 0.9
+    whole = np.full([50, 8, 9, 1], 200, "uint8")
+    np.testing.assert_array_equal(augment.ResizedCrop(seed=0)(whole, step=0), whole)
 
 
 # Augmentations
@@ -241,13 +293,14 @@ def test_gridmask_blackens_a_quarter_of_the_pixels_in_places_of_each_sample():
     assert black.mean() == pytest.approx(0.25, abs=0.1)
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS)
+@pytest.mark.parametrize("name", ["none", *NAMES])
 def test_augmentation_is_built_by_name(name):
     layer = augment.build(name, crop=0.2, flip=False, seed=3)
     expected = {"crop": 0.2, "flip": False, "seed": 3}
     expected |= {} if name == "none" else {"augmentation": name}
     assert layer.get_config() | expected == layer.get_config()
     assert (type(layer) is CropAndFlip) == (name == "none")
+    assert augment.build("photo", crop=0, flip=False, seed=3).get_config()["flip"] is False
 
 
 def test_unknown_augmentation_is_refused_with_a_hint():

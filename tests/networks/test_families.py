@@ -230,6 +230,21 @@ def test_an_unknown_name_is_refused_with_the_nearest_one(name, nearest):
         find(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet101", "6n.2.*ImageNet is keras_resnet101"),
+        ("resnet18", "keras_resnet50 and deeper"),
+        ("efficientnet_b0", "keras_efficientnet_b0"),
+        ("densenet121", "keras_densenet121"),
+        ("vit_b_16", "module:function"),
+    ],
+)
+def test_networks_of_imagenet_are_named_as_they_are_here(name, words):
+    with pytest.raises(InputError, match=words):
+        find(name)
+
+
 def test_a_name_that_is_near_none_is_refused_with_all_of_them():
     with pytest.raises(InputError) as error:
         find("mlp")

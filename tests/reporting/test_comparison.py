@@ -38,6 +38,21 @@ def test_runs_of_several_seeds_are_one_group(tmp_path: pathlib.Path) -> None:
     assert group.name == "independent + cutmix"
 
 
+def test_folds_count_as_seeds_do_and_are_not_compared_with_runs_that_have_none(tmp_path) -> None:
+    folds = [
+        {**kind, "fold": f"{k}/2", "seed": seed}
+        for kind in (BASE, OURS)
+        for k in (1, 2)
+        for seed in (0, 1)
+    ]
+    groups = make_groups(tmp_path, *folds, {**OURS, "seed": 0})
+    assert [[*group.runs] for group in groups] == [["0:1/2", "0:2/2", "1:1/2", "1:2/2"]] * 2 + [[0]]
+    ours = groups[1]
+    assert choose_baseline(ours, groups).group is groups[0]
+    assert comparison.difference(ours, groups[0], TEACHER).seeds == (*ours.runs,)
+    assert any("intervals over them are too narrow" in line for line in warnings(groups))
+
+
 @pytest.mark.parametrize(
     ("one", "other", "groups"),
     [

@@ -66,7 +66,7 @@ def flagfile(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         ("teacher_memory", (-0.1, 1.1, math.nan)),
         ("epochs", (0, -1, 10**6 + 1, 2**70)),
         ("num_peers", (0, 101)),
-        ("image_size", (-1, 2**15 + 1)),
+        ("image_size", (-1, 2**15 + 1, "64x", "0x5", "64x32769", "6.5")),
         ("batch_size", (0, 2**31)),
         ("seed", (-1, 2**32)),
         ("restarts", ("x", "9" * 5000)),
@@ -110,7 +110,7 @@ def test_every_setting_has_a_check_a_help_text_and_a_group() -> None:
         ({"epochs": "x"}, "--epochs='x': must be of type int"),
         ({"epochs": 1.5}, r"--epochs=1\.5: must be of type int"),
         ({"epochs": True}, "--epochs=True: must be of type int"),
-        ({"crop": None}, "--crop=None: must be of type float"),
+        ({"alpha": None}, "--alpha=None: must be of type float"),
         ({"arch": ["resnet8"]}, "--arch=.*: must be of type str"),
         ({"resume": 1}, "--resume=1: must be of type bool"),
     ],
@@ -275,7 +275,7 @@ def test_a_flagfile_names_every_setting_but_how_to_treat_an_earlier_run() -> Non
     for name in of_earlier_runs:
         assert Config(**{name: True}).flagfile() == Config().flagfile()
     unset = {"num_peers": 2, "temperature": 1.0, "ramp": 0.5}
-    unset |= {"batch_size": 8, "learning_rate_backbone": 0.1}
+    unset |= {"batch_size": 8, "learning_rate_backbone": 0.1, "crop": 0.1, "augment": "none"}
     lines = with_defaults(Config(**unset)).flagfile().splitlines()
     names = {line.removeprefix("--").split("=")[0] for line in lines}
     assert names == set(FIELDS) - of_earlier_runs

@@ -45,7 +45,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def test_a_real_folder_is_trained_on_and_its_export_reads_its_files(photos, tmp_path, capsys):
     config = Config(
         dataset=str(photos),
-        image_size=32,
+        image_size="40x32",
+        resize="crop",
         arch="tiny_networks:tiny",
         num_peers=1,
         epochs=1,
@@ -67,7 +68,7 @@ def test_a_real_folder_is_trained_on_and_its_export_reads_its_files(photos, tmp_
     )
     assert "--batch_size=8\n" in (tmp_path / "run" / "flags.cfg").read_text()
 
-    test = load(str(photos), "test", image_size=32)
+    test = load(str(photos), "test", image_size="40x32", resize="crop")
     names = [photos / "flower" / f"{n:02}.{KINDS[n % 7].upper()}" for n in (4, 9, 14, 19)]
     files = [name.read_bytes() for name in names]
     served = tf.saved_model.load(result["exports"]["teacher"]).signatures

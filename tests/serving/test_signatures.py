@@ -183,6 +183,33 @@ def test_every_pixel_is_that_of_tensorflows_filter_but_for_halves(before, after,
         np.testing.assert_array_equal(resized, images)
 
 
+@hypothesis.given(before=st.tuples(sides, sides), after=st.tuples(sides, sides), seed=sides)
+@hypothesis.example(before=(480, 640), after=(32, 32), seed=0)
+@hypothesis.example(before=(70, 1), after=(1, 70), seed=0)
+@pytest.mark.parametrize("how", ["crop", "pad"])
+def test_what_is_cut_off_or_black_is_so_in_other_runtimes_too(how, before, after, seed) -> None:
+    images = np.random.default_rng(seed).integers(1, 256, (2, *before, 3), np.uint8)
+    resized = resize_portably(tf.constant(images), after, how).numpy()
+    expected = resize(images, after, how).numpy()
+    assert np.abs(resized - expected).max() <= 1
+    assert (resized != expected).mean() < 0.3
+    np.testing.assert_array_equal(resized == 0, expected == 0)
+
+
+@pytest.mark.parametrize("how", ["squash", "crop", "pad"])
+def test_every_signature_resizes_as_training_does(how: str) -> None:
+    network = tiny_peer()
+    images = random_images(3, 13, 30, 3)
+    functions = signatures([network], 1000, how=how)
+    files = tf.constant([tf.io.encode_png(image).numpy() for image in images])
+    expected = network(resize(images, (8, 8), how), training=False)
+    for name in ("serving_default", "serve_bytes", "portable"):
+        answer = functions[name](files if name == "serve_bytes" else tf.constant(images))
+        np.testing.assert_allclose(answer["logits"], expected["logits"], rtol=1e-4, atol=1e-4)
+    answer = functions["features"](tf.constant(images))
+    np.testing.assert_allclose(answer["features"], expected["features"], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [[None, None, None, 3], [None, None, None, 1], [None, 5, 7, 3]])
 def test_a_graph_knows_the_size_that_comes_out(shape) -> None:
     graph = tf.function(

@@ -13,13 +13,14 @@ import numpy as np
 
 from tf_cutnmix import files
 from tf_cutnmix.data.images import Facts, Images, Source, collect, facts_of
+from tf_cutnmix.data.resizing import Target
 from tf_cutnmix.errors import InputError
 
 # Another number where what is in an entry, or how images are made for it, becomes another.
 _FORMAT = 2
 
 
-def load(cache_dir: pathlib.Path, source: Source, split: str, image_size: int) -> Images:
+def load(cache_dir: pathlib.Path, source: Source, split: str, target: Target | None) -> Images:
     """The images of a source, from the cache; the first who asks for them puts them there.
 
     An entry is a folder, named after the data set, the size and a digest of all that the images
@@ -30,13 +31,13 @@ def load(cache_dir: pathlib.Path, source: Source, split: str, image_size: int) -
       cache_dir: is made if it is missing, and written to only for what it does not hold yet.
       source: is read if need be.
       split: that it is, in TFDS syntax.
-      image_size: pixels a side that its images are resized to; 0 as they are stored.
+      target: what its images are resized to; None as they are stored.
 
     Raises:
       InputError: the source or the entry cannot be read, or the disk does not take it.
     """
     files.check_names(cache_dir)
-    entry = cache_dir / _name(source, split, image_size)
+    entry = cache_dir / _name(source, split, target)
     if not entry.is_dir():
         with files.waiting(cache_dir, entry.name, option="cache_dir"):
             if not entry.is_dir():
@@ -45,12 +46,12 @@ def load(cache_dir: pathlib.Path, source: Source, split: str, image_size: int) -
     return _read(entry, source.class_names)._replace(notes=notes, name=source.name)
 
 
-def _name(source: Source, split: str, image_size: int) -> str:
-    key = [str(_FORMAT), split, str(image_size), *source.class_names, *source.made_of()]
+def _name(source: Source, split: str, target: Target | None) -> str:
+    key = [str(_FORMAT), split, str(target or 0), *source.class_names, *source.made_of()]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     # Of a folder the last of its names, without what file systems or people stumble over.
     place = re.sub(r"[^A-Za-z0-9._-]+", "_", pathlib.Path(source.place).name)[:40].strip("._")
-    return f"{place or 'images'}-{image_size or 'stored'}-{digest}"
+    return f"{place or 'images'}-{target or 'stored'}-{digest}"
 
 
 def _build(entry: pathlib.Path, source: Source) -> None:

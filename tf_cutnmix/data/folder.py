@@ -15,6 +15,7 @@ import tensorflow as tf
 from tf_cutnmix import files
 from tf_cutnmix.data import pictures
 from tf_cutnmix.data.images import Source
+from tf_cutnmix.data.resizing import Target
 from tf_cutnmix.data.splits import in_proportion, select
 from tf_cutnmix.errors import InputError, RunError, listed
 from tf_cutnmix.escaping import composed
@@ -25,7 +26,7 @@ _ENDINGS = (
 )
 # How pictures begin, whatever their files are called. Raw files of cameras begin as TIFF files do.
 _BEGINNINGS = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP", re.DOTALL)
-_ROLES = {
+ROLES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -54,13 +55,12 @@ class Layout(NamedTuple):
     notes: tuple[str, ...]
 
 
-def source(path: pathlib.Path, split: str, image_size: int) -> Source:
-    """One split; of a slice of one, each class has its share.
+def source(path: pathlib.Path, found: Layout, split: str, target: Target | None) -> Source:
+    """One split of what a folder or a table holds; of a slice of one, each class has its share.
 
     Raises:
-      InputError: the folder is of neither kind, or there is no such split.
+      InputError: there is no such split.
     """
-    found = layout(path)
     splits = found.splits
     if "[" in split:
         # Of them as they are listed, by class, a slice would be the first classes.
@@ -72,10 +72,10 @@ def source(path: pathlib.Path, split: str, image_size: int) -> Source:
     if "[" in split:
         chosen.sort(key=lambda one: one[::-1])
     every = [file for listed in found.splits.values() for file, _ in listed]
-    return _of_files(path, chosen, every, found.class_names, found.notes, image_size)
+    return _of_files(path, chosen, every, found.class_names, found.notes, target)
 
 
-def unlabelled(path: pathlib.Path, image_size: int) -> Source:
+def unlabelled(path: pathlib.Path, target: Target | None) -> Source:
     """All pictures at any depth below a folder, without labels, in the order of their paths.
 
     Raises:
@@ -86,7 +86,7 @@ def unlabelled(path: pathlib.Path, image_size: int) -> Source:
         raise InputError(f"{path} holds no images ({', '.join(_ENDINGS)})")
     skipped = collections.Counter(map(_kind, others))
     note = _told(f"{path}: {len(listed)} pictures without labels", skipped)
-    return _of_files(path, [(file, -1) for file in listed], listed, (), (note,), image_size)
+    return _of_files(path, [(file, -1) for file in listed], listed, (), (note,), target)
 
 
 def _of_files(
@@ -95,7 +95,7 @@ def _of_files(
     every: Sequence[pathlib.Path],
     class_names: tuple[str, ...],
     notes: tuple[str, ...],
-    image_size: int,
+    target: Target | None,
 ) -> Source:
     """Pictures below a folder with their labels; `every` is looked through for broken ones."""
     paths = [file for file, _ in chosen]
@@ -103,7 +103,7 @@ def _of_files(
     def read(file: pathlib.Path) -> tuple[np.ndarray, bytes]:
         content = file.read_bytes()
         digest = hashlib.blake2b(content, digest_size=16).digest()
-        return pictures.read(content, image_size), digest
+        return pictures.read(content, target), digest
 
     def examples() -> Iterator[tuple[np.ndarray, int, bytes]]:
         for (image, digest), (_, label) in zip(_each(read, paths), chosen, strict=True):
@@ -126,7 +126,7 @@ def _of_files(
         len(paths),
         class_names,
         lambda i: str(paths[i]),
-        lambda: [files.identity(file, f"{file.relative_to(path)} {k}") for file, k in chosen],
+        lambda: [files.identity(file, f"{os.path.relpath(file, path)} {k}") for file, k in chosen],
         notes,
         broken,
     )
@@ -163,11 +163,7 @@ def layout(path: pathlib.Path) -> Layout:
     if folders:
         splits = {role: _list_classes(folder, skipped) for role, folder in folders.items()}
     else:
-        classes = _list_classes(path, skipped)
-        splits = {
-            "train": {c: [f for i, f in enumerate(fs) if i % 5 != 4] for c, fs in classes.items()},
-            "test": {c: fs[4::5] for c, fs in classes.items()},
-        }
+        splits = fifths(_list_classes(path, skipped))
     written = {own.name for place in folders.values() or [path] for own in _subfolders(place)}
     spellings = collections.Counter(map(composed, written))
     if twice := [repr(name) for name, number in sorted(spellings.items()) if number > 1]:
@@ -201,6 +197,14 @@ def _told(found: str, skipped: collections.Counter[str]) -> str:
     """A line of what was found, and of the other files by their endings."""
     others = ", ".join(f"{number} {kind}" for kind, number in skipped.most_common())
     return f"{found}; skipped {others}" if others else found
+
+
+def fifths(classes: Classes) -> dict[str, Classes]:
+    """Pictures without splits as two: every fifth of a class, in their order, is to test on."""
+    return {
+        "train": {c: [f for i, f in enumerate(fs) if i % 5 != 4] for c, fs in classes.items()},
+        "test": {c: fs[4::5] for c, fs in classes.items()},
+    }
 
 
 def has_validation(path: pathlib.Path) -> bool:
@@ -244,8 +248,8 @@ def _split_folders(path: pathlib.Path) -> dict[str, pathlib.Path]:
     by_role = collections.defaultdict(list)
     for folder in folders:
         name = composed(folder.name)
-        by_role[_ROLES.get(name.lower(), name)].append(folder)
-    others = by_role.keys() - _ROLES.values()
+        by_role[ROLES.get(name.lower(), name)].append(folder)
+    others = by_role.keys() - ROLES.values()
     if len(others) == len(by_role):
         return {}
     if others:
@@ -280,10 +284,12 @@ def _list_classes(path: pathlib.Path, skipped: collections.Counter[str]) -> Clas
     """The pictures of each class; adds the other files by their endings."""
     folders = _subfolders(path)
     if not folders:
-        itself = composed(path.name).lower() in _ROLES
+        itself = composed(path.name).lower() in ROLES
         hint = ", or, if it is a class itself, call it otherwise than a split" if itself else ""
+        tables = [p for p in (*path.iterdir(), *path.parent.iterdir()) if p.suffix == ".csv"]
+        told = f"; if {tables[0]} names them, pass --dataset={tables[0]}" if tables else ""
         raise InputError(
-            f"{path} holds no class sub-folders: put each class's images into one{hint}"
+            f"{path} holds no class sub-folders: put each class's images into one{hint}{told}"
         )
     classes: Classes = collections.defaultdict(list)
     for folder in folders:

@@ -137,24 +137,6 @@ def facts_of(pixels: Pixels) -> Facts:
     return facts
 
 
-def resize(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Resize uint8 `[..., H, W, C]` to `(height, width)`, anti-aliased, rounded back to uint8."""
-    images = tf.convert_to_tensor(images)
-    # TensorFlow itself skips this for a static size alone; an export takes images of any size.
-    resized = tf.cond(
-        tf.reduce_all(tf.shape(images)[-3:-1] == size),
-        lambda: images,
-        lambda: tf.cast(tf.round(tf.image.resize(images, size, antialias=True)), tf.uint8),
-    )
-    return tf.ensure_shape(resized, [*images.shape[:-3], *size, images.shape[-1]])
-
-
-def prepare(image: tf.Tensor | np.ndarray, image_size: int) -> tf.Tensor | np.ndarray:
-    """One image of any number of channels as RGB, resized if asked."""
-    image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image[..., :3]
-    return resize(image, (image_size, image_size)) if image_size else image
-
-
 class Source(NamedTuple):
     """One split of a data set before it is read.
 

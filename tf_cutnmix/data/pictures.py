@@ -9,31 +9,31 @@ import PIL.ImageOps
 import tensorflow as tf
 
 from tf_cutnmix.data import decode
-from tf_cutnmix.data.images import prepare
+from tf_cutnmix.data.resizing import Target, prepare
 from tf_cutnmix.errors import InputError, RunError, first_line
 
 _CANON = b"II\x2a\x00\x10\x00\x00\x00CR"
 _SUBFILE, _DNG_VERSION, _BITS_PER_SAMPLE = 0x00FE, 0xC612, 0x0102
 
 
-def read(file: bytes, image_size: int = 0) -> np.ndarray:
-    """The picture `[H, W, 3]` uint8 in a file of any kind, resized to a square if asked.
+def read(file: bytes, target: Target | None = None) -> np.ndarray:
+    """The picture `[H, W, 3]` uint8 in a file of any kind, resized if asked.
 
     Raises:
       InputError: it is of a kind that is refused.
       RunError, tf.errors.OpError: it is no whole picture, by Pillow or by TensorFlow.
     """
-    image = _decode(tf.constant(file), image_size).numpy()
-    return image if image.size else np.asarray(prepare(np.asarray(by_pillow(file)), image_size))
+    image = _decode(tf.constant(file), target).numpy()
+    return image if image.size else np.asarray(prepare(np.asarray(by_pillow(file)), target))
 
 
 @functools.partial(tf.function, autograph=False)
-def _decode(file: tf.Tensor, image_size: int) -> tf.Tensor:
+def _decode(file: tf.Tensor, target: Target | None) -> tf.Tensor:
     """The picture in a file; one without pixels where it is of a kind unknown to TensorFlow."""
     return tf.cond(
         tf.reduce_all(decode.size(file) > 0),
-        lambda: prepare(_known(file), image_size),
-        lambda: tf.zeros([0, image_size, 3], tf.uint8),
+        lambda: prepare(_known(file), target),
+        lambda: tf.zeros([0, 0, 3], tf.uint8),
     )
 
 

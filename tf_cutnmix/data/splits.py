@@ -2,10 +2,12 @@
 
 import collections
 import heapq
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
+from sklearn.model_selection import StratifiedKFold
 
 from tf_cutnmix.data.images import Images
 from tf_cutnmix.errors import InputError, first_line
@@ -110,6 +112,36 @@ def hold_out(images: Images, fraction: float) -> tuple[Images, Images]:
         fitting = [twins for twins in sorted(own, key=len) if fit(twins, counts - 1)]
         if fitting and not held[label]:
             take(fitting[0])
+    return images.select(np.flatnonzero(~chosen)), images.select(np.flatnonzero(chosen))
+
+
+def fold(images: Images, number: int, folds: int, seed: int) -> tuple[Images, Images]:
+    """All images but those of one of several folds, and that one.
+
+    Every fold has its share of each class; images that are equal to the byte are in the same one.
+
+    Args:
+      images: of which each class that has any has one for each fold or more.
+      number: of the fold, from 1.
+      folds: 2 or more.
+      seed: that the folds are drawn by.
+
+    Raises:
+      InputError: a class has too few images.
+    """
+    _, first, same = np.unique(images.digests(), return_index=True, return_inverse=True)
+    present, counts = np.unique(images.labels[first], return_counts=True)
+    if counts.min() < folds:
+        fewest = images.class_names[present[counts.argmin()]]
+        raise InputError(
+            f"--fold={number}/{folds}: the class {fewest!r} has {counts.min()} images that differ, "
+            "and each fold needs one: make fewer folds"
+        )
+    drawn = StratifiedKFold(folds, shuffle=True, random_state=seed).split(
+        first, images.labels[first]
+    )
+    _, own = next(itertools.islice(drawn, number - 1, None))
+    chosen = np.isin(same, own)
     return images.select(np.flatnonzero(~chosen)), images.select(np.flatnonzero(chosen))
 
 

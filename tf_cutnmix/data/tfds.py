@@ -8,7 +8,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from tf_cutnmix import files
-from tf_cutnmix.data.images import Source, prepare
+from tf_cutnmix.data.images import Source
+from tf_cutnmix.data.resizing import Target, prepare
 from tf_cutnmix.data.splits import not_empty
 from tf_cutnmix.errors import InputError, first_line, unknown
 
@@ -19,7 +20,7 @@ def knows(dataset: str) -> bool:
     return name in tfds.list_builders(with_community_datasets=False)
 
 
-def source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
+def source(dataset: str, split: str, data_dir: str, target: Target | None) -> Source:
     """One split; downloads the data set where it is not there yet.
 
     Raises:
@@ -56,7 +57,7 @@ def source(dataset: str, split: str, data_dir: str, image_size: int) -> Source:
     def examples() -> Iterator[tuple[np.ndarray, int, bytes]]:
         stored = builder.as_dataset(split=split, shuffle_files=False)
         prepared = stored.map(
-            lambda example: (prepare(example[image], image_size), example[label]),
+            lambda example: (prepare(example[image], target), example[label]),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )

@@ -1,4 +1,5 @@
-"""Random crops and mirror images of whole batches, inside XLA or out of it; augmentations whose
+"""Random crops, resized ones and mirror images of whole batches, inside XLA or out of it;
+augmentations whose
 operations are those of Keras and keras-cv, out of it.
 """
 
@@ -7,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix.errors import unknown
@@ -79,6 +81,92 @@ class CropAndFlip(draws.SteppedLayer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "crop": self.crop, "flip": self.flip}
+
+
+def stretch(
+    images: tf.Tensor, corners: tf.Tensor, sizes: tf.Tensor, mirrored: tf.Tensor
+) -> tf.Tensor:
+    """Make a box of each image as large as the image, bilinearly, and then mirror it if asked.
+
+    Args:
+      images: `[B, H, W, C]`, of any dtype, which they keep; whole numbers are rounded to nearest.
+      corners: `[B, 2]` int32, row and column of each box's upper left pixel.
+      sizes: `[B, 2]` int32, height and width of each box, which lies in its image.
+      mirrored: `[B]` bool.
+    """
+    pixels = tf.cast(images, tf.float32)
+    for axis, length in enumerate(images.shape[1:3]):
+        places = tf.range(length, dtype=tf.int64)[tf.newaxis]
+        if axis == 1:
+            places = tf.where(mirrored[:, tf.newaxis], length - 1 - places, places)
+        first, size = corners[:, axis, tf.newaxis], sizes[:, axis, tf.newaxis]
+        # In 256ths of a pixel: of pixels up to 255 all products and sums below are then whole
+        # numbers that float32 holds, and rounding is the same everywhere.
+        size = tf.cast(size, tf.int64)
+        middles = tf.clip_by_value((2 * places + 1) * size * 128 // length - 128, 0, 256 * size)
+        low = tf.minimum(middles // 256, size - 1)
+        high = tf.minimum(low + 1, size - 1)
+        shape = [-1, length, 1, 1] if axis == 0 else [-1, 1, length, 1]
+        part = tf.reshape(tf.cast(middles % 256, tf.float32), shape)
+        before, after = (
+            tf.gather(pixels, first + tf.cast(place, tf.int32), axis=1 + axis, batch_dims=1)
+            for place in (low, high)
+        )
+        pixels = before * (256 - part) + after * part
+    pixels = tf.ensure_shape(pixels / 2**16, images.shape)
+    return tf.cast(tf.round(pixels) if images.dtype.is_integer else pixels, images.dtype)
+
+
+@functools.lru_cache
+def box_sizes(height: int, width: int) -> np.ndarray:
+    """Equally likely heights and widths of boxes for random resized crops, `[N, 2]` int32.
+
+    Areas of 8 to 100 % of the image, uniform; ratios of sides of 3/4 to 4/3 times the image's own,
+    uniform in their logarithm; of these, boxes that the image holds.
+    """
+    areas = np.linspace(0.08, 1.0, 65)
+    ratios = np.exp(np.linspace(-1, 1, 33) * np.log(4 / 3))
+    area, ratio = np.meshgrid(areas, ratios)
+    parts = np.stack([np.sqrt(area / ratio), np.sqrt(area * ratio)], axis=-1).reshape(-1, 2)
+    sizes = np.round(parts[(parts <= 1).all(axis=-1)] * [height, width])
+    return np.maximum(sizes, 1).astype(np.int32)
+
+
+@keras.saving.register_keras_serializable("tf_cutnmix")
+class ResizedCrop(draws.SteppedLayer):
+    """Random resized crops (Szegedy et al. 2015), then mirror images of one in two.
+
+    A box of each image, of a size of `box_sizes` and in any place, is made as large as the image.
+
+    Args:
+      flip: whether to mirror.
+      seed: draws are a function of (seed, step).
+
+    Call it with images `[B, H, W, C]` of any dtype, which they keep, and of known H and W.
+    """
+
+    def __init__(self, flip: bool = True, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        self.flip = flip
+
+    def call(
+        self, images: tf.Tensor, training: bool = True, step: tf.Tensor | int | None = None
+    ) -> tf.Tensor:
+        if not training:
+            return images
+        step = self.next_step(step)
+        batch, (height, width) = tf.shape(images)[0], images.shape[1:3]
+        known = box_sizes(height, width)
+        size_key = draws.key(self.seed, step, draws.Stream.CROP_SIZE)
+        sizes = tf.gather(tf.constant(known), draws.integers(size_key, [batch], len(known)))
+        crop_key = draws.key(self.seed, step, draws.Stream.CROP)
+        corners = draws.integers(crop_key, [batch, 2], tf.constant([height, width]) - sizes + 1)
+        flip_key = draws.key(self.seed, step, draws.Stream.FLIP)
+        mirrored = tf.equal(draws.integers(flip_key, [batch], 2), 0) & self.flip
+        return stretch(images, corners, sizes, mirrored)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "flip": self.flip}
 
 
 def randaugment(factor: float = 0.5, num_ops: int = 2) -> Transform:
@@ -165,7 +253,7 @@ _TRANSFORMS: dict[str, Callable[[], Transform]] = {
     "randaugment": randaugment,
     "gridmask": gridmask,
 }
-AUGMENTATIONS = ("none", *_TRANSFORMS)
+AUGMENTATIONS = ("none", "photo", *_TRANSFORMS)
 
 
 @keras.saving.register_keras_serializable("tf_cutnmix")
@@ -176,7 +264,7 @@ class Augment(CropAndFlip):
     has no kernel for shears, translations and rotations, so none of the augmentations compiles.
 
     Args, beside those of `CropAndFlip`:
-      augmentation: a name of `AUGMENTATIONS` but "none".
+      augmentation: a name of `AUGMENTATIONS` but "none" and "photo".
 
     Call it with images `[B, H, W, C]` in 0..255 of 1 or 3 channels, of any dtype, which they
     keep: whole numbers are rounded to nearest.
@@ -208,8 +296,11 @@ class Augment(CropAndFlip):
         return {**super().get_config(), "augmentation": self.augmentation}
 
 
-def build(name: str, *, crop: float, flip: bool, seed: int | None = None) -> CropAndFlip:
-    """The layer of a name of `AUGMENTATIONS`, "none" for crops and mirror images alone.
+def build(
+    name: str, *, crop: float, flip: bool, seed: int | None = None
+) -> CropAndFlip | ResizedCrop:
+    """The layer of a name of `AUGMENTATIONS`: "none" for crops and mirror images alone, "photo" for
+    random resized crops in their place.
 
     Raises:
       InputError: there is no such augmentation.
@@ -218,6 +309,8 @@ def build(name: str, *, crop: float, flip: bool, seed: int | None = None) -> Cro
         raise unknown("--augment", name, AUGMENTATIONS)
     if name == "none":
         return CropAndFlip(crop, flip, seed)
+    if name == "photo":
+        return ResizedCrop(flip, seed)
     return Augment(name, crop, flip, seed)
 
 

@@ -34,6 +34,7 @@ class Stream(enum.IntEnum):
     WEIGHT = 8
     STRENGTH = 9
     WHETHER = 10
+    CROP_SIZE = 11
 
 
 def key(seed: tf.Tensor | int, step: tf.Tensor | int, stream: Stream) -> tf.Tensor:

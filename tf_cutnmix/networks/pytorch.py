@@ -228,6 +228,6 @@ def _check_padding(network: keras.Model, source: str) -> None:
     if not all(map(alike, sides)):
         size = next(filter(alike, itertools.count(max(sides))))
         raise InputError(
-            f"--weights_from={source}: at {sides[0]}x{sides[1]} pixels {network.name} pads its "
+            f"--weights_from={source}: at {sides[1]}x{sides[0]} pixels {network.name} pads its "
             f"maps otherwise than PyTorch's, and would answer otherwise: pass --image_size={size}"
         )

@@ -48,10 +48,26 @@ def find(name: str, weights: str | None = None) -> Callable[..., keras.Model]:
         )
     if ":" in name:
         return functools.partial(_build_of_the_user, name, _function(name))
-    for family in FAMILIES:
-        if backbone := family(name):
-            return functools.partial(_build, name, backbone)
+    try:
+        for family in FAMILIES:
+            if backbone := family(name):
+                return functools.partial(_build, name, backbone)
+    except InputError as error:
+        raise InputError(f"{error}{_of_imagenet(name)}") from None
+    if known := _of_imagenet(name):
+        raise InputError(f"unknown --arch {name!r}{known}")
     raise unknown("--arch", name, NAMES)
+
+
+def _of_imagenet(name: str) -> str:
+    """What to say of a name that is known elsewhere."""
+    if f"keras_{name}" in KERAS_NAMES:
+        return f"; the network of ImageNet is keras_{name}"
+    if name in ("resnet18", "resnet34"):
+        return "; of ImageNet's Keras has keras_resnet50 and deeper, for small images see resnet20"
+    if name.startswith(("vit", "deit", "swin")):
+        return "; Keras has no transformers for images, name a function of yours: module:function"
+    return ""
 
 
 def build_network(

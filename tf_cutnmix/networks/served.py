@@ -19,14 +19,15 @@ class Served(NamedTuple):
       model: what was loaded; the signature's variables live as long as it does.
       predict: the serving signature.
       class_names: of the `K` classes.
-      image_size: pixels a side that it resizes images to; 0 where it does not say, or resizes
-        them to no square.
+      image_size: what it resizes images to, as "<width>x<height>"; 0 where it does not say.
+      resize: how, one of `data.resizing.RESIZINGS`.
     """
 
     model: Any
     predict: Callable[..., dict[str, tf.Tensor]]
     class_names: tuple[str, ...]
-    image_size: int
+    image_size: int | str
+    resize: str
 
 
 def load(folder: str, flag: str) -> Served:
@@ -49,15 +50,16 @@ def load(folder: str, flag: str) -> Served:
         names = path / "assets" / "class_names.txt"
         class_names = tuple(names.read_text().splitlines() if names.is_file() else ())
         _check_signature(predict, len(class_names))
-        record, size = path / "assets" / "export.json", 0
+        record, size, resize = path / "assets" / "export.json", "", "squash"
         if record.exists():
             sides = json.loads(record.read_text())["input"]
-            size = int(sides["height"]) if sides["height"] == sides["width"] else 0
+            size = f"{int(sides['width'])}x{int(sides['height'])}"
+            resize = str(sides.get("resize", resize))
     # Whatever a file of somebody else's has TensorFlow raise.
     except Exception as error:
         reason = first_line(error)
         raise InputError(f"--{flag}={folder} is no export of tf_cutnmix: {reason}") from error
-    return Served(model, predict, class_names, size)
+    return Served(model, predict, class_names, size or 0, resize)
 
 
 def _check_signature(predict: Any, classes: int) -> None:

@@ -1,5 +1,5 @@
-"""Runs as groups that differ in their seed alone: which may be compared, by how much, and how they
-are across one setting.
+"""Runs as groups that differ in their seed and fold alone: which may be compared, by how much, and
+how they are across one setting.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _COMPARED = {*names_of(Config, Role.LEARNT), "steps", "restarts", "distribute"} 
 # Accuracies are compared only where these settings are equal.
 _CONDITIONS = (
     *("dataset", "train_split", "test_split", "validation_split", "validation_fraction"),
-    *("train_images", "image_size", "arch", "epochs", "batch_size", "steps"),
+    *("train_images", "fold", "image_size", "arch", "epochs", "batch_size", "steps"),
 )
 # Figures that differ by less than this part of their size are equal but for rounding.
 _ROUNDING = 1e-7
@@ -41,17 +41,17 @@ Values = dict[str, Hashable]
 
 @dataclasses.dataclass(eq=False)
 class Group:
-    """Runs that are equal in all but their seed.
+    """Runs that are equal in all but their seed, and their fold if they have one.
 
     Attributes:
       name: the settings in which the groups differ, but for those that have their defaults.
-      runs: by seed, in order; one for each seed.
+      runs: by seed, in order; one for each seed. By seed and fold, "0:1/5", where there are folds.
       settings: that the runs share, among them the steps trained, the versions and the machine.
       comparable_set: groups with one number have equal conditions; set 1 has the most groups.
     """
 
     name: str
-    runs: dict[int, Run]
+    runs: dict[int | str, Run]
     settings: Values
     comparable_set: int = 0
 
@@ -79,7 +79,7 @@ class Difference(NamedTuple):
     low: float
     high: float
     p_value: float
-    seeds: tuple[int, ...]
+    seeds: tuple[int | str, ...]
 
 
 def settings_of(config: Config, result: Mapping[str, Any] | None = None) -> Values:
@@ -90,6 +90,7 @@ def settings_of(config: Config, result: Mapping[str, Any] | None = None) -> Valu
     """
     values: Values = dict(RETIRED)
     values |= {name: v for name, v in dataclasses.asdict(config).items() if name in _COMPARED}
+    values["fold"] = config.fold.partition("/")[2]
     values["num_peers"] = len(config.architectures)
     values["arch"] = ",".join(config.architectures)
     if len(set(config.architectures)) == 1:
@@ -116,14 +117,17 @@ def collect(runs: Iterable[Run]) -> tuple[list[Group], list[str]]:
     """
     found: dict[frozenset, Group] = {}
     repeated, duplicates = [], []
-    for run in sorted(runs, key=lambda run: run.config.seed):
+    for run in sorted(runs, key=lambda run: (run.config.seed, run.config.fold)):
         settings = settings_of(run.config, run.result) | run.retired | run.versions
-        # With patience they are a result, another for each seed.
-        settings[STEPS] = NO_MEANING if run.config.patience else int(run.figures["last_step"])
+        # With patience they are a result, another for each seed; folds may differ by an image, and
+        # so by a step an epoch.
+        free = run.config.patience or run.config.fold
+        settings[STEPS] = NO_MEANING if free else int(run.figures["last_step"])
         group = found.setdefault(frozenset(settings.items()), Group("", {}, settings))
-        first = group.runs.setdefault(run.config.seed, run)
+        seed = f"{run.config.seed}:{run.config.fold}" if run.config.fold else run.config.seed
+        first = group.runs.setdefault(seed, run)
         if first is not run:
-            repeated.append((group, run.config.seed))
+            repeated.append((group, seed))
             duplicates.append(f"duplicate: {run.folder} repeats {first.folder}: neither is used")
     for group, seed in repeated:
         group.runs.pop(seed, None)

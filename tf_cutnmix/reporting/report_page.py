@@ -72,7 +72,7 @@ def content(
     return {
         "title": "Report",
         "summary": f"Runs: {used} of {found}. Groups of runs that are equal in all but their "
-        f"seed: {len(groups)}.",
+        f"seed and fold: {len(groups)}.",
         "warnings": [*problems, *not_shown, *_warnings(groups, baselines, along)],
         "plots": drawn,
         "shown": shown,
@@ -119,6 +119,10 @@ def _warnings(
         own = {number: values.get(name, "not recorded") for number, values in conditions.items()}
         words = "; ".join(f"{value} in set {number}" for number, value in own.items())
         lines.append(f"not comparable: {name} is {words}")
+    if any(group.settings["fold"] for group in groups):
+        lines.append(
+            "folds count as seeds do, but share training images: intervals over them are too narrow"
+        )
     if along:
         few = f"which has fewer than {FEWEST_FOR_LINE} values of it"
         lines += [f"not drawn across {along.setting}: {name}, {few}" for name in along.short]

@@ -6,7 +6,6 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix import places
-from tf_cutnmix.data import has_direction
 from tf_cutnmix.distillation import Method, OnlineDistiller, synchronise, teacher
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import augment, layers
@@ -17,7 +16,7 @@ from tf_cutnmix.networks.sharing import share_stages, stages
 from tf_cutnmix.runs import optimizer
 from tf_cutnmix.runs.config import Config, check_meaning
 from tf_cutnmix.runs.loading import validation_split
-from tf_cutnmix.runs.plan import Plan
+from tf_cutnmix.runs.plan import Plan, mirrors
 
 # The part of a run over which the term of unlabelled images grows.
 _UNLABELLED_RAMP = 0.1
@@ -164,9 +163,10 @@ def _shared(peers: list[keras.Model], method: Method, config: Config) -> list[ke
     return share_stages(peers, stage, mean_gradient=method.recipe.mean_gradient)
 
 
-def _augmentation(config: Config) -> augment.CropAndFlip:
-    flip = config.flip == "on" or (config.flip == "auto" and not has_direction(config.dataset))
-    return augment.build(config.augment, crop=config.crop, flip=flip, seed=config.seed)
+def _augmentation(config: Config) -> augment.CropAndFlip | augment.ResizedCrop:
+    return augment.build(
+        config.augment or "none", crop=config.crop or 0.0, flip=mirrors(config), seed=config.seed
+    )
 
 
 def _mixing(config: Config, num_classes: int, steps: int) -> Mixing | None:

@@ -15,6 +15,7 @@ from tf_cutnmix.settings import (
     BELOW_1,
     COUNT,
     EPOCHS,
+    FOLD,
     FRACTION,
     NOT_NEGATIVE,
     PEERS,
@@ -116,9 +117,9 @@ class Config:
     dataset: str = setting(
         "digits",
         "data",
-        "'digits' (scikit-learn's, no download), a TFDS name such as 'cifar10', or a folder: "
+        "'digits' (scikit-learn's, no download), a TFDS name such as 'cifar10', a folder: "
         "class sub-folders with images, or train/ and test/ (and validation/) that hold such "
-        "sub-folders",
+        "sub-folders; or a CSV file with the columns path and label, and split if you like",
     )
     data_dir: str = setting(
         "", "data", "where TFDS keeps its data (TFDS's own default if empty)", role=Role.PLACE
@@ -166,13 +167,33 @@ class Config:
     unlabelled_ratio: int = setting(
         3, "data", "unlabelled images for each labelled one of a step", rule=COUNT
     )
-    image_size: int = setting(
-        0, "data", "resize images to this many pixels a side; 0: as stored", rule=PIXELS
-    )
-    crop: float = setting(
-        0.125,
+    fold: str = setting(
+        "",
         "data",
-        "random crops after padding each side by this part of it (4 pixels of 32); 0: none",
+        "test on one of several parts of the images, such as 2/5, and train on the others: the "
+        "images of --train_split and --test_split, drawn by --seed, each class in proportion",
+        rule=FOLD,
+    )
+    image_size: int | str = setting(
+        0,
+        "data",
+        "resize images to this many pixels a side, or to width x height, such as 96x64; 0: as "
+        "stored",
+        rule=PIXELS,
+    )
+    resize: str = setting(
+        "squash",
+        "data",
+        "how images of another shape get this size; crop: the short side gets it, and what is "
+        "beyond on the long one is cut off; pad: the long side gets it, with black beside it; "
+        "exports do the same",
+        choices=("squash", "crop", "pad"),
+    )
+    crop: float | None = setting(
+        None,
+        "data",
+        "random crops after padding each side by this part of it; by default 0.125, 4 pixels of "
+        "32, of images that are smaller than 65 pixels or show characters; 0: none",
         rule=BELOW_1,
     )
     flip: str = setting(
@@ -181,11 +202,12 @@ class Config:
         "random mirror images; auto: not for characters (digits, mnist, svhn_cropped, ...)",
         choices=("auto", "on", "off"),
     )
-    augment: str = setting(
-        "none",
+    augment: str | None = setting(
+        None,
         "data",
-        "what else is done to images after crops and mirror images",
-        choices=("none", "augmix", "gridmask", "randaugment"),
+        "what else is done to images after crops and mirror images; photo: random resized crops in "
+        "place of padded ones, the default where --crop is open and has none",
+        choices=("none", "photo", "augmix", "gridmask", "randaugment"),
     )
     balance: str = setting(
         "none",
@@ -548,7 +570,8 @@ class Config:
     def folder(self) -> str:
         """`workdir`, or the folder that is made up from the settings."""
         recipe = "_".join(self.recipe)
-        return self.workdir or f"runs/{self.name}_{recipe}_seed{self.seed}"
+        fold = self.fold and f"_fold{self.fold.replace('/', 'of')}"
+        return self.workdir or f"runs/{self.name}_{recipe}_seed{self.seed}{fold}"
 
     @property
     def recipe(self) -> tuple[str, ...]:
@@ -581,7 +604,7 @@ def chosen_formats(export_format: str) -> tuple[str, ...]:
 # Where a run finds and leaves its files, which says nothing about what it does.
 PLACES = names_of(Config, Role.PLACE)
 # What a run finds for itself, and a resumed one does not find anew.
-_OPEN = ("batch_size", *_BY_START, *_BY_OPTIMIZER["sgd"])
+_OPEN = ("batch_size", "crop", "augment", *_BY_START, *_BY_OPTIMIZER["sgd"])
 _Config = TypeVar("_Config", bound=Config)
 
 
@@ -611,6 +634,8 @@ def meaningless(config: Config) -> dict[str, str]:
         found["jit"] = f"with --distribute={config.distribute}, which XLA cannot compile"
     if config.method == "independent":
         found["temperature"] = "with --method=independent, which imitates nothing"
+    if config.augment == "photo" and config.crop:
+        found["crop"] = "with --augment=photo, which crops otherwise"
     if config.optimizer == "adamw":
         found["momentum"] = "with --optimizer=adamw"
     if config.freeze == "backbone":

@@ -17,7 +17,7 @@ from tf_cutnmix.errors import RunError
 from tf_cutnmix.networks.registry import KERAS_NAMES
 from tf_cutnmix.runs import cost, outlook, scores
 from tf_cutnmix.runs.config import Config, recipe
-from tf_cutnmix.runs.plan import Plan
+from tf_cutnmix.runs.plan import Plan, mirrors
 from tf_cutnmix.runs.progress import Progress
 from tf_cutnmix.runs.standstill import STEPS, standstill
 
@@ -33,6 +33,10 @@ def overview(plan: Plan, model: OnlineDistiller) -> str:
     size = train.pixels.shape[1:3]
     pixels = [tf.TensorSpec([1, *train.pixels.shape[1:]], tf.uint8)]
     facts = outlook.data(config.dataset, size, train.class_names, plan.splits.counts())
+    if config.image_size:
+        facts["data"] += f" (--resize={config.resize})"
+    flip = "on" if mirrors(config) else "off"
+    facts["augmentation"] = f"--augment={config.augment} --crop={config.crop} --flip={flip}"
     for name in dict.fromkeys(config.architectures):
         peer = config.architectures.index(name)
         facts[f"{config.architectures.count(name)} x {name}"] = (

@@ -151,6 +151,7 @@ def export_networks(
             labels=splits.test.labels[:count] if config.formats else None,
             calibration=train[:: max(len(train) // _CALIBRATION, 1)][:_CALIBRATION],
             max_pixels=config.max_pixels,
+            how=config.resize,
             more=_card(result, predicted, name, own),
             formats=config.formats,
             **own,

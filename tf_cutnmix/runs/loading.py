@@ -11,6 +11,7 @@ import tensorflow as tf
 from tf_cutnmix.data import (
     Images,
     draw,
+    fold,
     hold_out,
     load,
     load_unlabelled,
@@ -99,9 +100,11 @@ def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
         checkpoint.
     """
     settings: dict[str, Any] = {
-        name: getattr(config, name) for name in ("data_dir", "image_size", "cache_dir")
+        name: getattr(config, name) for name in ("data_dir", "image_size", "resize", "cache_dir")
     }
     names = {"train": config.train_split, "test": config.test_split}
+    if config.fold:
+        names = {"train": f"{config.train_split}+{config.test_split}"}
     if own := validation_split(config):
         names["validation"] = own
     loaded = {name: load(config.dataset, split, **settings) for name, split in names.items()}
@@ -112,6 +115,9 @@ def load_splits(config: Config, earlier: Checkpoint | None = None) -> Splits:
         raise InputError(f"training{others} and test images differ in size: pass --image_size")
     loaded = {name: images.with_facts() for name, images in loaded.items()}
     unlabelled = loaded.pop("unlabelled", None)
+    if config.fold:
+        number, folds = map(int, config.fold.split("/"))
+        loaded["train"], loaded["test"] = fold(loaded["train"], number, folds, config.seed)
     notes = (*loaded["train"].notes, *_repeated(**loaded))
     if not own:
         loaded["train"], loaded["validation"] = hold_out(

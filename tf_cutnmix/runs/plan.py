@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_cutnmix.data import endless_batches, shuffled_batches
+from tf_cutnmix.data import endless_batches, has_direction, shuffled_batches
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.mixing import interleave
 from tf_cutnmix.runs import scores
@@ -19,6 +19,8 @@ from tf_cutnmix.runs.loading import Splits
 _LARGEST_BATCH = 128
 _SMALLEST_BATCH = 8
 _BATCHES_AN_EPOCH = 8
+_LARGE = 65
+_CROP = 0.125
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +121,30 @@ def resolve(config: Config, splits: Splits, earlier: Checkpoint | None = None) -
         raise InputError(
             f"--batch_size={size} is larger than the {images} training images: lower it"
         )
+    if config.augment is None or config.crop is None:
+        config = _augmented(config, splits.train.pixels.shape[1:3])
     statistics = earlier.facts.get("statistics") if earlier else None
     return Plan(
         with_defaults(dataclasses.replace(config, batch_size=size)),
         splits,
         statistics or splits.train.statistics(),
     )
+
+
+def mirrors(config: Config) -> bool:
+    """Whether images are mirrored at random."""
+    return config.flip == "on" or (config.flip == "auto" and not has_direction(config.dataset))
+
+
+def _augmented(config: Config, size: tuple[int, int]) -> Config:
+    """The settings with what is right for images of a size: of large ones padding is seen."""
+    padded = min(size) < _LARGE or has_direction(config.dataset)
+    photo = not padded and config.crop is None
+    augment = config.augment or ("photo" if photo else "none")
+    crop = config.crop
+    if crop is None:
+        crop = _CROP if padded and augment != "photo" else 0.0
+    return dataclasses.replace(config, augment=augment, crop=crop)
 
 
 def _batch_size(images: int) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_cutnmix import output
-from tf_cutnmix.data.images import resize
+from tf_cutnmix.data.resizing import resize
 from tf_cutnmix.errors import InputError, RunError, first_line, last_line
 
 _OPSET = 18

@@ -14,7 +14,7 @@ import tensorflow as tf
 from scipy import special
 
 from tf_cutnmix import files
-from tf_cutnmix.data.images import resize
+from tf_cutnmix.data.resizing import resize
 from tf_cutnmix.errors import RunError, first_line
 from tf_cutnmix.networks.foreign import copy_layer
 from tf_cutnmix.serving.formats import Predict, check_installed, convert
@@ -33,6 +33,7 @@ def export(
     examples: np.ndarray,
     max_pixels: int = 64_000_000,
     *,
+    how: str = "squash",
     temperature: float = 1.0,
     confident_from: float = 0.0,
     labels: np.ndarray | None = None,
@@ -56,6 +57,7 @@ def export(
       class_names: of the `K` classes.
       examples: `[N, H, W, C]` uint8, images to compare the export with the networks on.
       max_pixels: of a file, as its header states them; larger ones are not decoded.
+      how: it resizes, one of `data.resizing.RESIZINGS`.
       temperature: that the logits are divided by for probabilities.
       confident_from: the least probability of a class whose prediction is confident.
       labels: of the examples, `[N]`, for the formats' accuracy.
@@ -83,14 +85,15 @@ def export(
             answers = functools.partial(
                 signatures,
                 max_pixels=max_pixels,
+                how=how,
                 temperature=temperature,
                 confident_from=confident_from,
             )
             written = _write(networks, scratch, class_names, answers)
-            predict = functools.partial(_probabilities, networks, temperature)
+            predict = functools.partial(_probabilities, networks, temperature, how)
             _compare(networks, predict, elsewhere, written, examples[:_COMPARED])
             figures = convert(formats, written, predict, examples, labels, calibration)
-            _write_record(written, networks, figures, temperature, confident_from)
+            _write_record(written, networks, how, figures, temperature, confident_from)
             _write_warmup(written, examples[:1])
             for name, content in (more or {}).items():
                 (written / name).write_bytes(content)
@@ -140,10 +143,10 @@ def _write(
 
 
 def _probabilities(
-    networks: Sequence[keras.Model], temperature: float, images: np.ndarray
+    networks: Sequence[keras.Model], temperature: float, how: str, images: np.ndarray
 ) -> np.ndarray:
     """The mean of the networks' predictions `[N, K]` for images of any size, at a temperature."""
-    resized = resize(images, networks[0].input_shape[1:3])
+    resized = resize(images, networks[0].input_shape[1:3], how)
     logits = [np.float64(network(resized, training=False)["logits"]) for network in networks]
     # Of sums of logarithms: a probability that rounds to 0 counts at a high temperature.
     total = special.logsumexp(special.log_softmax(logits, axis=-1), axis=0)
@@ -178,6 +181,7 @@ def _compare(
 def _write_record(
     savedmodel: pathlib.Path,
     networks: Sequence[keras.Model],
+    how: str,
     figures: Mapping,
     temperature: float,
     confident_from: float,
@@ -186,7 +190,10 @@ def _write_record(
     content = {
         "networks": [network.name for network in networks],
         "parameters": sum(network.count_params() for network in networks),
-        "input": {"height": height, "width": width, "channels": channels, "pixels": [0, 255]},
+        "input": {
+            **{"height": height, "width": width, "channels": channels},
+            **{"pixels": [0, 255], "resize": how},
+        },
         "normalisation": {
             "inside_the_network": True,
             "of_each": [_normalisation(network) for network in networks],

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_cutnmix.data.decode import decode
-from tf_cutnmix.data.images import resize
+from tf_cutnmix.data.resizing import placed, resize
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.networks.heatmap import heatmaps, looked_at
 
@@ -18,10 +18,12 @@ def signatures(
     max_pixels: int,
     temperature: float = 1.0,
     confident_from: float = 0.0,
+    how: str = "squash",
 ) -> dict[str, tf.types.experimental.GenericFunction]:
     """The signatures of an export, by name.
 
-    They take any number of images, none included, and resize them to the networks' own size:
+    They take any number of images, none included, and resize them to the networks' own size, as
+    one of `data.resizing.RESIZINGS` says how:
       serving_default: `images` `[N, H, W, 3]` uint8 of any size. Networks for greyscale take
         greyscale `[N, H, W, 1]`, too.
       serve_bytes: `bytes` `[N]`, PNG, JPEG, GIF, BMP or WebP files, turned upright by their EXIF
@@ -81,7 +83,7 @@ def signatures(
         return images if images.shape[-1] == channels else _grey(images)
 
     def answer_files(files: tf.Tensor) -> dict[str, tf.Tensor]:
-        images, valid = decode_each(files, size, max_pixels)
+        images, valid = decode_each(files, size, max_pixels, how)
         answer = predict(in_channels(images)) | {"valid": valid}
         blank = ~valid[:, tf.newaxis]
         for name in ("probabilities", "logits"):
@@ -91,18 +93,18 @@ def signatures(
         return answer
 
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        each = outputs(resize(in_channels(images), size), "features")
+        each = outputs(resize(in_channels(images), size, how), "features")
         return {"features": tf.concat(each, axis=-1)}
 
     def heatmap(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        resized = tf.cast(some(resize(in_channels(images), size)), tf.float32)
+        resized = tf.cast(some(resize(in_channels(images), size, how)), tf.float32)
         return {"heatmap": heatmaps(networks, resized)[: tf.shape(images)[0]]}
 
     functions = {
-        "serving_default": (lambda x: predict(resize(in_channels(x), size)), many_images),
+        "serving_default": (lambda x: predict(resize(in_channels(x), size, how)), many_images),
         "serve_bytes": (answer_files, many_files),
         "features": (features, many_images),
-        "portable": (lambda x: predict(resize_portably(in_channels(x), size)), many_images),
+        "portable": (lambda x: predict(resize_portably(in_channels(x), size, how)), many_images),
         "fixed_size": (predict, many_pixels),
     }
     if all(map(looked_at, networks)):
@@ -123,7 +125,7 @@ def _grey(images: tf.Tensor) -> tf.Tensor:
 
 
 def decode_each(
-    files: tf.Tensor, size: tuple[int, int], max_pixels: int
+    files: tf.Tensor, size: tuple[int, int], max_pixels: int, how: str = "squash"
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decode and resize files `[N]`, in a graph or eagerly, with TensorFlow's operations alone.
 
@@ -134,7 +136,7 @@ def decode_each(
     count = tf.size(files, tf.int64)
 
     def attempt(position: tf.Tensor, file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return position, resize(decode(file, max_pixels), size)
+        return position, resize(decode(file, max_pixels), size, how)
 
     # An operation that fails ends its graph, but not a pipeline that ignores errors. The last row
     # is there so that there is one.
@@ -151,7 +153,7 @@ def decode_each(
     return tf.ensure_shape(tf.gather(rows, order[:-1]), [None, *size, 3]), valid
 
 
-def resize_portably(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+def resize_portably(images: tf.Tensor, size: tuple[int, int], how: str = "squash") -> tf.Tensor:
     """Pixels `[N, H, W, C]` of 0 to 255 at `(height, width)`, rounded to whole numbers, float32.
 
     The filter of `data.resize`, as a matrix product for each axis. LiteRT, ONNX and OpenVINO
@@ -162,24 +164,34 @@ def resize_portably(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     # multiplies by no zeros, and gathering the rows that count is no match for it either.
     # No tf.cond for images that have the size already: OpenVINO takes the wrong branch.
     pixels = tf.cast(images, tf.float32)
-    for length in size:
-        pixels = _along_the_rows(pixels, length)
+    inside, start = placed(tf.shape(images)[1:3], size, how)
+    for axis, length in enumerate(size):
+        pixels = _along_the_rows(pixels, length, inside[axis], start[axis])
     return tf.reshape(tf.round(pixels), [-1, *size, images.shape[-1]])
 
 
-def _along_the_rows(images: tf.Tensor, length: int) -> tf.Tensor:
+def _along_the_rows(
+    images: tf.Tensor, length: int, inside: tf.Tensor, start: tf.Tensor
+) -> tf.Tensor:
     """`[N, H, W, C]` to `[N, W, length, C]`: the axes change places, so that twice does both."""
     count, height, width, channels = tf.unstack(tf.shape(images))
     channels = images.shape[-1] or channels
     rows = tf.reshape(images, [count, height, width * channels])
-    resized = tf.matmul(_weights(height, length), rows)
+    resized = tf.matmul(_weights(height, length, inside, start), rows)
     return tf.transpose(tf.reshape(resized, [count, length, width, channels]), [0, 2, 1, 3])
 
 
-def _weights(before: tf.Tensor, after: int) -> tf.Tensor:
-    """The triangle filter from `before` to `after` pixels, `[after, before]`; rows sum to 1."""
-    scale = tf.cast(before, tf.float32) / after
-    centres = (tf.range(after, dtype=tf.float32) + 0.5) * scale
+def _weights(before: tf.Tensor, after: int, inside: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    """The triangle filter to `after` pixels, `[after, before]`.
+
+    The `before` pixels land on `inside` pixels that begin at `start`. Their rows sum to 1, others
+    are 0.
+    """
+    scale = tf.cast(before, tf.float32) / tf.cast(inside, tf.float32)
+    places = tf.range(after) - start
+    centres = (tf.cast(places, tf.float32) + 0.5) * scale
     distances = tf.abs(tf.range(tf.cast(before, tf.float32)) + 0.5 - centres[:, tf.newaxis])
     weights = tf.maximum(1.0 - distances / tf.maximum(scale, 1.0), 0.0)
-    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+    weights *= tf.cast((places >= 0) & (places < inside), tf.float32)[:, tf.newaxis]
+    # A row that is not 0 has a pixel at less than half of one, which weighs a half or more.
+    return weights / tf.maximum(tf.reduce_sum(weights, axis=1, keepdims=True), 0.5)
