@@ -89,7 +89,9 @@ def test_a_flag_sets_its_setting_and_the_last_one_counts(arguments, settings) ->
 
 def test_every_setting_is_a_flag() -> None:
     for field in dataclasses.fields(Config):
-        choice = next(iter(field.metadata["choices"]), 0.5 if field.type is float else 1)
+        choice = next(
+            iter(field.metadata["choices"]), 0.5 if field.type in (float, float | None) else 1
+        )
         value = choice if field.default is None else field.default
         expected = dataclasses.replace(Config(), **{field.name: value})
         assert parse(f"--{field.name}={value}") == expected

@@ -177,6 +177,8 @@ def test_every_setting_reaches_the_model(training_images):
         "teacher": "",
         "class_names": list("0123456789"),
         "class_weights": [],
+        "unlabelled": False,
+        "unlabelled_ramp_steps": 4,
     }
     assert sharing.shared_stage(model.peers) == "stage1"
     assert model.own_views

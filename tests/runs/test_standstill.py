@@ -80,7 +80,7 @@ def test_one_peer_of_several_that_says_the_same_of_all_is_named():
     assert not told(halves, looks, peers=2, held_out=held_out)
 
 
-def test_no_run_of_the_studies_was_one_that_learns_nothing():
+def test_a_run_of_the_studies_is_told_only_if_it_ended_where_guessing_does():
     assert len(RESULTS) >= 355
     for path in RESULTS:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -89,8 +89,9 @@ def test_no_run_of_the_studies_was_one_that_learns_nothing():
         # Earlier results name no classes: the letters are of 100 typefaces.
         classes = 100 if "letters" in path.parts[-3] else 10
         counts = result.get("counts", {"train": [1] * classes})
+        dead = test["teacher_accuracy"] < 1.1 / classes
         for end in range(1, len(rows) + 1):
-            assert not standstill(
+            assert dead or not standstill(
                 rows[:end],
                 steps_per_epoch=last["step"] // last["epoch"],
                 peers=sum(f"peer{number}_accuracy" in test for number in range(1, 9)),
