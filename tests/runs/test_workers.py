@@ -70,7 +70,7 @@ def test_two_workers_make_the_run_that_one_process_makes(environment, tmp_path):
     printed = [worker.communicate(timeout=300) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], printed
     line = r"worker 1 of 2, at localhost:\d+, waits for the others\n"
-    assert re.fullmatch(line, printed[1][0])
+    assert re.search(line, printed[1][0])
     assert printed[1][1] == ""
     assert list(folders[1].iterdir()) == []
     run(tmp_path / "alone", SMOOTH, epochs=1)

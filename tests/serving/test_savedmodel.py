@@ -170,7 +170,9 @@ def test_the_portable_signature_has_no_operation_and_no_branch_that_converters_l
 
 def test_an_export_says_what_it_is(version, two):
     record = json.loads((version / "assets" / "export.json").read_text())
-    assert record["input"] == {"height": 8, "width": 8, "channels": 3, "pixels": [0, 255]}
+    assert record["input"] == {"height": 8, "width": 8, "channels": 3, "pixels": [0, 255]} | {
+        "resize": "squash"
+    }
     assert record["networks"] == [network.name for network in two]
     assert record["parameters"] == sum(network.count_params() for network in two)
     known = {"mean": [127.5] * 3, "deviation": [63.75] * 3}
