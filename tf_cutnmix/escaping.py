@@ -4,6 +4,10 @@ Markdown, a cell of CSV.
 
 import re
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # --help waits for no pandas
+    import pandas as pd
 
 # They join or part letters in several scripts and in emoji, and turn nothing round.
 _JOINERS = "\u200c\u200d"
@@ -38,3 +42,8 @@ def cell(value: object) -> object:
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
     return value
+
+
+def csv(table: "pd.DataFrame") -> str:
+    """A table as CSV, without its index, each of its cells as `cell` has it."""
+    return table.map(cell).to_csv(index=False, lineterminator="\n")

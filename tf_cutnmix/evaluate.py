@@ -23,12 +23,7 @@ class Settings:
       InputError: a setting is missing or outside its range.
     """
 
-    savedmodel: str = setting(
-        "",
-        "export",
-        "what to ask: the folder of an export, savedmodels/<name>/<version>, or of a run that made "
-        "one; it must be named",
-    )
+    savedmodel: str = exports.savedmodel("export")
     dataset: str = setting(
         "digits", "data", "'digits', a TFDS name, or a folder or a CSV file of pictures"
     )
@@ -55,8 +50,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check(self)
-        if not self.savedmodel:
-            raise InputError("--savedmodel is missing: name the folder of an export, or of a run")
+        exports.check_named(self.savedmodel)
 
 
 def main(settings: Settings) -> None:

@@ -15,9 +15,26 @@ from typing import Any
 from tf_cutnmix import files, places
 from tf_cutnmix.errors import InputError
 from tf_cutnmix.escaping import one_line
+from tf_cutnmix.settings import setting
 
 _GRAPH = "saved_model.pb"
 _LONGEST = 200
+
+
+def savedmodel(group: str) -> Any:
+    """The setting `savedmodel` of a command that asks an export; `check_named` goes with it."""
+    return setting(
+        "",
+        group,
+        "what to ask: the folder of an export, savedmodels/<name>/<version>, or of a run that made "
+        "one; it must be named",
+    )
+
+
+def check_named(folder: str) -> None:
+    """Raise `InputError` if a command was not told which export to ask."""
+    if not folder:
+        raise InputError("--savedmodel is missing: name the folder of an export, or of a run")
 
 
 def find(folder: str, flag: str) -> pathlib.Path:

@@ -30,12 +30,7 @@ class Settings:
     pictures: tuple[str, ...] = setting(
         (), "input", "files, folders of pictures at any depth, or patterns", positional=True
     )
-    savedmodel: str = setting(
-        "",
-        "input",
-        "what to ask: the folder of an export, savedmodels/<name>/<version>, or of a run that made "
-        "one; it must be named",
-    )
+    savedmodel: str = exports.savedmodel("input")
     unsure_below: float | str = setting(
         "auto",
         "output",
@@ -54,8 +49,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         check(self)
-        if not self.savedmodel:
-            raise InputError("--savedmodel is missing: name the folder of an export, or of a run")
+        exports.check_named(self.savedmodel)
         if not self.pictures:
             raise InputError("PICTURES is missing: name files, folders or patterns")
         if self.heatmap and not self.out:

@@ -165,7 +165,7 @@ def as_csv(answers: Sequence[Answer]) -> str:
     frame = pd.DataFrame(rows)
     frame["unsure"] = ["" if answer.problem else answer.unsure for answer in answers]
     frame["problem"] = [answer.problem for answer in answers]
-    return frame.map(escaping.cell).to_csv(index=False)
+    return escaping.csv(frame)
 
 
 def as_json(answers: Sequence[Answer]) -> str:

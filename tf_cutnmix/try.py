@@ -31,18 +31,12 @@ class Settings:
       InputError: a setting is missing or outside its range.
     """
 
-    savedmodel: str = setting(
-        "",
-        "page",
-        "what to ask: the folder of an export, savedmodels/<name>/<version>, or of a run that made "
-        "one; it must be named",
-    )
+    savedmodel: str = exports.savedmodel("page")
     port: int = setting(0, "page", "of the page; 0: the first free one from 7860 on", rule=_PORT)
 
     def __post_init__(self) -> None:
         check(self)
-        if not self.savedmodel:
-            raise InputError("--savedmodel is missing: name the folder of an export, or of a run")
+        exports.check_named(self.savedmodel)
 
 
 def main(settings: Settings) -> None:

@@ -1,19 +1,15 @@
 """The study of few pictures: its table of scores."""
 
-import importlib.util
-import pathlib
-
 import pytest
 
 from tests.run_folders import write_run
+from tests.studies import programs
 
-PAGE = pathlib.Path(__file__).parents[2] / "studies" / "few_pictures" / "page.py"
+PAGE = programs.STUDIES / "few_pictures" / "page.py"
 
 
 def test_a_candidates_score_is_the_mean_over_regimes_of_its_mean_over_seeds(tmp_path):
-    found = importlib.util.spec_from_file_location("page", PAGE)
-    page = importlib.util.module_from_spec(found)
-    found.loader.exec_module(page)
+    page = programs.load(PAGE)
     accuracies = {"select1000": (0.5, 0.6), "select5000": (0.7,), "select_letters": (0.3,)}
     for regime, seeds in accuracies.items():
         for seed, accuracy in enumerate(seeds):

@@ -1,6 +1,5 @@
 """The study of fine-tuning: its networks, and the checkpoints that they are read from."""
 
-import importlib.util
 import io
 import os
 import pathlib
@@ -12,18 +11,16 @@ import keras
 import numpy as np
 import pytest
 
+from tests.studies import programs
 from tf_cutnmix.networks.foreign import adapt, find_stages
 
-FOLDER = pathlib.Path(__file__).parents[2] / "studies" / "fine_tuning"
+FOLDER = programs.STUDIES / "fine_tuning"
 VALUES = np.arange(12, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
 def lite():
-    found = importlib.util.spec_from_file_location("lite", FOLDER / "lite.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return programs.load(FOLDER / "lite.py")
 
 
 class Storage:

@@ -1,6 +1,5 @@
 """The page of what pays: its tables are what the results say."""
 
-import importlib.util
 import json
 import math
 import pathlib
@@ -10,16 +9,15 @@ from fractions import Fraction
 
 import pytest
 
-STUDY = pathlib.Path(__file__).parents[2] / "studies" / "small_data"
+from tests.studies import programs
+
+STUDY = programs.STUDIES / "small_data"
 README = pathlib.Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(scope="module")
 def page():
-    found = importlib.util.spec_from_file_location("page", STUDY / "page.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return programs.load(STUDY / "page.py")
 
 
 @pytest.fixture(scope="module")

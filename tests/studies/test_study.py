@@ -1,7 +1,6 @@
 """The study of small data: its flagfiles, its results, its pauses."""
 
 import argparse
-import importlib.util
 import json
 import pathlib
 import re
@@ -9,21 +8,19 @@ import re
 import pytest
 
 from tests.run_folders import read_flags, write_run
+from tests.studies import programs
 from tf_cutnmix import command, sweep
 from tf_cutnmix.reporting import comparison, runs
 from tf_cutnmix.runs import build
 from tf_cutnmix.sweeps import grid
 
-STUDIES = pathlib.Path(__file__).parents[2] / "studies"
+STUDIES = programs.STUDIES
 REGIMES = sorted(STUDIES.glob("*/regimes/*.cfg"))
 
 
 @pytest.fixture(scope="module")
 def program():
-    found = importlib.util.spec_from_file_location("study", STUDIES / "study.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+    return programs.load(STUDIES / "study.py")
 
 
 @pytest.fixture

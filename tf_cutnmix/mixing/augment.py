@@ -44,8 +44,33 @@ def shift(images: tf.Tensor, offsets: tf.Tensor, mirrored: tf.Tensor) -> tf.Tens
     return tf.where(seen, moved, tf.zeros([], images.dtype))
 
 
+class _Moved(draws.SteppedLayer):
+    """Images that are moved at random while training, and one in two then mirrored."""
+
+    def __init__(self, flip: bool, seed: int | None, **kwargs: Any) -> None:
+        super().__init__(seed, **kwargs)
+        self.flip = flip
+
+    def call(
+        self, images: tf.Tensor, training: bool = True, step: tf.Tensor | int | None = None
+    ) -> tf.Tensor:
+        if not training:
+            return images
+        step = self.next_step(step)
+        key = draws.key(self.seed, step, draws.Stream.FLIP)
+        mirrored = tf.equal(draws.integers(key, [tf.shape(images)[0]], 2), 0) & self.flip
+        return self.move(images, step, mirrored)
+
+    def move(self, images: tf.Tensor, step: tf.Tensor | int, mirrored: tf.Tensor) -> tf.Tensor:
+        """Images `[B, H, W, C]` as a step moves them; those of `mirrored` `[B]` are mirrored."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "flip": self.flip}
+
+
 @keras.saving.register_keras_serializable("tf_cutnmix")
-class CropAndFlip(draws.SteppedLayer):
+class CropAndFlip(_Moved):
     """Random crops of the zero-padded image, then mirror images of one in two (He et al. 2015).
 
     Args:
@@ -59,28 +84,19 @@ class CropAndFlip(draws.SteppedLayer):
     def __init__(
         self, crop: float = 0.125, flip: bool = True, seed: int | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(seed, **kwargs)
+        super().__init__(flip, seed, **kwargs)
         if not 0 <= crop < 1:
             raise ValueError(f"crop must be at least 0 and below 1. Received: crop={crop}")
         self.crop = crop
-        self.flip = flip
 
-    def call(
-        self, images: tf.Tensor, training: bool = True, step: tf.Tensor | int | None = None
-    ) -> tf.Tensor:
-        if not training:
-            return images
-        step = self.next_step(step)
-        batch = tf.shape(images)[0]
+    def move(self, images: tf.Tensor, step: tf.Tensor | int, mirrored: tf.Tensor) -> tf.Tensor:
         padding = tf.constant([round(self.crop * side) for side in images.shape[1:3]])
-        crop_key = draws.key(self.seed, step, draws.Stream.CROP)
-        offsets = draws.integers(crop_key, [batch, 2], 2 * padding + 1) - padding
-        flip_key = draws.key(self.seed, step, draws.Stream.FLIP)
-        mirrored = tf.equal(draws.integers(flip_key, [batch], 2), 0) & self.flip
+        key = draws.key(self.seed, step, draws.Stream.CROP)
+        offsets = draws.integers(key, [tf.shape(images)[0], 2], 2 * padding + 1) - padding
         return shift(images, offsets, mirrored)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "crop": self.crop, "flip": self.flip}
+        return {**super().get_config(), "crop": self.crop}
 
 
 def stretch(
@@ -133,7 +149,7 @@ def box_sizes(height: int, width: int) -> np.ndarray:
 
 
 @keras.saving.register_keras_serializable("tf_cutnmix")
-class ResizedCrop(draws.SteppedLayer):
+class ResizedCrop(_Moved):
     """Random resized crops (Szegedy et al. 2015), then mirror images of one in two.
 
     A box of each image, of a size of `box_sizes` and in any place, is made as large as the image.
@@ -146,27 +162,16 @@ class ResizedCrop(draws.SteppedLayer):
     """
 
     def __init__(self, flip: bool = True, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(seed, **kwargs)
-        self.flip = flip
+        super().__init__(flip, seed, **kwargs)
 
-    def call(
-        self, images: tf.Tensor, training: bool = True, step: tf.Tensor | int | None = None
-    ) -> tf.Tensor:
-        if not training:
-            return images
-        step = self.next_step(step)
+    def move(self, images: tf.Tensor, step: tf.Tensor | int, mirrored: tf.Tensor) -> tf.Tensor:
         batch, (height, width) = tf.shape(images)[0], images.shape[1:3]
         known = box_sizes(height, width)
         size_key = draws.key(self.seed, step, draws.Stream.CROP_SIZE)
         sizes = tf.gather(tf.constant(known), draws.integers(size_key, [batch], len(known)))
         crop_key = draws.key(self.seed, step, draws.Stream.CROP)
         corners = draws.integers(crop_key, [batch, 2], tf.constant([height, width]) - sizes + 1)
-        flip_key = draws.key(self.seed, step, draws.Stream.FLIP)
-        mirrored = tf.equal(draws.integers(flip_key, [batch], 2), 0) & self.flip
         return stretch(images, corners, sizes, mirrored)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "flip": self.flip}
 
 
 def randaugment(factor: float = 0.5, num_ops: int = 2) -> Transform:
@@ -281,13 +286,8 @@ class Augment(CropAndFlip):
         self.augmentation = augmentation
         self.transform = _TRANSFORMS[augmentation]()
 
-    def call(
-        self, images: tf.Tensor, training: bool = True, step: tf.Tensor | int | None = None
-    ) -> tf.Tensor:
-        if not training:
-            return images
-        step = self.next_step(step)
-        moved = super().call(images, training=True, step=step)
+    def move(self, images: tf.Tensor, step: tf.Tensor | int, mirrored: tf.Tensor) -> tf.Tensor:
+        moved = super().move(images, step, mirrored)
         changed = self.transform(tf.cast(moved, tf.float32), self.seed, step)
         changed = tf.clip_by_value(tf.ensure_shape(changed, images.shape), 0, 255)
         return tf.cast(tf.round(changed) if images.dtype.is_integer else changed, images.dtype)

@@ -175,5 +175,4 @@ def summary_csv(groups: Sequence[Group], baselines: dict[str, Baseline]) -> str:
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
     """Rows with a header of all keys, in the order in which they first appear."""
-    table = pd.DataFrame([*rows], dtype=object)
-    return table.map(escaping.cell).to_csv(index=False, lineterminator="\n")
+    return escaping.csv(pd.DataFrame([*rows], dtype=object))

@@ -234,8 +234,8 @@ class Config:
         "none",
         "model",
         "what the networks start from: none; imagenet, which Keras downloads for keras_ networks; "
-        "own, which the function that --arch names brings along; a .weights.h5 or .keras file, an "
-        "export, or the folder of a run that exported its teacher",
+        "own, which the function that --arch names brings along; a .keras, .weights.h5, .h5, "
+        ".safetensors or .pth file, an export, or the folder of a run that exported its teacher",
     )
     freeze: str = _by_start(
         "freeze",
@@ -665,7 +665,7 @@ def with_defaults(config: _Config) -> _Config:
     return dataclasses.replace(config, **{n: found[n] for n in found if getattr(config, n) is None})
 
 
-def recipe(config: Config) -> str:
+def learning_flags(config: Config) -> str:
     """How a run learns, as flags."""
     names = (*_BY_START, *_BY_OPTIMIZER["sgd"])
     values = {name: getattr(config, name) for name in names}

@@ -16,7 +16,7 @@ from tf_cutnmix.distillation import OnlineDistiller
 from tf_cutnmix.errors import RunError
 from tf_cutnmix.networks.registry import KERAS_NAMES
 from tf_cutnmix.runs import cost, outlook, scores
-from tf_cutnmix.runs.config import Config, recipe
+from tf_cutnmix.runs.config import Config, learning_flags
 from tf_cutnmix.runs.plan import Plan, mirrors
 from tf_cutnmix.runs.progress import Progress
 from tf_cutnmix.runs.standstill import STEPS, standstill
@@ -69,7 +69,7 @@ def overview(plan: Plan, model: OnlineDistiller) -> str:
             "(--calibrate)"
         )
     if config.fine_tunes:
-        facts["fine-tuning"] = recipe(config)
+        facts["fine-tuning"] = learning_flags(config)
     return outlook.block(facts)
 
 

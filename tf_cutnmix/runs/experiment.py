@@ -140,8 +140,7 @@ def _train_and_evaluate(
 
 
 def _write_table(path: pathlib.Path, table: pd.DataFrame) -> None:
-    text = table.map(escaping.cell).to_csv(index=False)
-    files.write(path, text.encode(errors="backslashreplace"))
+    files.write(path, escaping.csv(table).encode(errors="backslashreplace"))
 
 
 def _write(folder: pathlib.Path, result: dict[str, Any]) -> None:

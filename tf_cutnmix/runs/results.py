@@ -83,23 +83,20 @@ def _evaluate(predict: Callable, splits: Splits) -> tuple[dict[str, Any], dict[s
     probabilities at the temperature that fits it; if the split is large enough, its own have
     `confident`, as of `scores.confident`.
     """
-    figures, predicted = {}, {}
+    figures: dict[str, Any] = {}
     temperatures: dict[str, float] = {}
-    for name, images in (("validation", splits.validation), ("test", splits.test)):
-        if len(images.pixels):
-            predicted = _predictions(predict, images)
-            figures[name] = _figures(predicted, images)
-            if temperatures:
-                figures[name]["scaled"] = _scaled(predicted, images.labels, temperatures)
-            else:
-                temperatures = {
-                    n: scores.temperature(p, images.labels) for n, p in predicted.items()
-                }
-                if len(images.labels) >= scores.ENOUGH:
-                    figures[name]["confident"] = {
-                        n: scores.confident(p, images.labels, temperatures[n])
-                        for n, p in predicted.items()
-                    }
+    if len(labels := splits.validation.labels):
+        held_out = _predictions(predict, splits.validation)
+        figures["validation"] = _figures(held_out, splits.validation)
+        temperatures = {n: scores.temperature(p, labels) for n, p in held_out.items()}
+        if len(labels) >= scores.ENOUGH:
+            figures["validation"]["confident"] = {
+                n: scores.confident(p, labels, temperatures[n]) for n, p in held_out.items()
+            }
+    predicted = _predictions(predict, splits.test)
+    figures["test"] = _figures(predicted, splits.test)
+    if temperatures:
+        figures["test"]["scaled"] = _scaled(predicted, splits.test.labels, temperatures)
     return figures, predicted
 
 
