@@ -310,7 +310,7 @@ def test_from_scratch_the_defaults_are_those_of_the_literature() -> None:
 @pytest.mark.parametrize("weights", ["imagenet", "own", "some.weights.h5"])
 def test_from_weights_the_defaults_are_those_of_fine_tuning(weights: str) -> None:
     tuned = left_open(weights_from=weights)
-    assert tuned["optimizer"] == "adamw"
+    assert (tuned["optimizer"], tuned["freeze"]) == ("adamw", "batchnorm")
     assert tuned["momentum"] is None
     assert tuned["learning_rate_backbone"] < tuned["learning_rate"] < DEFAULTS["learning_rate"]
     assert left_open(weights_from=weights, freeze="backbone")["learning_rate_backbone"] is None
