@@ -25,7 +25,7 @@ class FreshProcess:
         """Start it, if it is not there: it imports TensorFlow while the caller goes on."""
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _SCRIPT],
+                [sys.executable, "-u", "-P", "-c", _SCRIPT],  # its last words come last
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
