@@ -2,8 +2,7 @@
 
 A draw is apart from what it does: `Mixing.draw` makes it from (seed, step), `Mixing.apply` is a
 pure function of a batch and a draw. Read `draws` (random numbers that are equal everywhere),
-`augment`, `batch` (what a batch must be), `sampling`, `layers`, `dataset`,
-`unlabelled`.
+`augment`, `batch` (what a batch must be), `sampling`, `layers`, `dataset`, `unlabelled`.
 """
 
 from tf_cutnmix.mixing.augment import CropAndFlip

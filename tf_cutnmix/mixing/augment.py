@@ -1,6 +1,5 @@
-"""Random crops, resized ones and mirror images of whole batches, inside XLA or out of it;
-augmentations whose
-operations are those of Keras and keras-cv, out of it.
+"""Random crops, resized crops and mirror images of whole batches, inside XLA or out of it;
+augmentations of Keras and keras-cv, out of it.
 """
 
 import functools
