@@ -47,11 +47,15 @@ def copied(whole, tmp_path) -> pathlib.Path:
 
 
 @pytest.fixture(autouse=True)
-def _ctrl_c_is_heard() -> Iterator[None]:
-    """Where a shell has started pytest in the background it ignores SIGINT, and so do its runs."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _signals_are_heard() -> Iterator[None]:
+    """In the background of a shell or after nohup, pytest ignores signals, and so do its runs."""
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    }
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def send_at(monkeypatch: pytest.MonkeyPatch, event: str, call: int, number: signal.Signals) -> None:
